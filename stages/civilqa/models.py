@@ -1,0 +1,177 @@
+"""Base models and adapters: loading, identity, saving."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
+
+from civilqa.errors import ModelError
+from civilqa.files import sha256_file, sha256_json, write_json
+from civilqa.hardware import Hardware
+from civilqa.profiles import ModelParams, Profile
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+
+
+def load_base(
+    model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none"
+) -> PreTrainedModel:
+    """Return the profile's base model on the device, in evaluation mode.
+
+    Random weights are drawn on the CPU in fp32 whatever the device, so that the same seed is the same model everywhere.
+
+    Args:
+        quantization: none, 8bit, or 4bit (NF4 with double quantisation; Dettmers et al. 2023, arXiv:2305.14314).
+
+    Raises:
+        ModelError: the model cannot be had, or is no causal language model.
+    """
+    quantization_config = make_quantization_config(quantization, hardware)
+    try:
+        if profile.weights == "random":
+            base = _draw_weights(model, profile, hardware, quantization_config)
+        else:
+            base = AutoModelForCausalLM.from_pretrained(
+                profile.name,
+                revision=profile.revision,
+                dtype=hardware.dtype,
+                quantization_config=quantization_config,
+                device_map={"": hardware.device},
+                use_safetensors=True,
+            )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the base model '{profile.name}' cannot be loaded: {error}\n"
+            "A gated model needs its licence accepted on its page and a token in HF_TOKEN. Without access to the model "
+            "hub the profiles tiny and llama-1b-random work: set model.profile in params.yaml."
+        ) from None
+    return base.eval()
+
+
+def make_quantization_config(quantization: str, hardware: Hardware) -> BitsAndBytesConfig | None:
+    """Return the bitsandbytes configuration of `train.quantization`, or None for `none`."""
+    if quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if quantization == "4bit":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=hardware.dtype,
+        )
+    return None
+
+
+def _draw_weights(
+    model: ModelParams, profile: Profile, hardware: Hardware, quantization_config: BitsAndBytesConfig | None
+) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(profile.name)
+    set_seed(model.seed)
+    base = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    base.name_or_path = profile.name
+    if quantization_config is None:
+        return base.to(hardware.device, hardware.dtype)
+    # bitsandbytes quantises while it loads; the drawn weights are handed over as a state dict.
+    return type(base).from_pretrained(
+        None,
+        config=config,
+        state_dict=base.state_dict(),
+        dtype=hardware.dtype,
+        quantization_config=quantization_config,
+        device_map={"": hardware.device},
+    )
+
+
+def make_lora_config(profile: Profile) -> LoraConfig:
+    """Return peft's configuration for the profile's LoRA."""
+    lora = profile.lora
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        modules_to_save=lora.modules_to_save or None,
+        # The output layer is the embedding's transpose: trained apart they would drift from what a reload ties.
+        ensure_weight_tying=bool(lora.modules_to_save),
+        revision=profile.revision,
+    )
+
+
+def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
+    """Return the base with the adapter of a folder on it, in evaluation mode.
+
+    Raises:
+        ModelError: there is no adapter, or it does not fit the base.
+    """
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise ModelError(f"{folder}: holds no {WEIGHTS_FILE}; run `dvc repro finetune` (or python stages/finetune.py)")
+    try:
+        return PeftModel.from_pretrained(base, str(folder)).eval()
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise ModelError(
+            f"{folder}: does not fit the base model '{base.name_or_path}': {error}\nTrain it again: dvc repro finetune"
+        ) from None
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write adapter_model.safetensors and adapter_config.json with bytes that depend on the adapter alone.
+
+    peft writes the configuration's sets in hash order, which changes from process to process, and a model card whose
+    text depends on its version: the first is sorted, the second left out.
+    """
+    # False: whether the embeddings are in is decided by modules_to_save, not by asking the hub for the base's config.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    fields = model.peft_config["default"].to_dict()
+    fields = {key: sorted(value) if isinstance(value, set) else value for key, value in fields.items()}
+    write_json(folder / CONFIG_FILE, {**fields, "inference_mode": True})
+
+
+def base_identity(model: ModelParams, profile: Profile) -> dict[str, Any]:
+    """Return what decides the base's weights: same identity, same weights."""
+    if profile.weights == "random":
+        config = json.loads((Path(profile.name) / "config.json").read_text(encoding="utf-8"))
+        return {"weights": "random", "seed": model.seed, "config_sha256": sha256_json(config)}
+    folder = Path(profile.name)
+    if folder.is_dir():
+        files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
+        return {"weights": "folder", "sha256": {path.name: sha256_file(path) for path in files}}
+    return {"weights": "hub", "name": profile.name, "revision": profile.revision}
+
+
+def adapter_identity(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the adapter's two files.
+
+    Raises:
+        ModelError: there is no adapter in the folder.
+    """
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise ModelError(f"{folder}: holds no {WEIGHTS_FILE}; run `dvc repro finetune` (or python stages/finetune.py)")
+    return {name: sha256_file(folder / name) for name in (WEIGHTS_FILE, CONFIG_FILE)}
+
+
+def count_parameters(model: torch.nn.Module) -> dict[str, int]:
+    """Return the number of parameters in all and of those that are trained. Quantised ones count unpacked."""
+    total = trainable = 0
+    for parameter in model.parameters():
+        # bitsandbytes packs two 4-bit weights into each byte of its storage.
+        n = parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
+        total += n
+        trainable += n if parameter.requires_grad else 0
+    return {"total": total, "trainable": trainable}
+
+
+def prepare_for_training(base: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
+    """Return a quantised base ready for LoRA; any other is returned as it is."""
+    if getattr(base, "is_quantized", False):
+        return prepare_model_for_kbit_training(
+            base,
+            use_gradient_checkpointing=gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )
+    return base

@@ -1,0 +1,149 @@
+"""Reads params.yaml as DVC does and checks each section before a stage does any work."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from civilqa.errors import ParameterError
+
+PARAMS_PATH = Path("params.yaml")
+
+SECTIONS = (
+    "launch",
+    "hardware",
+    "model",
+    "profiles",
+    "presets",
+    "prepare",
+    "split",
+    "format",
+    "train",
+    "evaluate",
+    "benchmark",
+)
+
+
+class Section(pydantic.BaseModel):
+    """A section of params.yaml, or an entry of it; a stage declares its keys as fields.
+
+    Strict: `epochs: "4"` is a mistake to report, not a number to guess. Unknown keys are refused and fields have no
+    defaults, so that a misspelt key cannot leave a value in force that nobody chose.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
+    """Return params.yaml as a dict.
+
+    DVC writes `-S train.learning_rate=1e-5` as `1e-05`: a float in YAML 1.2, a string in PyYAML's YAML 1.1. The parser
+    is therefore DVC's own, so that a stage and `dvc.lock` see the same value.
+
+    Raises:
+        ParameterError: the file is missing, is no YAML mapping, or has a section that no stage knows.
+    """
+    try:
+        params = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParameterError(
+            f"{path}: not found in {Path.cwd()}; run the stage from the root of the repository"
+        ) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(params, dict):
+        raise ParameterError(f"{path}: holds {type(params).__name__}, want sections such as 'train:'")
+    problems = [_unknown(str(name), SECTIONS, "section") for name in params if name not in SECTIONS]
+    if problems:
+        raise ParameterError(_report(path, problems))
+    return params
+
+
+def read_sections(path: Path = PARAMS_PATH, **types: type[Section]) -> tuple[Any, ...]:
+    """Return one checked Section for each `section=Type`, in the order given.
+
+    Raises:
+        ParameterError: with every problem of every section in one message.
+    """
+    params = read_params(path)
+    sections, problems = [], []
+    for name, section_type in types.items():
+        if name not in params:
+            problems.append(f"{name}: missing section")
+            continue
+        section, found = check(section_type, params[name], name)
+        sections.append(section)
+        problems += found
+    if problems:
+        raise ParameterError(_report(path, problems))
+    return tuple(sections)
+
+
+def read_choice(section: str, name: str, section_type: type[Section], chosen_by: str, path: Path = PARAMS_PATH) -> Any:
+    """Return the checked entry `name` of a section that holds named alternatives, such as presets.
+
+    Args:
+        chosen_by: the parameter that holds `name`, for the error message (`train.preset`).
+
+    Raises:
+        ParameterError: there is no such entry (the message lists those there are), or it is not valid.
+    """
+    choices = read_params(path).get(section)
+    if not isinstance(choices, dict) or not choices:
+        raise ParameterError(_report(path, [f"{section}: missing section"]))
+    if name not in choices:
+        raise ParameterError(_report(path, [f"{chosen_by}: {_unknown(str(name), [*map(str, choices)], section[:-1])}"]))
+    choice, problems = check(section_type, choices[name], f"{section}.{name}")
+    if problems:
+        raise ParameterError(_report(path, problems))
+    return choice
+
+
+def check(section_type: type[Section], value: Any, place: str) -> tuple[Any, list[str]]:
+    """Return (the section, []) or (None, problems) for a section's raw value; each problem names its place."""
+    if not isinstance(value, dict):
+        return None, [f"{place}: found {value!r}, want a mapping with the keys {_keys(section_type)}"]
+    try:
+        return section_type.model_validate(value), []
+    except pydantic.ValidationError as error:
+        return None, [_describe(section_type, place, problem) for problem in error.errors()]
+
+
+def _describe(section_type: type[Section], place: str, problem: dict[str, Any]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    where = ".".join([place, *location])
+    if problem["type"] == "extra_forbidden":
+        owner = _owner(section_type, location[:-1])
+        known = _keys(owner).split(", ") if owner else []
+        return f"{'.'.join([place, *location[:-1]])}: {_unknown(location[-1], known, 'key')}"
+    if problem["type"] == "missing":
+        return f"{where}: missing"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{where}: found {problem['input']!r}; {message}"
+
+
+def _owner(section_type: type[Section], location: list[str]) -> type[Section] | None:
+    """Return the section that the keys under `location` belong to, or None where that is no single one."""
+    for name in location:
+        field = section_type.model_fields.get(name)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Section):
+            return None
+        section_type = field.annotation
+    return section_type
+
+
+def _keys(section_type: type[Section]) -> str:
+    return ", ".join(section_type.model_fields)
+
+
+def _unknown(name: str, known: list[str] | tuple[str, ...], kind: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    return f"unknown {kind} '{name}'{hint}; there are: {', '.join(known)}"
+
+
+def _report(path: Path, problems: list[str]) -> str:
+    return "\n".join(f"{path}: {problem}" for problem in problems)

@@ -1,0 +1,21 @@
+"""How a stage starts and how it ends when something is wrong."""
+
+import sys
+from collections.abc import Callable
+
+from civilqa.errors import PipelineError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's main; a PipelineError ends the process with its message and exit code 1.
+
+    Any other exception is a defect of ours and keeps its traceback.
+    """
+    # DVC starts stages through a pipe, where Python on Windows or under LANG=C would not print Hangul.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", line_buffering=True)
+    try:
+        main()
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
