@@ -33,7 +33,7 @@ from civilqa.hardware import (
     resolve_hardware,
     versions,
 )
-from civilqa.models import WEIGHTS_FILE, load_adapter, load_base
+from civilqa.models import WEIGHTS_FILE, adapter_identity, load_adapter, load_base
 from civilqa.parameters import Section, read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer
@@ -212,6 +212,7 @@ def main() -> None:
     params, hardware_params = read_sections(benchmark=BenchmarkParams, hardware=HardwareParams)
     model_params, profile = read_profile()
     hardware = resolve_hardware(hardware_params)
+    adapter_identity(ADAPTER)  # a missing adapter is said now, not after minutes of measuring
     tokenizer = load_tokenizer(profile)
 
     training = measure_training(model_params, profile, hardware, tokenizer, params)
@@ -240,7 +241,9 @@ def main() -> None:
     print(f"training   {training['tokens_per_second']['median']:>10,.0f} tokens/s")
     print(f"first token{single['first_token_seconds']['median'] * 1000:>10,.1f} ms")
     print(f"decode     {single['decode_tokens_per_second']['median']:>10,.0f} tokens/s, one question at a time")
-    print(f"decode     {batched['decode_tokens_per_second']['median']:>10,.0f} tokens/s, {batched['batch_size']} at once")
+    print(
+        f"decode     {batched['decode_tokens_per_second']['median']:>10,.0f} tokens/s, {batched['batch_size']} at once"
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from civilqa.hardware import Hardware, HardwareParams, resolve_hardware, version
 from civilqa.models import adapter_identity, base_identity, load_adapter, load_base
 from civilqa.parameters import Section, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
-from civilqa.prompts import Prompter, load_tokenizer
+from civilqa.prompts import Prompter, load_tokenizer, read_template
 from civilqa.scores import TEXT_SCORES, chrf_signature
 from civilqa.stage import run
 
@@ -204,15 +204,14 @@ def answer_rows(
 def write_plot(test: dict[str, Any], recall: dict[str, Any], random_base: bool) -> None:
     """Write the scores that share a scale of 0 to 100, one row a score and system."""
     note = " (무작위 가중치: 점검용)" if random_base else ""
+    shown = [("test", test, name) for name in ("chrf", "rouge_l", "citation_f1", "stop_rate")]
+    shown += [("train", recall, name) for name in ("chrf", "recalled")]
     rows = []
-    for part, label, names in ((test, "test", ("chrf", "rouge_l", "citation_f1", "stop_rate")), (recall, "train", ("chrf", "recalled"))):
-        for name in names:
-            for system in SYSTEMS:
-                if name in part[system]:
-                    scale = 1.0 if name == "chrf" else 100.0
-                    rows.append(
-                        {"score": f"{label} {name}", "system": system + note, "percent": round(scale * part[system][name], 2)}
-                    )
+    for label, part, name in shown:
+        for system in SYSTEMS:
+            if name in part[system]:
+                percent = part[system][name] * (1 if name == "chrf" else 100)
+                rows.append({"score": f"{label} {name}", "system": system + note, "percent": round(percent, 2)})
     write_csv(PLOT, rows, ["score", "system", "percent"])
 
 
@@ -236,8 +235,7 @@ def main() -> None:
     params, hardware_params = read_sections(evaluate=EvaluateParams, hardware=HardwareParams)
     model_params, profile = read_profile()
     hardware = resolve_hardware(hardware_params)
-    template = (DATA / "template.jinja").read_text(encoding="utf-8").removesuffix("\n")
-    prompter = Prompter(load_tokenizer(profile), template)
+    prompter = Prompter(load_tokenizer(profile), read_template(DATA))
 
     parts = {
         "test": list(read_jsonl(DATA / "test.jsonl")),

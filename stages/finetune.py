@@ -7,24 +7,16 @@ Writes: models/adapter/ (weights, configuration, tokenizer, template), metrics/f
 Params: train, the selected preset, model, the selected profile, hardware
 """
 
-import math
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from datasets import Dataset
-from peft import PeftModel, get_peft_model
-from pydantic import Field
-from transformers import ProgressCallback, set_seed
-from trl import SFTConfig, SFTTrainer
+from typing import Any
 
 from civilqa.errors import ParameterError, RecordError
 from civilqa.files import read_jsonl, sha256_json, write_csv, write_json
 from civilqa.hardware import (
-    Hardware,
     HardwareParams,
     describe_machine,
     peak_memory_bytes,
@@ -36,14 +28,13 @@ from civilqa.models import (
     base_identity,
     count_parameters,
     load_base,
-    make_lora_config,
-    prepare_for_training,
     save_adapter,
 )
-from civilqa.parameters import Section, read_choice, read_sections
-from civilqa.profiles import Profile, read_profile
-from civilqa.prompts import load_tokenizer
+from civilqa.parameters import read_choice, read_sections
+from civilqa.profiles import read_profile
+from civilqa.prompts import load_tokenizer, read_template
 from civilqa.stage import run
+from civilqa.training import IGNORED_LABEL, Preset, TrainParams, add_adapter, make_trainer, resolve_schedule
 
 DATA = Path("data/formatted")
 ADAPTER = Path("models/adapter")
@@ -51,6 +42,7 @@ METRICS = Path("metrics/finetune.json")
 TRAIN_CURVE = Path("metrics/plots/loss_train.csv")
 VALIDATION_CURVE = Path("metrics/plots/loss_validation.csv")
 RUN = Path("metrics/runs/finetune.json")
+
 
 def read_examples(path: Path, max_length: int | None, overlong: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the training examples of a formatted file, and the ids of those that were truncated.
@@ -126,19 +118,17 @@ def main() -> None:
     print("finetune: " + ", ".join(f"{key} {value}" for key, value in asdict(schedule).items()))
 
     tokenizer = load_tokenizer(profile)
-    base = prepare_for_training(
-        load_base(model_params, profile, hardware, schedule.quantization), schedule.gradient_checkpointing
-    )
-    base.config.use_cache = False
-    set_seed(train.seed)  # the adapter's first weights are drawn here, before the trainer sets its own seed
-    model = get_peft_model(base, make_lora_config(profile))
+    base = load_base(model_params, profile, hardware, schedule.quantization)
+    model = add_adapter(base, profile, schedule, train.seed)
     parameters = count_parameters(model)
     share = parameters["trainable"] / parameters["total"]
     print(f"finetune: {parameters['trainable']:,} of {parameters['total']:,} parameters trained ({share:.2%})")
 
     # Not an output of the stage: DVC deletes those before it runs, and these must survive a killed run.
-    scratch = Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / sha256_json(
-        [asdict(schedule), examples, base_identity(model_params, profile)]
+    scratch = (
+        Path(os.environ.get("DVC_ROOT", "."))
+        / ".checkpoints"
+        / sha256_json([asdict(schedule), examples, base_identity(model_params, profile)])
     )
     shutil.rmtree(scratch, ignore_errors=True)
     trainer = make_trainer(model, tokenizer, examples, schedule, train, hardware, scratch)
@@ -149,7 +139,7 @@ def main() -> None:
 
     shutil.rmtree(ADAPTER, ignore_errors=True)
     save_adapter(trainer.model, ADAPTER)
-    tokenizer.chat_template = (DATA / "template.jinja").read_text(encoding="utf-8").removesuffix("\n")
+    tokenizer.chat_template = read_template(DATA)
     tokenizer.save_pretrained(str(ADAPTER))
     shutil.rmtree(scratch, ignore_errors=True)
 

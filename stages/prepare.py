@@ -148,7 +148,7 @@ def select(records: list[Record], categories: list[str], difficulties: list[str]
 
 
 def length_quantiles(lengths: list[int]) -> dict[str, int]:
-    """Return minimum, quartiles and maximum of lengths in characters; a quartile is one of the lengths (nearest rank)."""
+    """Return minimum, quartiles and maximum of lengths in characters; quartiles by nearest rank."""
     ordered = sorted(lengths)
     ranks = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
     return {name: ordered[round(rank * (len(ordered) - 1))] for name, rank in ranks.items()}

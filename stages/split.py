@@ -56,7 +56,10 @@ def split_records(records: list[Record], params: SplitParams) -> dict[str, list[
         ParameterError: the fold does not exist, or there are too few records for the folds.
     """
     if params.fold >= params.folds:
-        raise ParameterError(f"params.yaml: split.fold: found {params.fold}, want 0 to {params.folds - 1} (split.folds)")
+        raise ParameterError(
+            f"params.yaml: split.fold: found {params.fold}, want 0 to {params.folds - 1}, since split.folds is "
+            f"{params.folds}"
+        )
     if len(records) < 2 * params.folds:
         raise ParameterError(
             f"params.yaml: split.folds: found {params.folds} for {len(records)} records, want at least two records a "

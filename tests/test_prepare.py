@@ -2,6 +2,7 @@ import json
 import unicodedata
 
 import pytest
+
 from civilqa.errors import ParameterError, RecordError
 from conftest import HEADER, ROOT, edit_params
 from prepare import clean, length_quantiles, make_records, read_rows, select
@@ -38,7 +39,7 @@ def test_a_row_becomes_a_record(tmp_path):
         "difficulty,category,answer,question\n초급,전세사기,답변입니다,질문입니다\n",
         f"note,{HEADER}\n비고,{ROW}\n",
     ],
-    ids=["bom", "crlf", "no last newline", "blank lines", "spaces in header", "nfd", "invisible", "order", "more columns"],
+    ids=["bom", "crlf", "no newline", "blank lines", "spaces", "nfd", "invisible", "order", "more columns"],
 )
 def test_the_same_row_written_otherwise_is_the_same_record(tmp_path, content):
     assert records_of(tmp_path, content) == records_of(tmp_path, f"{HEADER}\n{ROW}\n")

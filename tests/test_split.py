@@ -2,10 +2,11 @@ import itertools
 import random
 
 import pytest
-from civilqa.errors import ParameterError, RecordError
-from civilqa.records import Record, record_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from civilqa.errors import ParameterError, RecordError
+from civilqa.records import Record, record_id
 from split import SplitParams, check_no_leak, split_records
 
 PARAMS = SplitParams(seed=1, folds=5, fold=0, validation_fraction=0.1)

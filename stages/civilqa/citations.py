@@ -1,8 +1,8 @@
 """Statute citations in Korean text: find them, and judge them against the table in `data/reference/`.
 
-The parser walks the text from left to right over the few places where something can begin (법, 「, 제N조, 같은 조, 계약서
-...), resolves the act to the left of it and the article, 항, 호 and 목 to the right, and carries the act over to bare
-articles that follow. Every pattern has bounded repeats, so that the time is linear in the length of the text.
+The parser walks the text from left to right over the few places where something can begin (법, 「, 제N조, 같은 조,
+계약서 and so on), resolves the act to the left of it and the article, 항, 호 and 목 to the right, and carries the act
+over to bare articles that follow. Every repeat is bounded, so that the time is linear in the length of the text.
 """
 
 import functools
@@ -32,8 +32,8 @@ class Citation:
     제3조까지) share the span of the whole range; all other spans are disjoint, in ascending order.
 
     Attributes:
-        law: Official full name (`주택임대차보호법`, `주택임대차보호법 시행령`, `민법 부칙`); an act outside the table keeps
-            the name that the text gives it, a foreign code its country (`독일 민법`).
+        law: Official full name (`주택임대차보호법`, `주택임대차보호법 시행령`, `민법 부칙`); an act outside the table
+            keeps the name that the text gives it, a foreign code its country (`독일 민법`).
         article: `제3조` or `제3조의2`.
         paragraph: 항.
         item: 호: `2` or `2의3`.
@@ -42,8 +42,8 @@ class Citation:
         title: What the text gives in brackets as the article's title.
         former: Whether the text cites a former version (구 민법).
         former_date: ISO date of the amendment named with a former version, when it is.
-        via: How the act was found: `name` beside the article, `same` (같은 법), `list` (민법 제1조, 제2조), or `carried`
-            from further back in the text.
+        via: How the act was found: `name` beside the article, `same` (같은 법), `list` (민법 제1조, 제2조), `carried`
+            from further back in the text, or `within` the act's own text.
     """
 
     law: str
@@ -60,16 +60,20 @@ class Citation:
     end: int
 
 
-def parse_citations(text: str) -> list[Citation]:
+def parse_citations(text: str, within: str | None = None) -> list[Citation]:
     """Find the statute citations of a text, in order of appearance.
 
-    The text may be in any normalisation form; spans refer to its NFC form. 제3조의2 is read as the article, 제3조의 2가지
-    as 제3조. Contracts, 약관, case numbers and amounts are not citations, nor is 이 법 where no act was named before.
+    The text may be in any normalisation form; spans refer to its NFC form. 제3조의2 is read as the article,
+    제3조의 2가지 as 제3조. Contracts, 약관, case numbers and amounts are not citations, nor is 이 법 where no act was
+    named before.
+
+    `within` is the official name of the act whose own text this is: there 이 법 and a bare article mean that act,
+    and an act that the text names carries over to lists only.
     """
     text = unicodedata.normalize("NFC", text)
     if "조" not in text and "§" not in text:
         return []
-    return _Reader(text).read()
+    return _Reader(text, within).read()
 
 
 def judge_citation(citation: Citation, reference: Reference) -> str:
@@ -103,13 +107,17 @@ _SHADOW = {
     **str.maketrans("（），：；［］｢｣", "(),:;[]「」"),
 }
 _CIRCLED = {chr(code): int(unicodedata.numeric(chr(code))) for code in (*range(0x2460, 0x2474), *range(0x3251, 0x325A))}
+_OFFICIAL_DOT = "ㆍ"  # as law.go.kr writes the middle dot in names of acts
 _SUBITEMS = "가나다라마바사아자차카타파하"
 
 # --- Articles, 항, 호, 목 --------------------------------------------------------------------------------------------
 
 # 제3조의2가지, 제3조의2항: the number after 의 counts something and is no part of the article's. Where a space stands
 # before it (제3조의 2월), so do more words.
-_COUNTED = r"[.,][0-9]|\s?(?:가지|분의|개월|년|퍼센트|%|항(?!목)|호(?!실)|개(?![가-힣])|개[의를가는로]|명(?![가-힣])|명[의을이은])"
+_COUNTED = (
+    r"[.,][0-9]|\s?(?:가지|분의|개월|년|퍼센트|%|항(?!목)|호(?!실)|개(?![가-힣])|개[의를가는로]"
+    r"|명(?![가-힣])|명[의을이은])"
+)
 _COUNTED_APART = (
     _COUNTED + r"|\s?(?:배(?![가-힣])|배[의를로]|월|일(?![가-힣])|시간|주[간일]|차례|번째|회(?![가-힣])|건(?![가-힣])"
     r"|인(?![가-힣])|인[의이은을]\s|단계|종류|[천백억원]|만\s?원|이상|이하|문장|단어|사람|요건|경우)"
@@ -147,10 +155,11 @@ _TITLE = re.compile(
 )
 # In brackets after an article, but not its title: amendment notes, cross-references, definitions, sentences.
 _NO_TITLE = re.compile(
-    r"\s?(?:[0-9]{1,2}$|[0-9]{4}\s?[.년]|제\s?[0-9]|[①-⑳]|이하|같은\s|동[법조]|현행\s|구\s|구법|개정|전문개정|본조|신설|삭제|대법원"
-    r"|헌법재판소|헌재|다만|단[,서]|즉[,\s]|예[:를컨]|또는|및|법률\s|본문|전단|후단|이른바|소위|참조)|.*(?:다|다\.|요\.|참조|함|됨)$"
+    r"\s?(?:[0-9]{1,2}$|[0-9]{4}\s?[.년]|제\s?[0-9]{1,4}\s?[조항호]|[①-⑳]|(?:대법원|헌법재판소|헌재|법률)\s?제?\s?[0-9]|이하\s"
+    r"|같은\s?[법조항호]|동[법조항]|현행\s|구\s|구법|(?:전문|전부|일부)?(?:개정|신설|삭제)(?![가-힣])|본조|다만|단[,서]|즉[,\s]|예[:를컨]"
+    r"|또는|및|본문|전단|후단|이른바|소위|참조)|.*(?:다|다\.|요\.|참조|함|됨)$"
 )
-_CITES = re.compile(r"[0-9]\s?조")
+_CITES = re.compile(r"(?<!전)[0-9]\s?조")
 
 # A range stays on its line: a dash on the next one is a bullet.
 _TO = re.compile(r"[ ]{0,2}(?:부터|에서|내지|~|-)[ ]{0,2}")
@@ -177,7 +186,8 @@ _AFTER_ACT = re.compile(
 )
 # An act named as the topic, or as a heading, takes over the bare articles that follow.
 _TOPIC = re.compile(
-    rf"\s{{0,2}}{_CLOSERS}\s?(?:{_BRACKETS})?(?:(?:은|는|에서는?|상|에\s?(?:따르면|의하면))(?![가-힣])|\s?[:*]{{0,3}}[ ]?(?:\n|$)|:)"
+    rf"\s{{0,2}}{_CLOSERS}\s?(?:{_BRACKETS})?"
+    r"(?:(?:은|는|에서는?|상|에\s?(?:따르면|의하면))(?![가-힣])|\s?[:*]{0,3}[ ]?(?:\n|$)|:)"
 )
 _MENTION = re.compile(rf"{_CLOSERS}(?:[^가-힣]|[의을를과와이가에로도상](?:[^가-힣]|$)|$)")
 _NOTES = re.compile(rf"\s?{_CLOSERS}\s?(?P<notes>{_BRACKETS})")
@@ -192,11 +202,14 @@ _COUNTRY_BEFORE = re.compile(rf"(?:^|[^가-힣])(?P<country>{_COUNTRIES})(?:의)
 _SAME_BEFORE = re.compile(r"(?:^|[^가-힣])(?P<same>같은|동|위|이|그|본|해당|당해|상기|현행)\s?$")
 _ATTACHED = ("개정", "현행", "우리", "구", "위", "각")  # written before a name without a space: 구민법, 개정민법
 
-# Words in 법 that name no act (방법), and those that stand for one named before (특별법).
+# Words in 법 that name no act. Whole words: 등기법 is no 기법, 지하수법 no 수법, 소방법 no 방법.
 _NO_ACT = re.compile(
-    r".*(?:방법|입법|불법|적법|합법|편법|용법|해법|기법|수법|문법|어법|요법|필법|화법|탈법|준법|공법|실정법|관습법|판례법"
-    r"|강행법|외국법|자연법|성문법|관련법|상위법|하위법|일반법|개별법)|사법|국내법|국제법|노동법"
+    r"방법|입법|불법|적법|합법|편법|용법|해법|기법|수법|문법|요법|탈법|준법|공법|사법|실정법|관습법|판례법|강행법|외국법"
+    r"|자연법|성문법|관련법|상위법|하위법|일반법|개별법|국내법|국제법|노동법"
+    r"|.*(?:산정|계산|처리|평가|해결|시행|작성|지급|집행|신청)방법"
+    r"|(?:같은|동|위|이|그|본|해당|당해|상기|현행)법률?"
 )
+# Words that stand for an act named before.
 _BARE_ACTS = {"법", "법률", "특별법", "특례법", "현행법", "기본법", "특별조치법", "위법"}
 # Last words of names that may need the words before them; 법률 does only after 관한 or 위한.
 _NAME_TAIL = re.compile(
@@ -204,8 +217,8 @@ _NAME_TAIL = re.compile(
 )
 _HANGUL_WORD = re.compile(r"[가-힣·]+")
 _SENTENCE_WORD = re.compile(
-    r".*(?:[은는이가을를로고며면서해여게도만라자만때시후]|[^등]에|에서|하는|되는|다|한|된|인|할|될)"
-    r"|또한|따라서|다만|한편|그리고|그러나|즉|경우|것|이|그|위|또는|혹은|구|현행|개정|우리|각|같은|동|및|특히|아울러|먼저|다음"
+    r".*(?:[은는이가을를로도만게]|[하되이으][여고며면]|에서|[^등]에|[위의대관통인]해|따라|다|하[는던]|한|된|인|할|될|때)"
+    r"|또한|따라서|다만|한편|그리고|그러나|즉|경우|것|이|그|위|시|후|중|또는|혹은|구|현행|개정|우리|각|같은|동|특히|아울러|먼저|다음|해당"
 )
 _LIST_MEMBER = re.compile(r".*(?:[조항호목]|조의[0-9]+|법|법률|시행령|[.,;:)\]」』\"'”’*])")
 _COURT_RULES = re.compile(r".*(?:소송|집행|등기|공탁|비송사건|조정|심판|회생|파산|경매|가족관계등록)규칙")
@@ -240,6 +253,7 @@ _OTHER_ACTS = (
     "재난 및 안전관리 기본법",
     "정보통신망 이용촉진 및 정보보호 등에 관한 법률",
     "주식회사 등의 외부감사에 관한 법률",
+    "지방자치단체를 당사자로 하는 계약에 관한 법률",
     "채권의 공정한 추심에 관한 법률",
     "표시ㆍ광고의 공정화에 관한 법률",
     "한국자산관리공사 설립 등에 관한 법률",
@@ -269,7 +283,7 @@ _DOCUMENTS = (
 )
 _MARKED_ARTICLE_AHEAD = r"(?=제\s{0,2}[0-9]{1,4}(?:의[0-9]{1,2})?\s{0,2}조)"
 _TOKEN = re.compile(
-    rf"(?P<document>{_DOCUMENTS})\s?{_CLOSERS}\s?(?:\([^()\n]{{1,60}}\)\s?)?(?:상의?|의|중)?[\s,:]{{0,2}}{_MARKED_ARTICLE_AHEAD}"
+    rf"(?P<document>{_DOCUMENTS})\s?{_CLOSERS}\s?(?:\([^()\n조]{{1,60}}\)\s?)?(?:상의?|의|중)?[\s:]{{0,2}}{_MARKED_ARTICLE_AHEAD}"
     r"|(?P<law>법률?)"
     r"|(?P<bracket>[「『]\s?(?P<name>[^「」『』\n]{1,80})[」』])"
     # 시행령, 같은 법 having been read with 법; 같은 영, 같은 규칙
@@ -313,13 +327,14 @@ _Named = tuple[_Act, int, str]  # an act, where its name starts, and `Citation.v
 class _Reader:
     """One pass over a text: `position` is how far it has looked, `floor` the end of what has been used."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, within: str | None):
         self.original = text
         self.text = text.translate(_SHADOW)
         self.position = 0
         self.floor = 0
+        self.own_act = _Act(within) if within else None
         self.found: list[Citation] = []
-        self.last_act: _Act | None = None  # what 같은 법 means
+        self.last_act: _Act | None = None  # what 같은 법 means, after a contract's article too
         self.carried: _Act | None = None  # what a bare 제3조 belongs to; None after a contract's article
         self.last_place: _Place | None = None  # what 같은 조 means
         self.aliases: dict[str, _Act] = {}  # (이하 '특별법'이라 한다)
@@ -368,8 +383,9 @@ class _Reader:
         """The 시행령, 부칙 or 같은 영 that stands alone; 같은 법 시행령 is read with 법."""
         part = match["part_name"] or ("시행규칙" if match["part"].endswith("규칙") else "시행령")
         read = self._places(match.end(), None, unmarked=False)
-        if read and self.carried:
-            self._cite(*read, replace(self.carried, part=part), match.start(), "same")
+        act = self.own_act or self.carried
+        if read and act:
+            self._cite(*read, replace(act, part=part), match.start(), "same")
         else:
             self._leave_acts(match.end())
 
@@ -400,7 +416,9 @@ class _Reader:
 
     def _read_article(self, match: re.Match) -> None:
         read = self._places(match.start(), None, unmarked=False)
-        if read and self.carried:
+        if read and self.own_act:
+            self._cite(*read, self.own_act, match.start(), "within")
+        elif read and self.carried:
             self._cite(*read, self.carried, match.start(), "carried")
         elif read:
             self._leave_acts(match.start())
@@ -435,6 +453,8 @@ class _Reader:
         if self.carried is None or _TOPIC.match(self.text, end):
             self.last_act = self.carried = act
             self.last_place = None
+        elif self.text[start] in "「『":
+            self.last_act = act  # in formal drafting 같은 법 is the one named last; in prose, the one last cited
         self.position = self.floor = end
 
     def _leave_acts(self, position: int) -> None:
@@ -503,7 +523,9 @@ class _Reader:
             word = self.text[start:end]
             if word not in _BARE_ACTS or self._words_start(start, end) is not None:
                 return None
-        return (replace(self.last_act, part=""), start, "same") if self.last_act else None
+        own = self.own_act is not None and same is not None and same["same"] in ("이", "본")
+        act = self.own_act if own else self.last_act
+        return (replace(act, part=""), start, "same") if act else None
 
     def _generic_act(self, end: int) -> _Named | None:
         """An act outside the table, by the shape of its name."""
@@ -518,14 +540,14 @@ class _Reader:
             start = words_start
         elif _NO_ACT.fullmatch(word) or word in _BARE_ACTS:
             return None
-        name = " ".join(self.text[start:end].split())
+        name = " ".join(self.text[start:end].split()).replace("·", _OFFICIAL_DOT)
         return *self._with_words_before(_Act(name), start), "name"
 
     def _words_start(self, start: int, end: int) -> int | None:
         """Where a name of several words begins whose last word is given; None if it is a name by itself.
 
-        A heuristic for 성폭력범죄의 처벌 등에 관한 특례법 where it is neither in the table nor in brackets: it goes back
-        over nouns, genitives, 및 and 등, and stops at a word that ends like a part of the sentence (피고인은).
+        A heuristic for 교통사고처리에 관한 특례법 where it is neither in the table nor in brackets: it goes back over
+        nouns, genitives, 및 and 등, and stops at a word that ends like a part of the sentence (피고인은).
         """
         floor = max(self.floor, start - 80)
         words = list(re.finditer(r"\S+", self.text[floor:start]))
@@ -574,7 +596,7 @@ class _Reader:
 
     def _bracketed_act(self, name: str) -> _Act | None:
         """The act of 「...」; None for a contract, a book, or a whole citation in brackets."""
-        name = " ".join(name.split())
+        name = " ".join(name.split()).replace("·", _OFFICIAL_DOT)
         former = name.startswith("구 ")
         name = name.removeprefix("구 ")
         part = next((part for part in _PARTS if name.endswith(part)), "")
@@ -662,10 +684,12 @@ class _Reader:
                 if read:
                     start = and_.start("same") if and_["same"] else and_.end()
                     places, end = read
-                    self._add(places, act, start, end, "list")
+                    self._add(places, act, start, end, via if via in ("carried", "within") else "list")
                     continue
             break
-        self.last_act = self.carried = act
+        self.carried = act
+        if via != "within":
+            self.last_act = act
         self.last_place = places[-1]
         self.position = self.floor = end
 

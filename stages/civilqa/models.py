@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
 
@@ -17,9 +18,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 
 
-def load_base(
-    model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none"
-) -> PreTrainedModel:
+def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
     """Return the profile's base model on the device, in evaluation mode.
 
     Random weights are drawn on the CPU in fp32 whatever the device, so that the same seed is the same model everywhere.
@@ -49,7 +48,20 @@ def load_base(
             "A gated model needs its licence accepted on its page and a token in HF_TOKEN. Without access to the model "
             "hub the profiles tiny and llama-1b-random work: set model.profile in params.yaml."
         ) from None
+    if quantization == "4bit" and hardware.device == "cpu":
+        _keep_weights_differentiable(base)
     return base.eval()
+
+
+def _keep_weights_differentiable(base: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on CPUs with AVX512-BF16.
+
+    It does so in the first forward pass in evaluation mode, for a faster kernel that has no backward pass. A validation
+    at the end of an epoch would thus cut the gradients of all later training steps, with no more than a warning.
+    """
+    for module in base.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def make_quantization_config(quantization: str, hardware: Hardware) -> BitsAndBytesConfig | None:

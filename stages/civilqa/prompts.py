@@ -43,8 +43,8 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
         tokenizer.pad_token = profile.pad_token
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         raise ModelError(
-            f"{source}: its padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}; set the "
-            "profile's pad_token to a token of its vocabulary that is never used in text"
+            f"{source}: its padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}; set "
+            "the profile's pad_token to a token of its vocabulary that is never used in text"
         )
     tokenizer.padding_side = "left"
     return tokenizer
@@ -157,6 +157,18 @@ def load_prompter(profile: Profile, style: str) -> Prompter:
     if not path.is_file():
         raise TemplateError(f"{path}: no such template file; there are: {', '.join(_templates())}")
     return Prompter(tokenizer, path.read_text(encoding="utf-8").removesuffix("\n"))
+
+
+def read_template(folder: Path) -> str:
+    """Return the chat template that format put beside the formatted data.
+
+    Raises:
+        TemplateError: format has not run.
+    """
+    path = folder / "template.jinja"
+    if not path.is_file():
+        raise TemplateError(f"{path}: not found; run `dvc repro format` (or python stages/format.py)")
+    return path.read_text(encoding="utf-8").removesuffix("\n")
 
 
 def _templates() -> list[str]:

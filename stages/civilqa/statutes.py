@@ -148,7 +148,7 @@ def load_reference(folder: Path = REFERENCE_FOLDER) -> Reference:
     acts_path, titles_path = Path(folder) / "acts.csv", Path(folder) / "titles.csv"
     acts: dict[str, Act] = {}
     dates = set()
-    with open(acts_path, encoding="utf-8", newline="") as file:
+    with acts_path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         for row in reader:
             statuses: dict[ArticleNumber, str] = {}
@@ -170,6 +170,6 @@ def load_reference(folder: Path = REFERENCE_FOLDER) -> Reference:
             dates.add(row["as_of"])
     if len(dates) != 1:
         raise ValueError(f"{acts_path}: as_of must be the same in every row, found {sorted(dates)}; rebuild the table")
-    with open(titles_path, encoding="utf-8", newline="") as file:
+    with titles_path.open(encoding="utf-8", newline="") as file:
         titles = {(row["law"], row["article"]): row["title"] for row in csv.DictReader(file)}
     return Reference(as_of=dates.pop(), acts=acts, titles=titles)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from pydantic import Field
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProgressCallback, TrainerCallback, set_seed
+from transformers import PreTrainedModel, ProgressCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from civilqa.hardware import Hardware
@@ -123,7 +123,6 @@ def make_trainer(
         per_device_eval_batch_size=schedule.batch_size,
         gradient_accumulation_steps=schedule.gradient_accumulation_steps,
         gradient_checkpointing=schedule.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if schedule.gradient_checkpointing else None,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=schedule.warmup_steps,
