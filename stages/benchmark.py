@@ -33,7 +33,7 @@ from civilqa.hardware import (
     resolve_hardware,
     versions,
 )
-from civilqa.models import WEIGHTS_FILE, adapter_identity, load_adapter, load_base
+from civilqa.models import WEIGHTS_FILE, load_base, load_tuned, read_manifest
 from civilqa.parameters import Section, read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer
@@ -212,12 +212,12 @@ def main() -> None:
     params, hardware_params = read_sections(benchmark=BenchmarkParams, hardware=HardwareParams)
     model_params, profile = read_profile()
     hardware = resolve_hardware(hardware_params)
-    adapter_identity(ADAPTER)  # a missing adapter is said now, not after minutes of measuring
+    read_manifest(ADAPTER)  # a missing adapter is said now, not after minutes of measuring
     tokenizer = load_tokenizer(profile)
 
     training = measure_training(model_params, profile, hardware, tokenizer, params)
     training["peak_memory_bytes"] = peak_memory_bytes(hardware.device)
-    model = load_adapter(load_base(model_params, profile, hardware), ADAPTER).merge_and_unload()
+    model = load_tuned(model_params, profile, hardware, ADAPTER)
     generation = {
         name: measure_generation(model, tokenizer, hardware, params, batch_size)
         for name, batch_size in (("single", 1), ("batched", params.generate_batch_size))
@@ -225,7 +225,7 @@ def main() -> None:
     write_json(
         METRICS,
         {
-            "notice": profile.notice,
+            "notice": profile.metrics_notice,
             "profile": model_params.profile,
             "machine": describe_machine(),
             "hardware": asdict(hardware),

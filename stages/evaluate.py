@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from civilqa.answers import Answer, Decoding, answer_questions
 from civilqa.files import read_jsonl, write_csv, write_json, write_jsonl
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware, versions
-from civilqa.models import adapter_identity, base_identity, load_adapter, load_base
+from civilqa.models import adapter_identity, base_identity, load_base, load_tuned
 from civilqa.parameters import Section, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import Prompter, load_tokenizer, read_template
@@ -176,8 +176,7 @@ def answer_rows(
 
     loaders: dict[str, Callable[[], PreTrainedModel]] = {
         "base": base,
-        # Merged, since two extra matrix products a layer would slow every token. The base is not needed after it.
-        "adapter": lambda: load_adapter(base(), ADAPTER).merge_and_unload(),
+        "adapter": lambda: load_tuned(model_params, profile, hardware, ADAPTER, base()),
     }
     identity = {
         "base": base_identity(model_params, profile),
@@ -211,14 +210,14 @@ def write_plot(test: dict[str, Any], recall: dict[str, Any], random_base: bool) 
         for system in SYSTEMS:
             if name in part[system]:
                 percent = part[system][name] * (1 if name == "chrf" else 100)
-                rows.append({"score": f"{label} {name}", "system": system + note, "percent": round(percent, 2)})
-    write_csv(PLOT, rows, ["score", "system", "percent"])
+                rows.append({"score": f"{label} {name}", "series": system + note, "percent": round(percent, 2)})
+    write_csv(PLOT, rows, ["score", "series", "percent"])
 
 
-def print_summary(metrics: dict[str, Any]) -> None:
-    """Print the scores side by side, the verdicts, and what kind of model they are of."""
+def print_summary(metrics: dict[str, Any], notice: str) -> None:
+    """Print what kind of model the scores are of, the scores side by side, and the verdicts."""
     test, recall = metrics["test"], metrics["train_recall"]
-    print(f"\n{metrics['notice']}\n")
+    print(f"\n{notice}\n")
     print(f"test: {test['n']} questions never trained on{'':14}base    adapter   difference [95 % interval]")
     for name, difference in metrics["difference"].items():
         base, adapter = (test[system][name] for system in SYSTEMS)
@@ -253,7 +252,7 @@ def main() -> None:
     recall = mean_scores(predictions["train"], [*names, "recalled"])
     compared = {name: compare(predictions["test"], name, params) for name in names}
     metrics = {
-        "notice": profile.notice,
+        "notice": profile.metrics_notice,
         "profile": model_params.profile,
         "test": test,
         "difference": {name: difference for name, difference in compared.items() if difference is not None},
@@ -265,7 +264,7 @@ def main() -> None:
     }
     write_json(METRICS, metrics)
     write_plot(test, recall, profile.weights == "random")
-    print_summary(metrics)
+    print_summary(metrics, profile.notice)
 
 
 if __name__ == "__main__":

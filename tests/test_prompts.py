@@ -6,10 +6,10 @@ import pytest
 from civilqa.errors import ModelError, ParameterError, TemplateError
 from civilqa.parameters import read_choice, read_sections
 from civilqa.profiles import Profile
-from civilqa.prompts import Prompter, load_prompter, load_tokenizer
+from civilqa.prompts import FormatParams, Prompter, load_prompter, load_tokenizer
 from civilqa.records import Record, record_id
 from conftest import ROOT
-from format import FormatParams, format_record
+from format import format_record
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
 ANSWER = "임차권등기명령을 신청하십시오(주택임대차보호법 제3조의3 제1항)."
@@ -200,6 +200,6 @@ def test_format_records_what_it_rendered(project, run_stage):
     metrics = json.loads((project / "metrics/format.json").read_text(encoding="utf-8"))
     rows = (project / "data/formatted/train.jsonl").read_text(encoding="utf-8").splitlines()
     assert metrics["tokens"]["train"]["records"] == len(rows)
-    assert (project / "data/formatted/template.jinja").read_text(encoding="utf-8") == (
+    assert (project / "data/formatted/chat_template.jinja").read_text(encoding="utf-8") == (
         ROOT / "models/templates/korean_plain.jinja"
     ).read_text(encoding="utf-8")

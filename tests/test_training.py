@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from civilqa.errors import ParameterError, RecordError
+from civilqa.errors import ModelError, ParameterError, RecordError
 from civilqa.files import write_jsonl
 from civilqa.hardware import Hardware
-from civilqa.models import load_adapter, load_base, save_adapter
+from civilqa.models import base_identity, load_base, load_tuned, save_adapter
 from civilqa.parameters import read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile
 from civilqa.prompts import load_tokenizer
@@ -17,6 +17,7 @@ from conftest import ROOT
 from finetune import read_examples
 
 HARDWARE = Hardware("cpu", "fp32", 2)
+MODEL = ModelParams(profile="tiny", seed=1)
 PARAMS = ROOT / "params.yaml"
 
 
@@ -112,12 +113,13 @@ def examples_of(n=4, length=24):
 def train_once(train, profile, folder, validate=True, **changes):
     schedule = resolve_schedule(train, preset("balanced"), profile, records=4)
     schedule = replace(schedule, epochs=3.0, steps=6, warmup_steps=1, learning_rate=2e-3, **changes)
-    base = load_base(ModelParams(profile="tiny", seed=1), profile, HARDWARE, schedule.quantization)
+    base = load_base(MODEL, profile, HARDWARE, schedule.quantization)
     model = add_adapter(base, profile, schedule, train.seed)
     examples = examples_of() if validate else {**examples_of(), "validation": []}
     trainer = make_trainer(model, load_tokenizer(profile), examples, schedule, train, HARDWARE, folder / "scratch")
     trainer.train()
-    save_adapter(trainer.model, folder / "adapter")
+    manifest = {"base": base_identity(MODEL, profile), "quantization": schedule.quantization}
+    save_adapter(trainer.model, folder / "adapter", manifest)
     return [row["loss"] for row in trainer.state.log_history if "loss" in row], folder / "adapter"
 
 
@@ -140,11 +142,10 @@ def test_another_seed_gives_other_bytes(train, tiny, tmp_path):
 def test_the_loss_falls_and_the_adapter_loads(train, tiny, tmp_path, quantization):
     losses, folder = train_once(train, tiny, tmp_path, quantization=quantization)
     assert losses[-1] < losses[0] - 0.5
-    base = load_base(ModelParams(profile="tiny", seed=1), tiny, HARDWARE)
     ids = torch.tensor([[10] * 24])
     with torch.inference_mode():
-        before = base(ids, labels=ids).loss
-        after = load_adapter(base, folder)(ids, labels=ids).loss
+        before = load_base(MODEL, tiny, HARDWARE, quantization)(ids, labels=ids).loss
+        after = load_tuned(MODEL, tiny, HARDWARE, folder)(ids, labels=ids).loss
     assert after < before - 0.5
 
 
@@ -167,6 +168,12 @@ def test_keeping_the_best_needs_the_checkpoint_of_each_epoch(train, tiny, tmp_pa
     losses, folder = train_once(train, tiny, tmp_path, keep="best")
     assert losses[-1] < losses[0]
     assert (folder / "adapter_model.safetensors").is_file()
+
+
+def test_an_adapter_of_another_base_is_refused(train, tiny, tmp_path):
+    _, folder = train_once(train, tiny, tmp_path)
+    with pytest.raises(ModelError, match="was trained on another base model"):
+        load_tuned(MODEL.model_copy(update={"seed": 2}), tiny, HARDWARE, folder)
 
 
 def test_adapter_config_lists_are_sorted_and_name_the_base(train, tiny, tmp_path):

@@ -24,8 +24,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that diffs well: sorted keys, indented, Hangul as it is."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Write JSON that diffs well: sorted keys, indented, in ASCII.
+
+    ASCII, since DVC takes a metrics file for a binary one, and fails, when 30 % of its first 512 bytes are not: a few
+    Korean category names are enough. `dvc metrics show` prints the escapes as Hangul again.
+    """
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from civilqa.profiles import ModelParams, Profile
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
+MANIFEST_FILE = "manifest.json"
 
 
 def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
@@ -118,10 +119,8 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """Return the base with the adapter of a folder on it, in evaluation mode.
 
     Raises:
-        ModelError: there is no adapter, or it does not fit the base.
+        ModelError: it does not fit the base.
     """
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise ModelError(f"{folder}: holds no {WEIGHTS_FILE}; run `dvc repro finetune` (or python stages/finetune.py)")
     try:
         return PeftModel.from_pretrained(base, str(folder)).eval()
     except (RuntimeError, ValueError, KeyError, OSError) as error:
@@ -130,8 +129,48 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
         ) from None
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write adapter_model.safetensors and adapter_config.json with bytes that depend on the adapter alone.
+def load_tuned(
+    model: ModelParams, profile: Profile, hardware: Hardware, folder: Path, base: PreTrainedModel | None = None
+) -> torch.nn.Module:
+    """Return the tuned model of a folder, on the base that it was trained on, in evaluation mode.
+
+    An adapter trained on a quantised base is run on one: on full-precision weights, which it never saw, it is another
+    model. Otherwise it is merged into the base, since two extra matrix products a layer slow down every token.
+
+    Args:
+        base: the profile's base in full precision, if it is loaded already; it may be changed by this.
+
+    Raises:
+        ModelError: there is no adapter, or it was trained on another base.
+    """
+    manifest = read_manifest(folder)
+    if manifest["base"] != base_identity(model, profile):
+        raise ModelError(
+            f"{folder}: was trained on another base model ({manifest['base']}) than the one of profile "
+            f"'{model.profile}'; train it again with `dvc repro finetune`, or select the profile it was trained with"
+        )
+    if manifest["quantization"] != "none":
+        return load_adapter(load_base(model, profile, hardware, manifest["quantization"]), folder)
+    return load_adapter(base or load_base(model, profile, hardware), folder).merge_and_unload()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what the adapter's folder says of its making.
+
+    Raises:
+        ModelError: there is no adapter in the folder.
+    """
+    path = folder / MANIFEST_FILE
+    if not (folder / WEIGHTS_FILE).is_file() or not path.is_file():
+        raise ModelError(
+            f"{folder}: holds no {WEIGHTS_FILE} and {MANIFEST_FILE}; run `dvc repro finetune` (or python "
+            "stages/finetune.py)"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def save_adapter(model: PeftModel, folder: Path, manifest: dict[str, Any]) -> None:
+    """Write adapter_model.safetensors, adapter_config.json and manifest.json; their bytes depend on the adapter alone.
 
     peft writes the configuration's sets in hash order, which changes from process to process, and a model card whose
     text depends on its version: the first is sorted, the second left out.
@@ -142,6 +181,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     fields = model.peft_config["default"].to_dict()
     fields = {key: sorted(value) if isinstance(value, set) else value for key, value in fields.items()}
     write_json(folder / CONFIG_FILE, {**fields, "inference_mode": True})
+    write_json(folder / MANIFEST_FILE, manifest)
 
 
 def base_identity(model: ModelParams, profile: Profile) -> dict[str, Any]:
@@ -157,14 +197,13 @@ def base_identity(model: ModelParams, profile: Profile) -> dict[str, Any]:
 
 
 def adapter_identity(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the adapter's two files.
+    """Return the SHA-256 of the files that decide what the adapter does.
 
     Raises:
         ModelError: there is no adapter in the folder.
     """
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise ModelError(f"{folder}: holds no {WEIGHTS_FILE}; run `dvc repro finetune` (or python stages/finetune.py)")
-    return {name: sha256_file(folder / name) for name in (WEIGHTS_FILE, CONFIG_FILE)}
+    read_manifest(folder)
+    return {name: sha256_file(folder / name) for name in (WEIGHTS_FILE, CONFIG_FILE, MANIFEST_FILE)}
 
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int]:

@@ -24,6 +24,7 @@ SECTIONS = (
     "train",
     "evaluate",
     "benchmark",
+    "chat",
 )
 
 

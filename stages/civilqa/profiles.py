@@ -6,12 +6,14 @@ from pydantic import Field
 
 from civilqa.parameters import Section, read_choice, read_sections
 
-# What a reader is told wherever results of such a model are shown.
+# What a reader is told wherever results of such a model are shown: on the screen, and in the metrics.
 RANDOM_NOTICE = (
     "무작위 가중치에서 시작한 '{name}' 모델의 결과입니다. 파이프라인이 작동하는지만 보여 주며, 법률 지식은 없습니다. "
     "답변을 법률 판단에 쓰지 마십시오."
 )
 NOTICE = "'{name}' 모델의 결과입니다. 법률 자문이 아니며, 조문은 기준일(2026-06-08) 이후 바뀌었을 수 있습니다."
+RANDOM_METRICS_NOTICE = "Random base weights: proves that the pipeline works, knows no law."
+METRICS_NOTICE = "No legal advice. Statutes as of 2026-06-08."
 
 
 class ModelParams(Section):
@@ -52,6 +54,11 @@ class Profile(Section):
     def notice(self) -> str:
         """What a reader must be told beside any result of this model, in Korean."""
         return (RANDOM_NOTICE if self.weights == "random" else NOTICE).format(name=self.name)
+
+    @property
+    def metrics_notice(self) -> str:
+        """The same for metrics files, which are ASCII."""
+        return RANDOM_METRICS_NOTICE if self.weights == "random" else METRICS_NOTICE
 
 
 def read_profile() -> tuple[ModelParams, Profile]:

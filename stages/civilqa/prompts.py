@@ -7,14 +7,18 @@ it was trained on. Needs no torch.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
+import pydantic
 from transformers import PreTrainedTokenizerFast
 
 from civilqa.errors import ModelError, TemplateError
+from civilqa.parameters import Section
 from civilqa.profiles import Profile
 
 Message = dict[str, str]
 
+TEMPLATE_FILE = "chat_template.jinja"  # as tokenizers save it, so that an adapter folder reads the same
 INSTRUCTION_TEMPLATE = Path("models/templates/instruction.jinja")
 
 
@@ -48,6 +52,22 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
         )
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+class FormatParams(Section):
+    style: Literal["conversational", "instruction"]
+    system_prompts: dict[str, str]
+
+    @pydantic.field_validator("system_prompts")
+    @classmethod
+    def _has_a_default(cls, prompts: dict[str, str]) -> dict[str, str]:
+        if "default" not in prompts:
+            raise ValueError("no key 'default', the prompt for any other category, or none")
+        return prompts
+
+    def system_prompt(self, category: str) -> str:
+        """Return the system prompt of a category, the general one where there is none of its own."""
+        return self.system_prompts.get(category, self.system_prompts["default"])
 
 
 @dataclass(frozen=True)
@@ -165,9 +185,9 @@ def read_template(folder: Path) -> str:
     Raises:
         TemplateError: format has not run.
     """
-    path = folder / "template.jinja"
+    path = folder / TEMPLATE_FILE
     if not path.is_file():
-        raise TemplateError(f"{path}: not found; run `dvc repro format` (or python stages/format.py)")
+        raise TemplateError(f"{path}: not found; run `dvc repro`")
     return path.read_text(encoding="utf-8").removesuffix("\n")
 
 

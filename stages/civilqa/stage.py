@@ -1,6 +1,7 @@
 """How a stage starts and how it ends when something is wrong."""
 
 import sys
+import warnings
 from collections.abc import Callable
 
 from civilqa.errors import PipelineError
@@ -14,6 +15,8 @@ def run(main: Callable[[], None]) -> None:
     # DVC starts stages through a pipe, where Python on Windows or under LANG=C would not print Hangul.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", line_buffering=True)
+    # What the pinned libraries will rename in their next version is nothing that a user of this one can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch)\.")
     try:
         main()
     except PipelineError as error:
