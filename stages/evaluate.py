@@ -74,15 +74,16 @@ def score_answer(answer: Answer, reference: str) -> dict[str, float | None]:
 
 
 def make_predictions(
-    rows: list[dict[str, Any]], answers: dict[str, list[Answer]], references: list[str]
+    rows: list[dict[str, Any]], answers: dict[str, list[Answer]], references: list[str], notice: str
 ) -> list[dict[str, Any]]:
-    """Return one line a question: the reference, and each system's answer with its scores."""
+    """Return one line a question: what kind of model answered, the reference, each system's answer and its scores."""
     lines = []
     for index, (row, reference) in enumerate(zip(rows, references, strict=True)):
         line = {
             "id": row["id"],
             "category": row["category"],
             "difficulty": row["difficulty"],
+            "notice": notice,
             "question": question_text(row),
             "reference": reference,
         }
@@ -242,7 +243,7 @@ def main() -> None:
     }
     rows = [row for part in parts.values() for row in part]
     answers = answer_rows(rows, prompter, params, model_params, profile, hardware)
-    lines = make_predictions(rows, answers, [reference_text(row, prompter) for row in rows])
+    lines = make_predictions(rows, answers, [reference_text(row, prompter) for row in rows], profile.notice)
     predictions = {"test": lines[: len(parts["test"])], "train": lines[len(parts["test"]) :]}
     for name, part in predictions.items():
         write_jsonl(PREDICTIONS / f"{name}.jsonl", part)

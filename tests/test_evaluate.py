@@ -95,7 +95,8 @@ def test_predictions_hold_both_answers_and_the_reference():
         }
     ]
     answers = {"base": [Answer("가", 1, False, 9.0)], "adapter": [Answer("답", 1, True, 1.0)]}
-    (prediction,) = make_predictions(rows, answers, ["답"])
+    (prediction,) = make_predictions(rows, answers, ["답"], "법률 지식 없음")
     assert prediction["question"] == "질문"
     assert [prediction[system]["answer"] for system in ("base", "adapter")] == ["가", "답"]
     assert prediction["reference"] == "답"
+    assert prediction["notice"] == "법률 지식 없음"

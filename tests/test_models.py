@@ -65,7 +65,7 @@ def test_a_quantised_base_computes_nearly_the_same(tiny, quantization):
 
 
 def test_a_base_that_cannot_be_had_names_what_runs_offline():
-    with pytest.raises(ModelError, match="tiny and llama-1b-random work"):
+    with pytest.raises(ModelError, match="tiny and llama-1b-random run"):
         load_base(MODEL, Profile(name="nobody/no-such-model"), HARDWARE)
 
 

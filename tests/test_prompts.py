@@ -171,7 +171,7 @@ def test_a_tokenizer_without_a_template_of_its_own_needs_one(tiny):
 
 
 def test_a_tokenizer_that_cannot_be_had_names_what_runs_offline():
-    with pytest.raises(ModelError, match="tiny and llama-1b-random work"):
+    with pytest.raises(ModelError, match="tiny and llama-1b-random run"):
         load_tokenizer(Profile(name="nobody/no-such-model"))
 
 

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 from civilqa.errors import ModelError
 from civilqa.files import sha256_file, sha256_json, write_json
 from civilqa.hardware import Hardware
+from civilqa.hub import MODEL_FILES, locate
 from civilqa.profiles import ModelParams, Profile
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -36,19 +37,15 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
             base = _draw_weights(model, profile, hardware, quantization_config)
         else:
             base = AutoModelForCausalLM.from_pretrained(
-                profile.name,
-                revision=profile.revision,
+                str(locate(profile.name, profile.revision, MODEL_FILES)),
                 dtype=hardware.dtype,
                 quantization_config=quantization_config,
                 device_map={"": hardware.device},
                 use_safetensors=True,
             )
+            base.name_or_path = profile.name  # what the adapter will say that it belongs to
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the base model '{profile.name}' cannot be loaded: {error}\n"
-            "A gated model needs its licence accepted on its page and a token in HF_TOKEN. Without access to the model "
-            "hub the profiles tiny and llama-1b-random work: set model.profile in params.yaml."
-        ) from None
+        raise ModelError(f"the base model '{profile.name}' cannot be loaded: {error}") from None
     if quantization == "4bit" and hardware.device == "cpu":
         _keep_weights_differentiable(base)
     return base.eval()
@@ -82,7 +79,7 @@ def make_quantization_config(quantization: str, hardware: Hardware) -> BitsAndBy
 def _draw_weights(
     model: ModelParams, profile: Profile, hardware: Hardware, quantization_config: BitsAndBytesConfig | None
 ) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(profile.name)
+    config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, MODEL_FILES)))
     set_seed(model.seed)
     base = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     base.name_or_path = profile.name

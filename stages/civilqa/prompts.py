@@ -13,6 +13,7 @@ import pydantic
 from transformers import PreTrainedTokenizerFast
 
 from civilqa.errors import ModelError, TemplateError
+from civilqa.hub import TOKENIZER_FILES, locate
 from civilqa.parameters import Section
 from civilqa.profiles import Profile
 
@@ -32,15 +33,12 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
         ModelError: the tokenizer cannot be loaded, or it has no token to pad with.
     """
     source = profile.tokenizer_source
+    folder = locate(source, profile.revision if source == profile.name else None, TOKENIZER_FILES)
     try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(
-            source, revision=profile.revision if source == profile.name else None
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the tokenizer of '{source}' cannot be loaded: {error}\nWithout access to the model hub the profiles "
-            "tiny and llama-1b-random work: set model.profile in params.yaml."
-        ) from None
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
+    except Exception as error:
+        # The Rust tokenizer raises a bare Exception on a file that it cannot parse.
+        raise ModelError(f"{source}: the tokenizer in {folder} cannot be read: {error}") from None
     if profile.pad_token is not None:
         if profile.pad_token not in tokenizer.get_vocab():
             raise ModelError(f"{source}: has no token {profile.pad_token!r}; set the profile's pad_token to one it has")
