@@ -6,16 +6,23 @@ Params: split
 
 Every record belongs to one of `folds` folds; fold `fold` is the test set, so that `-S split.fold=0,1,2,3,4` tests on
 each record once. Which fold a record is in depends on the records and the seed, not on the order of the file.
+
+Questions that are near-duplicates of each other form a group, and a group is dealt as one: it never crosses splits.
 """
 
 import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
+from rensa import RMinHash, RMinHashLSH
 
 from civilqa.errors import ParameterError, RecordError
 from civilqa.files import write_json
+from civilqa.near_duplicates import grams, group_near_duplicates, is_near, normalize
 from civilqa.parameters import Section, read_sections
 from civilqa.records import SPLITS, Record, count_by, read_records, write_records
 from civilqa.stage import run
@@ -24,63 +31,148 @@ RECORDS = Path("data/prepared/records.jsonl")
 FOLDER = Path("data/splits")
 METRICS = Path("metrics/split.json")
 
+CATCH = 0.999  # the leak check's probability to find a leak that is just at the similarity
+MINHASH_SEED = 1
+MAX_HASHES = 256  # of a sketch: more rows a band give fewer false candidates, but take more bands
+CHECK_CHUNK = 10_000  # records whose sketches are in memory at once
+
+Group = list[Record]
+
 
 class SplitParams(Section):
     seed: int
     folds: Annotated[int, Field(ge=2)]
     fold: Annotated[int, Field(ge=0)]
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)]
+    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)]
 
 
-def deal_order(records: list[Record], seed: int) -> list[Record]:
-    """Return the records sorted by category and difficulty, and within these cells in an order drawn from the seed.
+def group_records(records: list[Record], similarity: float) -> list[Group]:
+    """Return the records in groups of near-duplicate questions, each group sorted by id."""
+    groups: dict[int, Group] = {}
+    for record, label in zip(records, group_near_duplicates([r.question for r in records], similarity), strict=True):
+        groups.setdefault(label, []).append(record)
+    return [sorted(group, key=lambda record: record.id) for group in groups.values()]
 
-    The order is by SHA-256 of seed and id: it has nothing to do with the file's order, and no library's random
-    generator can change it.
+
+def deal_order(groups: list[Group], seed: int) -> list[Group]:
+    """Return the groups sorted by category and difficulty, and within these cells in an order drawn from the seed.
+
+    A group's cell and place are those of its first record. The order is by SHA-256 of seed and id: it has nothing to do
+    with the file's order, and no library's random generator can change it.
     """
 
-    def key(record: Record) -> tuple[str, str, str]:
-        return record.category, record.difficulty, hashlib.sha256(f"{seed}:{record.id}".encode()).hexdigest()
+    def key(group: Group) -> tuple[str, str, str]:
+        first = group[0]
+        return first.category, first.difficulty, hashlib.sha256(f"{seed}:{first.id}".encode()).hexdigest()
 
-    return sorted(records, key=key)
+    return sorted(groups, key=key)
 
 
-def split_records(records: list[Record], params: SplitParams) -> dict[str, list[Record]]:
-    """Return the records of each split, each list sorted by id.
+def deal_folds(ordered: list[Group], folds: int) -> list[int]:
+    """Return the fold of each group, given the groups in the order in which they were drawn.
 
-    Stratified by dealing: the ordered records go round the folds one by one, so that both the folds and, in every
-    category x difficulty cell, their shares differ by one record at most. A cell with fewer records than folds is in
-    some folds and not in others. Validation is every k-th of the remaining records in the same order.
+    Cell by cell, larger groups first: each goes to the fold with the fewest records of its cell so far, then the fewest
+    of all, then the lowest number. Where no question has a near-duplicate this is dealing round the folds one by one:
+    both the folds and their shares of every cell differ by one record at most. A larger group can unbalance a cell's
+    shares by its size at most.
+    """
+    cells: dict[tuple[str, str], list[int]] = {}
+    for index, group in enumerate(ordered):
+        cells.setdefault((group[0].category, group[0].difficulty), []).append(index)
+    fold_of = [0] * len(ordered)
+    totals = [0] * folds
+    for cell in cells.values():
+        of_cell = [0] * folds
+        for index in sorted(cell, key=lambda index: -len(ordered[index])):  # stable: ties in the drawn order
+            fold = min(range(folds), key=lambda fold: (of_cell[fold], totals[fold]))
+            fold_of[index] = fold
+            of_cell[fold] += len(ordered[index])
+            totals[fold] += len(ordered[index])
+    return fold_of
+
+
+def choose_validation(ordered: list[Group], size: int) -> set[int]:
+    """Return the indices of whole groups that hold `size` records, or somewhat fewer where no group fits the rest.
+
+    They are at the middles of `size` equal stretches of the order, counted in records: spread over the cells as evenly
+    as `size` allows. A group that is taken already or too large for the rest passes its turn to the next one.
+    """
+    home = [index for index, group in enumerate(ordered) for _ in group]
+    chosen: set[int] = set()
+    taken = 0
+    for turn in range(size):
+        if taken > turn:  # a larger group has used this turn
+            continue
+        start = home[int((turn + 0.5) * len(home) / size)]
+        around = (index % len(ordered) for index in range(start, start + len(ordered)))
+        fitting = (i for i in around if i not in chosen and len(ordered[i]) <= size - taken)
+        index = next(fitting, None)
+        if index is None:
+            break
+        chosen.add(index)
+        taken += len(ordered[index])
+    return chosen
+
+
+def split_records(groups: list[Group], params: SplitParams) -> dict[str, list[Record]]:
+    """Return the records of each split, each list sorted by id; a group is in one split as a whole.
+
+    Stratified by dealing: see deal_folds. A cell with fewer groups than folds is in some folds and not in others.
 
     Raises:
-        ParameterError: the fold does not exist, or there are too few records for the folds.
+        ParameterError: the fold does not exist, or there are too few groups for the folds.
     """
     if params.fold >= params.folds:
         raise ParameterError(
             f"params.yaml: split.fold: found {params.fold}, want 0 to {params.folds - 1}, since split.folds is "
             f"{params.folds}"
         )
-    if len(records) < 2 * params.folds:
+    if len(groups) < 2 * params.folds:
+        records = sum(map(len, groups))
+        found = f"{records} records" if records == len(groups) else f"{len(groups)} groups of {records} records"
         raise ParameterError(
-            f"params.yaml: split.folds: found {params.folds} for {len(records)} records, want at least two records a "
-            "fold; lower split.folds or keep more records"
+            f"params.yaml: split.folds: found {params.folds} for {found}, want at least two groups of near-duplicates "
+            "a fold (a record without any is a group); lower split.folds or keep more records"
         )
-    ordered = deal_order(records, params.seed)
-    test = [record for index, record in enumerate(ordered) if index % params.folds == params.fold]
-    rest = [record for index, record in enumerate(ordered) if index % params.folds != params.fold]
-    size = round(params.validation_fraction * len(rest))
-    # The middles of `size` equal stretches of the order: spread over the cells as evenly as `size` allows.
-    chosen = {int((index + 0.5) * len(rest) / size) for index in range(size)}
+    ordered = deal_order(groups, params.seed)
+    fold_of = deal_folds(ordered, params.folds)
+    rest = [group for group, fold in zip(ordered, fold_of, strict=True) if fold != params.fold]
+    chosen = choose_validation(rest, round(params.validation_fraction * sum(map(len, rest))))
     parts = {
-        "train": [record for index, record in enumerate(rest) if index not in chosen],
-        "validation": [record for index, record in enumerate(rest) if index in chosen],
-        "test": test,
+        "train": [group for index, group in enumerate(rest) if index not in chosen],
+        "validation": [group for index, group in enumerate(rest) if index in chosen],
+        "test": [group for group, fold in zip(ordered, fold_of, strict=True) if fold == params.fold],
     }
-    return {name: sorted(part, key=lambda record: record.id) for name, part in parts.items()}
+    return {
+        name: sorted((record for group in part for record in group), key=lambda record: record.id)
+        for name, part in parts.items()
+    }
 
 
-def check_no_leak(parts: dict[str, list[Record]]) -> None:
-    """Raise RecordError if a question is in more than one split: the evaluation would be worth nothing."""
+def choose_bands(similarity: float) -> tuple[int, int]:
+    """Return the number of bands and of rows a band, so that a pair at the similarity is found with CATCH at least.
+
+    With r rows a band is alike with the probability similarity^r, and one of b bands with 1 - (1 - similarity^r)^b.
+    At 0.8: 23 bands of 6, 1 - (1 - 0.8^6)^23 = 0.9991.
+    """
+    if similarity == 1:
+        return 1, 6
+    for rows in (6, 5, 4, 3, 2, 1):
+        bands = math.ceil(math.log(1 - CATCH) / math.log1p(-(similarity**rows)))
+        if bands * rows <= MAX_HASHES:
+            break
+    return bands, rows
+
+
+def check_no_leak(parts: dict[str, list[Record]], similarity: float) -> None:
+    """Raise RecordError if a question or a near-duplicate of it is in more than one split.
+
+    The evaluation would be worth nothing. This is a second way to the same answer: it takes candidates from MinHash
+    and LSH over the finished splits, while the groups come from an exact join. It finds a single leak just at the
+    similarity with a probability of 0.999 and a closer one with a higher; what it finds is compared exactly, so that it
+    raises no false alarm.
+    """
     home: dict[str, str] = {}
     for name, part in parts.items():
         for record in part:
@@ -88,11 +180,38 @@ def check_no_leak(parts: dict[str, list[Record]]) -> None:
             if other != name:
                 raise RecordError(f"{FOLDER}: {record.id} is in {other} and in {name}: {record.question[:60]}")
 
+    held_out = [(name, record) for name in SPLITS if name != "train" for record in parts[name]]
+    bands, rows = choose_bands(similarity)
+    index = RMinHashLSH(threshold=similarity, num_perm=bands * rows, num_bands=bands)
+    for start, sketches in _sketches([record for _, record in held_out], bands * rows):
+        index.insert_many(sketches, start)
+    for name, part in parts.items():
+        for start, sketches in _sketches(part, bands * rows):
+            for record, keys in zip(part[start : start + CHECK_CHUNK], index.query_all(sketches), strict=True):
+                for other, twin in (held_out[key] for key in keys):
+                    if other != name and is_near(_grams(record), _grams(twin), similarity):
+                        raise RecordError(
+                            f"{FOLDER}: {record.id} in {name} is a near-duplicate of {twin.id} in {other}: "
+                            f"{record.question[:60]} | {twin.question[:60]}"
+                        )
+
+
+def _grams(record: Record) -> set[str]:
+    return grams(normalize(record.question))
+
+
+def _sketches(records: list[Record], hashes: int) -> Iterator[tuple[int, list[RMinHash]]]:
+    for start in range(0, len(records), CHECK_CHUNK):
+        sets = (_grams(record) for record in records[start : start + CHECK_CHUNK])
+        yield start, RMinHash.from_token_sets(sets, num_perm=hashes, seed=MINHASH_SEED)
+
 
 def main() -> None:
     (params,) = read_sections(split=SplitParams)
-    parts = split_records(read_records(RECORDS), params)
-    check_no_leak(parts)
+    groups = group_records(read_records(RECORDS), params.near_duplicate_similarity)
+    parts = split_records(groups, params)
+    check_no_leak(parts, params.near_duplicate_similarity)
+    sizes = Counter(map(len, groups))
     for name in SPLITS:
         write_records(FOLDER / f"{name}.jsonl", parts[name])
     write_json(
@@ -100,6 +219,11 @@ def main() -> None:
         {
             "fold": params.fold,
             "folds": params.folds,
+            "near_duplicates": {
+                "similarity": params.near_duplicate_similarity,
+                "groups_of_several": sum(count for size, count in sizes.items() if size > 1),
+                "largest_group": max(sizes),
+            },
             "records": {name: {"total": len(parts[name]), **count_by(parts[name])} for name in SPLITS},
         },
     )

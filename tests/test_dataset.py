@@ -5,12 +5,14 @@ import json
 import pytest
 
 from civilqa.citations import judge_citation, parse_citations
+from civilqa.parameters import read_sections
 from civilqa.statutes import EXISTS, load_reference
 from conftest import ROOT
-from prepare import make_records, read_rows
+from prepare import PrepareParams, read_source
 
 DATASET = ROOT / "data/raw/civil_law_qa_dataset.csv"
-RECORDS = {record.id: record for record in make_records(read_rows(DATASET), DATASET)}
+(PARAMS,) = read_sections(ROOT / "params.yaml", prepare=PrepareParams)
+RECORDS = {record.id: record for record in read_source(str(DATASET), PARAMS).records}
 GOLD = {
     row["id"]: row for row in map(json.loads, (ROOT / "data/raw/gold.jsonl").read_text(encoding="utf-8").splitlines())
 }
