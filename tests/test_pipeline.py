@@ -220,7 +220,23 @@ def test_the_four_presets_give_four_adapters(project, run_stage):
 
 @pytest.mark.slow
 def test_anyones_csv_runs_through_every_stage(project, run_stage):
-    rows = [f"질문 {i}번은 무엇인가요?,답변 {i}번입니다.,{'상속' if i % 2 else ''}," for i in range(12)]
+    words = [
+        "유류분",
+        "한정승인",
+        "대습상속",
+        "기여분",
+        "특별수익",
+        "유언집행",
+        "상속회복",
+        "분할협의",
+        "포기",
+        "제척기간",
+        "유증",
+        "사인증여",
+    ]
+    rows = [
+        f"{word}이란 무엇인가요?,{word}에 관한 답변입니다.,{'상속' if i % 2 else ''}," for i, word in enumerate(words)
+    ]
     (project / "mine.csv").write_text("\n".join([HEADER, *rows]), encoding="utf-8-sig")
     edit_params(
         project / "params.yaml",
