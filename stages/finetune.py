@@ -53,7 +53,7 @@ def read_examples(path: Path, max_length: int | None, overlong: str) -> tuple[li
         ParameterError: a record is longer than `max_length` and `overlong` is `stop`, or its prompt alone is.
         RecordError: the file is missing or not what format writes.
     """
-    examples, over = [], []
+    examples, truncated, refused = [], [], []
     for row in read_jsonl(path):
         try:
             prompt, completion = row["prompt_ids"], row["completion_ids"]
@@ -62,23 +62,22 @@ def read_examples(path: Path, max_length: int | None, overlong: str) -> tuple[li
         length = len(prompt) + len(completion)
         if max_length is not None and length > max_length:
             if overlong == "stop" or len(prompt) >= max_length:
-                over.append(f"{row['id']} ({length} tokens, {len(prompt)} of them prompt)")
+                refused.append(f"{row['id']} ({length} tokens, {len(prompt)} of them prompt)")
                 continue
-            over.append(row["id"])
+            truncated.append(row["id"])
         examples.append(
             {
                 "input_ids": (prompt + completion)[:max_length],
                 "labels": ([IGNORED_LABEL] * len(prompt) + completion)[:max_length],
             }
         )
-    refused = [text for text in over if " " in text]
     if refused:
         raise ParameterError(
             f"params.yaml: train.max_length: {len(refused)} records of {path} are longer than {max_length} tokens: "
             f"{', '.join(refused[:10])}{' ...' if len(refused) > 10 else ''}; raise train.max_length, or set "
             "train.overlong to truncate (which cuts the end of these answers off)"
         )
-    return examples, over
+    return examples, truncated
 
 
 def write_curves(history: list[dict[str, float]]) -> None:
@@ -124,11 +123,10 @@ def main() -> None:
     share = parameters["trainable"] / parameters["total"]
     print(f"finetune: {parameters['trainable']:,} of {parameters['total']:,} parameters trained ({share:.2%})")
 
+    identity = base_identity(model_params, profile)  # once: of a base in a folder it reads every byte
     # Not an output of the stage: DVC deletes those before it runs, and these must survive a killed run.
     scratch = (
-        Path(os.environ.get("DVC_ROOT", "."))
-        / ".checkpoints"
-        / sha256_json([asdict(schedule), examples, base_identity(model_params, profile)])
+        Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / sha256_json([asdict(schedule), examples, identity])
     )
     shutil.rmtree(scratch, ignore_errors=True)
     trainer = make_trainer(model, tokenizer, examples, schedule, train, hardware, scratch)
@@ -138,11 +136,7 @@ def main() -> None:
     history = trainer.state.log_history
 
     shutil.rmtree(ADAPTER, ignore_errors=True)
-    save_adapter(
-        trainer.model,
-        ADAPTER,
-        {"base": base_identity(model_params, profile), "quantization": schedule.quantization},
-    )
+    save_adapter(trainer.model, ADAPTER, {"base": identity, "quantization": schedule.quantization})
     tokenizer.chat_template = read_template(DATA)
     tokenizer.save_pretrained(str(ADAPTER))
     shutil.rmtree(scratch, ignore_errors=True)
