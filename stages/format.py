@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from civilqa.base_models import check_base
 from civilqa.files import write_json, write_jsonl, write_text
 from civilqa.parameters import read_sections
 from civilqa.profiles import read_profile
@@ -60,6 +61,7 @@ def main() -> None:
     (params,) = read_sections(format=FormatParams)
     model, profile = read_profile()
     prompter = load_prompter(profile, params.style)
+    print(f"format: {check_base(profile, prompter.tokenizer)}")
     end_token = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
 
     tokens = {}
