@@ -67,8 +67,9 @@ def check_memory(profile: Profile, hardware: Hardware, quantization: str) -> str
         ways.append(f"profiles.*.lora.modules_to_save trains {', '.join(profile.lora.modules_to_save)} whole")
     raise ParameterError(
         f"params.yaml: presets.*.quantization: with {quantization}, training {profile.name} takes at least "
-        f"{_gib(footprint.total)} {place} ({_parts(footprint)}) before any activations, and {_gib(available)} are free; "
-        f"{'; '.join([*ways, 'or take a smaller base, or a larger machine'])} (4bit: -S train.preset=memory_efficient)"
+        f"{_gib(footprint.total)} {place} ({_parts(footprint)}) before any activations, and {_gib(available)} are "
+        f"free; {'; '.join([*ways, 'or take a smaller base, or a larger machine'])} (4bit: "
+        "-S train.preset=memory_efficient)"
     )
 
 

@@ -255,7 +255,7 @@ def _verify(name: str, revision: str, folder: Path, files: Sequence[str]) -> Non
             raise ModelError(
                 f"{_where(name, revision)}: {file} in the local cache is not the hub's (its hash is {found}, the hub's "
                 f"{expected}): it was damaged or changed on the way or on this disk. It has been removed; run the "
-                "stage again to download it, and if it ends here again, suspect what lies between (HF_ENDPOINT, a proxy)"
+                "stage again to download it. If it ends here again, suspect what lies between: HF_ENDPOINT, a proxy"
             )
         record[file] = {"hash": expected, "stamp": stamp}
     if record != known:

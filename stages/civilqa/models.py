@@ -91,7 +91,8 @@ def _read_weights(
     if absent:
         raise ModelError(
             f"the base model '{profile.name}': its files hold no weights that fit {', '.join(absent[:3])}"
-            f"{' and others' if len(absent) > 3 else ''}: they do not belong to its config.json; take both from one place"
+            f"{' and others' if len(absent) > 3 else ''}: they do not belong to its config.json; take both from one "
+            "place"
         )
     base.name_or_path = profile.name  # what the adapter will say that it belongs to
     return base
