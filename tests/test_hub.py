@@ -368,7 +368,7 @@ def test_without_a_network_the_error_comes_soon_and_names_what_runs(monkeypatch,
     unplug(monkeypatch, tmp_path)
     started = time.monotonic()
     with pytest.raises(
-        ModelError, match=r"is not in the local cache .* cannot be reached.*tiny and llama-1b-random run"
+        ModelError, match=r"is not whole in the local cache .* cannot be reached.*tiny and llama-1b-random run"
     ):
         locate_weights(NAME, COMMIT)
     # The client's own way takes 24 s: waits of 1, 2, 4, 8 and 8 s. Here there is one, of 1 s.
@@ -391,6 +391,12 @@ def test_a_pinned_commit_in_the_cache_is_used_without_the_hub(hub, monkeypatch, 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     assert locate_weights(NAME, COMMIT) == folder
     assert check_weights(NAME, COMMIT) == 0
+
+
+def test_a_login_page_in_place_of_the_hub_is_recognised(hub):
+    hub.refuse = (200, None, None)
+    with pytest.raises(ModelError, match=r"answers, but not as a model hub does; see whether HF_ENDPOINT is right"):
+        locate_weights(NAME, COMMIT)
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------

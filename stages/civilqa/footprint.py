@@ -53,7 +53,7 @@ def check_memory(profile: Profile, hardware: Hardware, quantization: str) -> str
     """
     footprint = estimate_footprint(profile, hardware, quantization)
     available = available_memory_bytes(hardware.device)
-    place = "of memory" if hardware.device == "cpu" else "on the GPU"
+    place = "on the GPU" if hardware.device == "cuda" else "of memory"
     if footprint.total <= available:
         return (
             f"at least {_gib(footprint.total)} {place} ({_parts(footprint)}; activations on top) of "

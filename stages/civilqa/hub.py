@@ -196,17 +196,22 @@ def _ask_first(name: str, revision: str) -> Any:
     url = _url(name, revision, CONFIG)
     with _explain(name, revision):
         try:
-            try:
-                return get_hf_file_metadata(url)
-            except (httpx2.NetworkError, httpx2.RemoteProtocolError, HfHubHTTPError) as error:
-                if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
-                    raise
-                time.sleep(1)
-                return get_hf_file_metadata(url)
+            answer = get_hf_file_metadata(url)
         except RemoteEntryNotFoundError:
             raise ModelError(
-                f"{_where(name, revision)}: holds no {CONFIG}, so that it is no transformers model"
+                f"{_where(name, revision)}: holds no {CONFIG}, so that it is no transformers model; take another"
             ) from None
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError, HfHubHTTPError) as error:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+                raise
+            time.sleep(1)
+            answer = get_hf_file_metadata(url)
+    if answer.commit_hash is None:
+        raise ModelError(
+            f"{_where(name, revision)}: {constants.ENDPOINT} answers, but not as a model hub does; see whether "
+            f"HF_ENDPOINT is right and whether this network wants a login. {OFFLINE}"
+        )
+    return answer
 
 
 def _check_disk(name: str, revision: str, files: Sequence[str]) -> int:
@@ -348,7 +353,7 @@ def _explain(name: str, revision: str | None) -> Iterator[None]:
                 "a model that needs none"
             ) from None
         raise ModelError(f"{where}: the hub answered {_reason(error)}\n{OFFLINE}") from None
-    except (httpx2.HTTPError, OSError, RuntimeError, UnicodeError) as error:
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:  # hf_xet raises RuntimeError
         raise ModelError(_describe_failure(where, error)) from None
 
 
@@ -361,12 +366,14 @@ def _describe_failure(where: str, error: Exception) -> str:
     if isinstance(error, UnicodeError):
         return f"{where}: the token in use holds characters that no token has; set it again: `export HF_TOKEN=...`"
     if is_offline_mode():
-        return f"{where} is not in the local cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set. {OFFLINE}"
+        return (
+            f"{where} is not whole in the local cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set. {OFFLINE}"
+        )
     if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
         return (
-            f"{where} is not in the local cache ({constants.HF_HUB_CACHE}), and the hub ({constants.ENDPOINT}) cannot "
-            f"be reached or broke off: {_reason(error)}; run the stage again once the network is there: what was "
-            f"downloaded whole is kept. {OFFLINE}"
+            f"{where} is not whole in the local cache ({constants.HF_HUB_CACHE}), and the hub ({constants.ENDPOINT}) "
+            f"cannot be reached or broke off: {_reason(error)}; run the stage again once the network is there: what "
+            f"was downloaded whole is kept. {OFFLINE}"
         )
     return f"{where}: cannot be downloaded to {constants.HF_HUB_CACHE}: {_reason(error)}"
 

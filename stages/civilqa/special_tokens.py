@@ -101,10 +101,14 @@ def _rows(weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
 
 
 def _special_ids(prompter: Prompter) -> tuple[list[int], list[int]]:
-    """Return the special tokens that the template puts into a prompt, and those that the model must say itself."""
+    """Return the special tokens that the template puts into a prompt, and those that the model must say itself.
+
+    Without those that the tokenizer puts around any text (Llama's begin token): the base was trained with them.
+    """
     messages = [{"role": "system", "content": "가"}, {"role": "user", "content": "나"}]
     parts = prompter.encode(list(prompter.render(messages, "다")))
-    special = prompter.tokenizer.added_tokens_decoder
+    own = set(prompter.tokenizer("가")["input_ids"])
+    special = set(prompter.tokenizer.added_tokens_decoder) - own
     prompt_ids, completion_ids = ([i for i in dict.fromkeys(part) if i in special] for part in parts)
     return prompt_ids, completion_ids
 
