@@ -60,7 +60,8 @@ class LoopbackHub:
         return [line.rpartition("/")[2] for line in self.seen if line.startswith("GET") and "/api/" not in line]
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        path = unquote(urlsplit(request.path).path)
+        url = urlsplit(request.path)
+        path = unquote(url.path)
         self.seen.append(f"{request.command} {path}")
         if self.refuse is not None:
             status, code, message = self.refuse
@@ -69,7 +70,12 @@ class LoopbackHub:
             self.tokens_at_storage += request.headers.get_all("Authorization", [])
             return self._send_file(request, path.removeprefix("/storage/"))
         if path == f"/api/models/someone/model/tree/{COMMIT}":
-            return _send(request, 200, {"Content-Type": "application/json"}, json.dumps(self._tree()).encode())
+            return _send(
+                request,
+                200,
+                {"Content-Type": "application/json"},
+                json.dumps(self._tree("recursive=true" in url.query.lower())).encode(),
+            )
         prefix, _, rest = path.partition("/resolve/")
         revision, _, name = rest.partition("/")
         if prefix != "/someone/model":
@@ -91,9 +97,12 @@ class LoopbackHub:
         }
         return _send(request, 302, headers)
 
-    def _tree(self) -> list[dict]:
-        entries = []
+    def _tree(self, recursive: bool) -> list[dict]:
+        folders = {name.partition("/")[0] for name in self.files if "/" in name}
+        entries = [{"type": "directory", "path": folder, "oid": git_sha1(folder.encode())} for folder in folders]
         for name, data in self.files.items():
+            if "/" in name and not recursive:
+                continue
             entry = {"type": "file", "path": name, "size": len(data), "oid": git_sha1(data)}
             if name.endswith(LARGE):
                 entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}

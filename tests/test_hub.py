@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -200,6 +201,18 @@ def test_a_repository_that_is_no_model_is_refused(hub):
         check_weights(NAME, COMMIT)
 
 
+def test_files_in_folders_of_a_repository_are_not_its_weights(hub):
+    hub.files = {"config.json": b"{}", "other/model.safetensors": b"x", "original/consolidated.00.pth": b"x"}
+    with pytest.raises(ModelError, match=r"holds neither model.safetensors nor model.safetensors.index.json"):
+        check_weights(NAME, COMMIT)
+
+
+def test_a_repository_without_a_fast_tokenizer_says_how_to_get_one(hub):
+    del hub.files["tokenizer.json"]
+    with pytest.raises(ModelError, match=r"holds no tokenizer.json; save its tokenizer to a folder"):
+        load_tokenizer(Profile(name=NAME, revision=COMMIT))
+
+
 # --- who may read it -------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +318,17 @@ def test_bytes_that_change_in_the_cache_are_noticed_offline(hub, monkeypatch):
         locate_weights(NAME, COMMIT)
 
 
+def test_a_changed_file_that_may_not_be_removed_is_named(hub, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    folder = locate_weights(NAME, COMMIT)
+    turn_a_bit(blob(folder))
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(ModelError, match=f"It cannot be removed .*Permission denied.*: remove {blob(folder)}"):
+        locate_weights(NAME, COMMIT)
+
+
 def test_what_was_found_right_is_not_hashed_again(hub, monkeypatch):
     locate_weights(NAME, COMMIT)
     monkeypatch.setattr(hub_module, "sha256_file", lambda path: pytest.fail(f"{path} hashed again"))
@@ -368,7 +392,7 @@ def test_without_a_network_the_error_comes_soon_and_names_what_runs(monkeypatch,
     unplug(monkeypatch, tmp_path)
     started = time.monotonic()
     with pytest.raises(
-        ModelError, match=r"is not whole in the local cache .* cannot be reached.*tiny and llama-1b-random run"
+        ModelError, match=r"is not, or not whole, in the local cache .* cannot be reached.*tiny and llama-1b-random run"
     ):
         locate_weights(NAME, COMMIT)
     # The client's own way takes 24 s: waits of 1, 2, 4, 8 and 8 s. Here there is one, of 1 s.

@@ -174,8 +174,14 @@ def _download(name: str, revision: str, files: Sequence[str], optional: Sequence
 
 def _require_listed(name: str, revision: str, files: Sequence[str]) -> None:
     absent = [file for file in files if file not in _list_files(name, revision)]
-    if absent:
-        raise ModelError(f"{_where(name, revision)}: the repository holds no {', '.join(absent)}; take another model")
+    if not absent:
+        return
+    way_out = "take another model"
+    if TOKENIZER in absent:
+        way_out = (
+            "save its tokenizer to a folder with transformers' AutoTokenizer and set the profile's tokenizer to it"
+        )
+    raise ModelError(f"{_where(name, revision)}: the repository holds no {', '.join(absent)}; {way_out}")
 
 
 @functools.cache
@@ -255,16 +261,25 @@ def _verify(name: str, revision: str, folder: Path, files: Sequence[str]) -> Non
             continue
         found = _git_sha1(path) if len(expected) == 40 else sha256_file(path)
         if found != expected:
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)  # where the cache holds links to its files
             raise ModelError(
                 f"{_where(name, revision)}: {file} in the local cache is not the hub's (its hash is {found}, the hub's "
-                f"{expected}): it was damaged or changed on the way or on this disk. It has been removed; run the "
-                "stage again to download it. If it ends here again, suspect what lies between: HF_ENDPOINT, a proxy"
+                f"{expected}): it was damaged or changed on the way or on this disk. {_remove(path)}; run the stage "
+                "again to download it. If it ends here again, suspect what lies between: HF_ENDPOINT, a proxy"
             )
         record[file] = {"hash": expected, "stamp": stamp}
     if record != known:
         _write_record(record_path, record)
+
+
+def _remove(path: Path) -> str:
+    """Remove a file from the cache; returns what was done, or what is to be done where that is not allowed."""
+    blob = path.resolve()
+    try:
+        blob.unlink()
+        path.unlink(missing_ok=True)  # where the cache holds links to its files
+    except OSError as error:
+        return f"It cannot be removed ({error}): remove {blob}"
+    return "It has been removed"
 
 
 def _expected_hash(name: str, revision: str, path: Path) -> str | None:
@@ -365,15 +380,13 @@ def _describe_failure(where: str, error: Exception) -> str:
         )
     if isinstance(error, UnicodeError):
         return f"{where}: the token in use holds characters that no token has; set it again: `export HF_TOKEN=...`"
+    absent = f"{where} is not, or not whole, in the local cache ({constants.HF_HUB_CACHE})"
     if is_offline_mode():
-        return (
-            f"{where} is not whole in the local cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set. {OFFLINE}"
-        )
+        return f"{absent}, and HF_HUB_OFFLINE is set. {OFFLINE}"
     if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
         return (
-            f"{where} is not whole in the local cache ({constants.HF_HUB_CACHE}), and the hub ({constants.ENDPOINT}) "
-            f"cannot be reached or broke off: {_reason(error)}; run the stage again once the network is there: what "
-            f"was downloaded whole is kept. {OFFLINE}"
+            f"{absent}, and the hub ({constants.ENDPOINT}) cannot be reached or broke off: {_reason(error)}; run the stage "
+            f"again once the network is there: what was downloaded whole is kept. {OFFLINE}"
         )
     return f"{where}: cannot be downloaded to {constants.HF_HUB_CACHE}: {_reason(error)}"
 

@@ -207,7 +207,8 @@ def save_adapter(model: PeftModel, folder: Path, manifest: dict[str, Any]) -> No
 def base_identity(model: ModelParams, profile: Profile) -> dict[str, Any]:
     """Return what decides the base's weights: same identity, same weights."""
     if profile.weights == "random":
-        config = json.loads((Path(profile.name) / "config.json").read_text(encoding="utf-8"))
+        path = locate(profile.name, profile.revision, [CONFIG]) / CONFIG
+        config = json.loads(path.read_text(encoding="utf-8"))
         return {"weights": "random", "seed": model.seed, "config_sha256": sha256_json(config)}
     folder = Path(profile.name)
     if folder.is_dir():
