@@ -385,8 +385,8 @@ def _describe_failure(where: str, error: Exception) -> str:
         return f"{absent}, and HF_HUB_OFFLINE is set. {OFFLINE}"
     if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
         return (
-            f"{absent}, and the hub ({constants.ENDPOINT}) cannot be reached or broke off: {_reason(error)}; run the stage "
-            f"again once the network is there: what was downloaded whole is kept. {OFFLINE}"
+            f"{absent}, and the hub ({constants.ENDPOINT}) cannot be reached or broke off: {_reason(error)}; run the "
+            f"stage again once the network is there: what was downloaded whole is kept. {OFFLINE}"
         )
     return f"{where}: cannot be downloaded to {constants.HF_HUB_CACHE}: {_reason(error)}"
 
