@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from civilqa.base_models import check_base
 from civilqa.files import count_lines, json_line, open_aside, write_csv, write_json, write_text
 from civilqa.parallel import map_chunks
 from civilqa.parameters import read_sections
@@ -135,6 +136,7 @@ def main() -> None:
     (params,) = read_sections(format=FormatParams)
     model, profile = read_profile()
     prompter = load_prompter(profile, params.style)
+    print(f"format: {check_base(profile, prompter.tokenizer)}")
     end_token = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
 
     lengths = {name: list(format_split(name, profile, params)) for name in SPLITS}
