@@ -1,6 +1,9 @@
+import csv
+
 import pytest
 import torch
 from peft import get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from civilqa.errors import TemplateError
 from civilqa.hardware import Hardware
@@ -9,10 +12,11 @@ from civilqa.profiles import LoraParams, ModelParams, Profile
 from civilqa.prompts import load_prompter
 from civilqa.special_tokens import check_special_tokens, find_untrained
 from conftest import ROOT
-from llama_checkpoint import CHAT_TOKENS, IDS, make_checkpoint
+from llama_checkpoint import CHAT_TOKENS, CONFIG, IDS, make_checkpoint, make_tokenizer
 
 CPU = Hardware("cpu", "fp32", 2)
 MODEL = ModelParams(profile="mine", seed=1)
+DATASET = ROOT / "data/raw/civil_law_qa_dataset.csv"
 CHAT_IDS = [IDS[token] for token in CHAT_TOKENS]
 
 
@@ -27,7 +31,7 @@ def folders(tmp_path_factory):
     made = {}
     for kind in ("base", "instruct"):
         made[kind] = tmp_path_factory.mktemp(kind)
-        for name, data in make_checkpoint(ROOT / "data/raw/civil_law_qa_dataset.csv", kind == "instruct").items():
+        for name, data in make_checkpoint(DATASET, kind == "instruct").items():
             if "/" not in name:
                 (made[kind] / name).write_bytes(data)
     return made
@@ -128,6 +132,28 @@ def test_reserved_tokens_that_look_like_any_other_judge_nobody():
 def test_without_reserved_tokens_rows_near_zero_are_still_seen():
     assert find_untrained(matrix(0.0, 1e-9), [], [TRAINED, NEW]) == {NEW}
     assert find_untrained(matrix(0.5, 0.05), [], [TRAINED, NEW]) is None
+
+
+def test_pretraining_itself_leaves_the_tokens_that_never_occur_in_the_cluster():
+    """Not made for the test: what a hundred steps of AdamW on the questions and answers do to tied embeddings."""
+    with DATASET.open(encoding="utf-8", newline="") as file:
+        texts = [f"{row['question']}\n{row['answer']}" for row in csv.DictReader(file)]
+    begin, end = IDS["<|begin_of_text|>"], IDS["<|end_of_text|>"]
+    encoded = make_tokenizer(DATASET).encode_batch(texts, add_special_tokens=False)
+    stream = torch.tensor([token for text in encoded for token in (begin, *text.ids, end)])
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**CONFIG))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
+    torch.set_num_threads(1)  # matrices this small lose time to more
+    for _ in range(100):
+        starts = torch.randint(0, len(stream) - 65, (8,)).tolist()
+        batch = torch.stack([stream[start : start + 64] for start in starts])
+        model(input_ids=batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.set_num_threads(2)
+    reserved = [i for token, i in IDS.items() if "reserved" in token]
+    assert find_untrained(model.get_input_embeddings().weight, reserved, [begin, end, *CHAT_IDS]) == set(CHAT_IDS)
 
 
 # --- training single tokens ------------------------------------------------------------------------------------------

@@ -69,7 +69,9 @@ def find_untrained(weight: torch.Tensor, reserved: list[int], ids: list[int]) ->
     the centre, robust to the few of them that were used after all. A row is untrained if it lies closer to the centre
     than the geometric mean of two distances, that of the median reserved row and that of the median ordinary row. Where
     the second is not three times the first, the reserved rows are no cluster (random weights; an input matrix that kept
-    its initial noise), and only rows near zero are judged: those shorter than a hundredth of the median row.
+    its initial noise), and only rows near zero are judged: those shorter than a hundredth of the median row. Small
+    Llamas pretrained for the purpose, 300 and 1500 steps with and without weight decay, gave 11 to 65 times for tied
+    and for output embeddings, 3 to 7 times for untied input embeddings.
 
     Args:
         weight: of shape (vocabulary, hidden).
