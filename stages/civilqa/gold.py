@@ -179,6 +179,34 @@ class CitedArticles:
         return self.valid | self.invented | self.deleted | self.outside
 
 
+@dataclass(frozen=True)
+class CitationMark:
+    """One citation in a text: where it stands in the NFC text, what it cites, and what the table knows of it.
+
+    `kind` is valid, invented, deleted or outside.
+    """
+
+    start: int
+    end: int
+    law: str
+    article: str
+    kind: str
+    mistitled: bool
+
+
+def mark_citations(text: str, allowed: Iterable[Article] = ()) -> list[CitationMark]:
+    """Return every citation of a text in order; see judge_citations for `allowed`."""
+    reference, allowed = load_reference(), set(allowed)
+    marks = []
+    for citation in parse_citations(text):
+        kind = _kind(citation, reference)
+        if kind in ("invented", "deleted") and _article(citation) in allowed:
+            kind = "valid"
+        mistitled = title_matches(citation, reference) is False
+        marks.append(CitationMark(citation.start, citation.end, citation.law, citation.article, kind, mistitled))
+    return marks
+
+
 def judge_citations(text: str, allowed: Iterable[Article] = ()) -> CitedArticles:
     """Return the articles that a text cites by what the table knows of them.
 
@@ -186,23 +214,15 @@ def judge_citations(text: str, allowed: Iterable[Article] = ()) -> CitedArticles
         allowed: articles that are neither invented nor deleted whatever the table says: an answer to a question about
             an article that does not exist has to name it.
     """
-    reference = load_reference()
     groups: dict[str, set[Article]] = {name: set() for name in ("valid", "invented", "deleted", "outside")}
-    mistitled = set()
-    allowed = set(allowed)
-    for citation in parse_citations(text):
-        kind = _kind(citation, reference)
-        if kind in ("invented", "deleted") and _article(citation) in allowed:
-            kind = "valid"
-        groups[kind].add(_article(citation))
-        if title_matches(citation, reference) is False:
-            mistitled.add(_article(citation))
+    marks = mark_citations(text, allowed)
+    for mark in marks:
+        groups[mark.kind].add((mark.law, mark.article))
+    mistitled = frozenset((mark.law, mark.article) for mark in marks if mark.mistitled)
     # The same article may be cited as it is now and in a former version: it counts once, by the better of the two.
     groups["invented"] -= groups["valid"] | groups["outside"]
     groups["outside"] -= groups["valid"]
-    return CitedArticles(
-        **{name: frozenset(articles) for name, articles in groups.items()}, mistitled=frozenset(mistitled)
-    )
+    return CitedArticles(**{name: frozenset(articles) for name, articles in groups.items()}, mistitled=mistitled)
 
 
 def _kind(citation: Citation, reference: Reference) -> str:
