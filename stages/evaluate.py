@@ -46,6 +46,7 @@ GROUP_PLOT = Path("metrics/plots/scores_by_group.csv")
 SYSTEMS = {"test": ("base", "few_shot", "nearest", "adapter"), "train": ("base", "adapter")}
 # Scores on one scale of 0 to 100 that a plot can show together.
 PLOTTED = ("chrf", "rouge_l", "citation_f1", "citation_validity", "key_point_recall", "stop_rate")
+GROUPS = {"test": "test", "train": "training recall"}
 SUMMARY = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "key_point_recall", "stop_rate", "passed")
 
 
@@ -225,7 +226,8 @@ def plot_rows(lines: dict[str, list[dict[str, Any]]], resampling: Resampling, no
                     percent = sum(values) / len(values)
                     rows.append(
                         {
-                            "score": f"{part} {name}",
+                            "group": GROUPS[part],
+                            "score": name,
                             "series": system + note,
                             "percent": round(percent, 2),
                             "low": round(low, 2),
@@ -243,7 +245,7 @@ def group_rows(lines: list[dict[str, Any]], resampling: Resampling, note: str) -
         for group in sorted({line[key] for line in lines}):
             part = [line for line in lines if line[key] == group]
             rows += [
-                {**row, "group": f"{group or '(none)'} (n={len(part)})", "score": row["score"].removeprefix("test ")}
+                {**row, "group": f"{group or '(none)'} (n={len(part)})"}
                 for row in plot_rows({"test": part, "train": []}, resampling, note)
             ]
     return rows
@@ -314,9 +316,10 @@ def main() -> None:
     write_json(METRICS, metrics)
     note = " (무작위 가중치: 점검용)" if profile.weights == "random" else ""
     plot = plot_rows(lines, resampling, note)
-    write_csv(PLOT, plot, ["score", "series", "percent", "low", "high", "n"])
+    columns = ["group", "score", "series", "percent", "low", "high", "n"]
+    write_csv(PLOT, plot, columns)
     by_group = group_rows(lines["test"], resampling, note)
-    write_csv(GROUP_PLOT, by_group, ["group", "score", "series", "percent", "low", "high", "n"])
+    write_csv(GROUP_PLOT, by_group, columns)
     write_text(PREDICTIONS / "report.html", render_report(lines, metrics, profile.notice))
     print_summary(metrics, profile.notice)
 

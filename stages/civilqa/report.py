@@ -26,7 +26,7 @@ LABELS = {
     "nearest": "가장 비슷한 학습 답변 복사",
     "adapter": "튜닝한 모델",
 }
-VERDICTS = {BETTER: "나아짐", WORSE: "나빠짐", EQUAL: "차이 없음", UNDECIDED: "이 문항 수로는 판정할 수 없음"}
+VERDICTS = {BETTER: "나아짐", WORSE: "나빠짐", EQUAL: "차이 없음", UNDECIDED: "판정 불가"}
 DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", None: "참고용"}
 CITATION_KINDS = {
     "valid": "있는 조문",
@@ -98,7 +98,12 @@ def headline(metrics: dict[str, Any]) -> dict[str, str]:
     substance = {name: differences[name]["verdict"] for name in SUBSTANCE if name in differences}
     better = [SCORES[name].label for name, found in substance.items() if found == BETTER]
     worse = [SCORES[name].label for name, found in substance.items() if found == WORSE]
-    if not substance:
+    passed = ""
+    if "passed" in metrics["test"].get("adapter", {}):
+        annotated = differences["passed"]["n"] if "passed" in differences else n
+        counts = {system: round(metrics["test"][system]["passed"] * annotated) for system in ("base", "adapter")}
+        passed = f" 통과한 답변은 베이스 {counts['base']}개, 튜닝한 모델 {counts['adapter']}개({annotated}문항)입니다."
+    if "passed" not in substance:
         answers = "정답 주석이 없어 답변의 법률 내용은 채점하지 않았습니다."
     elif better or worse:
         parts = ([f"{', '.join(better)}에서 나아졌고"] if better else []) + (
@@ -116,7 +121,7 @@ def headline(metrics: dict[str, Any]) -> dict[str, str]:
         phrase = "나아진 점과 나빠진 점이 함께 있습니다" if worse else "답변의 법률 내용이 나아졌습니다"
     else:
         phrase = "튜닝이 도움이 되었는지 판정할 수 없습니다"
-    return {"phrase": phrase, "answers": answers, "verdict": verdict}
+    return {"phrase": phrase, "answers": answers + passed, "verdict": verdict}
 
 
 # What an answer is worth to someone who asks a legal question, apart from its wording.
@@ -220,14 +225,12 @@ def figure(value: float | None, name: str, signed: bool = False) -> str:
     """Return a score as a reader wants it: shares in percent, others with as many digits as they are worth."""
     if value is None:
         return "–"
-    sign = "+" if signed else ""
-    if name == "chrf":
-        text = f"{value:{sign}.1f}"
-    elif SCORES[name].best == 1.0:
-        text = f"{100 * value:{sign}.0f}" + ("%p" if signed else "%")
-    else:
-        text = f"{value:{sign}.2f}"
-    return text.replace("-", "−")
+    percent = SCORES[name].best == 1.0
+    digits = 0 if percent else 1 if name == "chrf" else 2
+    value = round(100 * value if percent else value, digits) + 0.0  # no -0
+    sign = "+" if signed and value else ""
+    unit = ("%p" if signed else "%") if percent else ""
+    return f"{value:{sign}.{digits}f}{unit}".replace("-", "−")
 
 
 def share(value: float | None) -> str:
