@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from civilqa.answers import Answer, Decoding, answer_questions
+from civilqa.answers import Answer, Decoding, answer_questions, answer_store
 from civilqa.baselines import few_shot_rows, nearest_record
+from civilqa.bert_score import BertScore
 from civilqa.comparison import Resampling, compare_all, group_scores, mean_interval, mean_scores, scores_of
 from civilqa.files import read_jsonl, write_csv, write_json, write_jsonl, write_text
 from civilqa.gold import Gold, cited_articles, mark_citations, read_gold
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware, versions
+from civilqa.llm_judge import Judge, JudgeParams
 from civilqa.models import adapter_identity, base_identity, context_length, load_base, load_tuned
 from civilqa.parameters import Section, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
@@ -56,6 +59,8 @@ class EvaluateParams(Section):
     max_train_records: Annotated[int, Field(ge=0)] | None
     few_shot_examples: Annotated[int, Field(ge=0)]
     regenerate: bool
+    bert_score_model: str | None
+    judge: JudgeParams
     seed: Annotated[int, Field(ge=0)]
     bootstrap_resamples: Annotated[int, Field(ge=100)]
 
@@ -211,6 +216,19 @@ def make_predictions(
     return lines
 
 
+def add_optional_scores(lines: list[dict[str, Any]], params: EvaluateParams, device: str) -> None:
+    """Put the scores of an encoder and of a judge into predictions, where params.yaml asks for them."""
+    encoder = BertScore(params.bert_score_model, device) if params.bert_score_model else None
+    judge = Judge(params.judge, answer_store()) if params.judge.url else None
+    for line in tqdm(lines, desc="encoder and judge", disable=not (encoder or judge)):
+        for answer in (line[system] for system in SYSTEMS["test"] if system in line):
+            if encoder:
+                answer["scores"]["bert_score"] = encoder.score(answer["answer"], line["reference"])
+            if judge and line["gold"]:
+                key_points = line["gold"]["key_points"]
+                answer["scores"] |= judge.score(line["question"], answer["answer"], key_points)
+
+
 # --- What is written -------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +315,7 @@ def main() -> None:
         ),
         "train": make_predictions(records["train"], of_train, golds, profile.notice),
     }
+    add_optional_scores(lines["test"], params, hardware.device)
     for name, part in lines.items():
         write_jsonl(PREDICTIONS / f"{name}.jsonl", part)
 

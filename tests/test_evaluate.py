@@ -1,9 +1,12 @@
+import json
+
 import pytest
 
 from civilqa.answers import Answer
 from civilqa.comparison import Resampling
 from civilqa.gold import Gold
 from civilqa.records import Record
+from conftest import edit_params
 from evaluate import SYSTEMS, describe_answer, group_rows, make_predictions, plot_rows
 
 RESAMPLING = Resampling(resamples=200, seed=1)
@@ -65,3 +68,49 @@ def test_plots_give_every_mean_with_its_interval_and_number():
     assert [(row["percent"], row["low"], row["high"], row["n"]) for row in best] == [(100, 100, 100, 1)]
     groups = group_rows(lines, RESAMPLING, "")
     assert {row["group"] for row in groups} == {"전세사기 (n=1)", "초급 (n=1)"}
+
+
+# --- the store of answers, through real runs -------------------------------------------------------------------------
+
+
+def stored(project):
+    """The kept answers with the time of their writing: an answer generated again would be written again."""
+    return {path.name: path.stat().st_mtime_ns for path in (project / ".generations").iterdir()}
+
+
+@pytest.mark.slow
+def test_answers_are_generated_once(project, run_stage):
+    small = {"train.epochs": 0.1, "evaluate.max_new_tokens": 4, "evaluate.max_train_records": 2}
+    edit_params(project / "params.yaml", **small, **{"evaluate.few_shot_examples": 1})
+
+    def run(*stages):
+        for stage in stages:
+            finished = run_stage(stage)
+            assert finished.returncode == 0, finished.stderr
+        metrics = json.loads((project / "metrics/evaluate.json").read_text(encoding="utf-8"))
+        return stored(project), metrics, (project / "data/predictions/report.html").read_bytes()
+
+    first, metrics, report = run("prepare", "split", "format", "finetune", "evaluate")
+    assert metrics["annotated"] == {"test": 12, "train": 2}
+    assert metrics["few_shot_examples"] == 1
+
+    # Nothing changed: the same bytes, nothing generated.
+    assert run("evaluate") == (first, metrics, report)
+
+    # Another definition of a metric: scored again, nothing generated.
+    module = project / "stages/civilqa/similarity.py"
+    text = module.read_text(encoding="utf-8")
+    assert "CHRF(word_order=2)" in text
+    module.write_text(text.replace("CHRF(word_order=2)", "CHRF(word_order=0)"), encoding="utf-8")
+    again, rescored, _ = run("evaluate")
+    assert again == first
+    assert rescored["chrf_signature"] != metrics["chrf_signature"]
+    assert rescored["test"]["base"]["chrf"] != metrics["test"]["base"]["chrf"]
+
+    # Another learning rate: the base and its few-shot answers are those kept, only the adapter's are new.
+    edit_params(project / "params.yaml", **{"train.learning_rate": 1e-4})
+    retrained, _, _ = run("finetune", "evaluate")
+    assert {name: retrained[name] for name in first} == first
+    of_adapter = len(first) // 3
+    assert len(first) == 3 * of_adapter
+    assert len(retrained) - len(first) == of_adapter

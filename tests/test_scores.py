@@ -2,6 +2,7 @@ import pytest
 
 from civilqa.gold import Gold, cited_articles, judge_citations
 from civilqa.scores import (
+    OPTIONAL,
     SCORES,
     bits_per_character,
     citation_scores,
@@ -105,7 +106,9 @@ def test_bits_per_character_by_hand():
 def test_the_reference_answer_scores_the_best_on_every_score():
     scored = score_answer(REFERENCE, GOLD.question, REFERENCE, GOLD, stopped=True, reference_bits=0.0)
     for name, score in SCORES.items():
-        if score.better == "higher":
+        if name in OPTIONAL:
+            assert scored.scores[name] is None
+        elif score.better == "higher":
             assert scored.scores[name] == pytest.approx(score.best), name
         elif score.better == "lower":
             assert scored.scores[name] == 0, name
@@ -140,6 +143,7 @@ def test_without_gold_what_needs_gold_does_not_apply():
         "forbidden_rate",
         "number_f1",
         "stop_rate",
+        *OPTIONAL,
     }
     assert scores["reference_citation_f1"] == 1
 

@@ -36,6 +36,8 @@ SCORES = {
     "bits_per_character": Score("예측", "기준 답변 한 글자의 비트 수", "lower", None),
     "passed": Score("법률 내용", "통과율", "higher"),
     "key_point_recall": Score("법률 내용", "핵심 내용 재현율", "higher"),
+    "judged_key_point_recall": Score("법률 내용", "핵심 내용 재현율 (LLM 판정)", "higher"),
+    "judge_failures": Score("법률 내용", "LLM 판정을 얻지 못한 핵심 내용 수", None, None),
     "forbidden_rate": Score("법률 내용", "틀린 설명이 든 답변", "lower"),
     "number_f1": Score("법률 내용", "숫자 F1", "higher"),
     "citation_rate": Score("조문 인용", "조문을 인용한 답변", "higher"),
@@ -53,6 +55,7 @@ SCORES = {
     "rouge_2": Score("기준 답변과 닮은 정도", "ROUGE-2 (형태소)", "higher"),
     "rouge_l": Score("기준 답변과 닮은 정도", "ROUGE-L (형태소)", "higher"),
     "eojeol_f1": Score("기준 답변과 닮은 정도", "어절 F1", "higher"),
+    "bert_score": Score("기준 답변과 닮은 정도", "BERTScore F1", "higher"),
     "recalled": Score("기준 답변과 닮은 정도", "그대로 되살린 답변", "higher"),
     "stop_rate": Score("답변의 모양", "스스로 끝맺은 답변", "higher"),
     "repetition": Score("답변의 모양", "되풀이한 말의 비율", "lower"),
@@ -60,6 +63,8 @@ SCORES = {
     "length_ratio": Score("답변의 모양", "기준 답변 대비 길이", None, None),
     "hangul_share": Score("답변의 모양", "한글의 비율", "higher"),
 }
+
+OPTIONAL = ("judged_key_point_recall", "judge_failures", "bert_score")
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def score_answer(
     stopped: bool | None = None,
     reference_bits: float | None = None,
 ) -> Scored:
-    """Return every score of one answer.
+    """Return every score of one answer; those of a judge and an encoder (OPTIONAL) are None, and put in by them.
 
     Args:
         gold: the question's annotations; without them the scores that need them are None.
@@ -109,7 +114,7 @@ def score_answer(
         "hangul_share": hangul_share(text),
         "recalled": float(similar["chrf"] >= RECALLED_CHRF),
     }
-    return Scored({name: values[name] for name in SCORES}, judgement)
+    return Scored({name: values.get(name) for name in SCORES}, judgement)
 
 
 def bits_per_character(reference_bits: float, reference: str) -> float:
