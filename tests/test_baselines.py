@@ -1,6 +1,8 @@
 import pytest
 
 from civilqa.baselines import choose_examples, few_shot_prompt, few_shot_rows, nearest_record
+from civilqa.errors import ModelError
+from civilqa.models import context_length
 from civilqa.profiles import Profile
 from civilqa.prompts import FormatParams, load_prompter
 from civilqa.records import Record
@@ -75,3 +77,10 @@ def test_the_nearest_question_is_found_by_its_wording():
     found, similarity = nearest_record("전세보증금을 못 받았습니다!", train)
     assert (found.id, similarity) == ("q-2", 1)
     assert nearest_record("abc", train) == (train[0], 0)
+
+
+def test_the_context_is_what_the_base_says(tmp_path):
+    assert context_length(Profile(name=str(ROOT / "models/tiny"), weights="random")) == 4096
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match="max_position_embeddings"):
+        context_length(Profile(name=str(tmp_path)))
