@@ -1,3 +1,4 @@
+import re
 import sys
 from collections import Counter
 
@@ -8,6 +9,7 @@ from civilqa.comparison import Resampling
 from civilqa.errors import PipelineError
 from civilqa.statute_probe import OPTIONS, make_items, task_yaml
 from civilqa.statutes import EXISTS, load_reference, same_title
+from conftest import ROOT
 from probe import find_harness, summarize
 
 REFERENCE = load_reference()
@@ -72,3 +74,12 @@ def test_without_the_harness_the_command_that_makes_it_is_named(python):
     """The project's own environment has no lm_eval, and needs none."""
     with pytest.raises(PipelineError, match=r"pip install -r stages/probe_requirements\.txt"):
         find_harness(python)
+
+
+def test_the_probe_s_environment_is_pinned_beside_the_project_s():
+    lines = (ROOT / "stages/probe_requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = [line.split(" #")[0] for line in lines if not line.startswith("#")]
+    assert lines[0] == "-r ../requirements.txt"
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines[1:])
+    project = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert not [line for line in lines[1:] if re.search(rf"^{line.partition('==')[0]}==", project, re.MULTILINE)]
