@@ -35,16 +35,32 @@ def read_lines(revision: str) -> dict[str, Line]:
         PipelineError: there is no such revision, or its predictions are not in DVC's cache.
     """
     if revision == "workspace":
-        return {line["id"]: line for line in read_jsonl(Path(PREDICTIONS))}
-    try:
-        text = dvc.api.read(PREDICTIONS, rev=revision, encoding="utf-8")
-    except (DvcException, SCMError, FileNotFoundError) as error:
-        raise PipelineError(
-            f"{revision}: its {PREDICTIONS} cannot be read: {error}; `dvc exp list` names the experiments, `dvc fetch` "
-            "gets outputs from a remote"
-        ) from None
+        lines = list(read_jsonl(Path(PREDICTIONS)))
+    else:
+        try:
+            text = dvc.api.read(PREDICTIONS, rev=revision, encoding="utf-8")
+        except (DvcException, SCMError, FileNotFoundError) as error:
+            raise PipelineError(
+                f"{revision}: its {PREDICTIONS} cannot be read: {error}; `dvc exp list` names the experiments, "
+                "`dvc fetch` gets outputs from a remote"
+            ) from None
+        lines = [json.loads(line) for line in text.splitlines()]
+    return check_lines(lines, revision)
 
-    return {line["id"]: line for line in map(json.loads, text.splitlines())}
+
+def check_lines(lines: list[Line], revision: str) -> dict[str, Line]:
+    """Return predictions by record id.
+
+    Raises:
+        PipelineError: they were written by a version of the evaluate stage that scored less.
+    """
+    for line in lines:
+        if "citations" not in line["adapter"] or set(line["adapter"]["scores"]) != set(SCORES):
+            raise PipelineError(
+                f"{revision}: its {PREDICTIONS} was written by another version of the evaluate stage; run `dvc repro "
+                "evaluate` there (the answers are kept, only the scores are made again)"
+            )
+    return {line["id"]: line for line in lines}
 
 
 def difference(before: Line, after: Line) -> list[str]:

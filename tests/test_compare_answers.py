@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from compare_answers import compare, difference, merge_words
+from civilqa.errors import PipelineError
+from compare_answers import check_lines, compare, difference, merge_words
 
 
 def line(name, answer, passed, chrf):
@@ -45,3 +46,8 @@ def test_wrong_arguments_are_named(project, arguments):
     assert finished.returncode == 1
     assert finished.stderr.startswith("error: ")
     assert "Traceback" not in finished.stderr
+
+
+def test_predictions_of_another_version_are_refused():
+    with pytest.raises(PipelineError, match="fast: .*another version of the evaluate stage"):
+        check_lines([line("a", "답", 1.0, 50.0)], "fast")
