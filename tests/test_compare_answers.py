@@ -49,5 +49,5 @@ def test_wrong_arguments_are_named(project, arguments):
 
 
 def test_predictions_of_another_version_are_refused():
-    with pytest.raises(PipelineError, match="fast: .*another version of the evaluate stage"):
+    with pytest.raises(PipelineError, match=r"fast: .*another version of the evaluate stage"):
         check_lines([line("a", "답", 1.0, 50.0)], "fast")
