@@ -172,7 +172,9 @@ def describe_answer(
         stopped=answer.stopped if answer else None,
         reference_bits=answer.reference_bits if answer else None,
     )
-    allowed = cited_articles(record.question) | ((gold.required | gold.acceptable) if gold else set())
+    allowed = cited_articles(record.question)
+    if gold:
+        allowed |= gold.required | gold.acceptable | cited_articles(record.answer)
     described = {
         "answer": text,
         **({"tokens": answer.tokens, "stopped": answer.stopped} if answer else {}),
