@@ -1,172 +1,85 @@
-"""Asks base and adapter the same questions and says how much better the adapter is, and how sure that is.
+"""Asks base and tuned model the same questions and says how much better the tuned one is, and how sure that is.
 
-Reads:  data/formatted/test.jsonl, data/formatted/train.jsonl, models/adapter, the profile's base model
-Writes: metrics/evaluate.json, metrics/plots/scores.csv,
-        data/predictions/test.jsonl, data/predictions/train.jsonl
-Params: evaluate, model, the selected profile, hardware
+Reads:  data/formatted, data/splits, data/raw/gold.jsonl, data/reference, models/adapter, the profile's base model
+Writes: metrics/evaluate.json, metrics/plots/scores.csv, metrics/plots/scores_by_group.csv,
+        data/predictions/test.jsonl, data/predictions/train.jsonl, data/predictions/report.html
+Params: evaluate, format, model, the selected profile, hardware
 
-The test questions were never trained on: they say whether tuning helped. The training questions are asked again to see
-whether the model learned what it was taught; their scores are labelled recall and say nothing about new questions.
+The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the
+base shown a few training examples, the answer of the nearest training question copied, and the adapter. The training
+questions are asked again to see whether the model learned what it was taught; their scores are labelled recall and say
+nothing about new questions.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
-from scipy.stats import bootstrap
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from civilqa.answers import Answer, Decoding, answer_questions
-from civilqa.files import read_jsonl, write_csv, write_json, write_jsonl
+from civilqa.answers import Answer, Decoding, answer_questions, answer_store
+from civilqa.baselines import few_shot_rows, nearest_record
+from civilqa.bert_score import BertScore
+from civilqa.comparison import Resampling, compare_all, group_scores, mean_interval, mean_scores, scores_of
+from civilqa.files import read_jsonl, write_csv, write_json, write_jsonl, write_text
+from civilqa.gold import Gold, cited_articles, mark_citations, read_gold
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware, versions
-from civilqa.models import adapter_identity, base_identity, load_base, load_tuned
+from civilqa.llm_judge import Judge, JudgeParams
+from civilqa.models import adapter_identity, base_identity, context_length, load_base, load_tuned
 from civilqa.parameters import Section, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
-from civilqa.prompts import Prompter, load_tokenizer, read_template
-from civilqa.scores import TEXT_SCORES, chrf_signature
+from civilqa.prompts import FormatParams, Prompter, load_tokenizer, read_template
+from civilqa.records import Record, read_records
+from civilqa.report import render_report
+from civilqa.scores import SCORES, score_answer
+from civilqa.similarity import chrf_signature
 from civilqa.stage import run
 
-DATA = Path("data/formatted")
+FORMATTED = Path("data/formatted")
+SPLITS = Path("data/splits")
 ADAPTER = Path("models/adapter")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics/evaluate.json")
 PLOT = Path("metrics/plots/scores.csv")
+GROUP_PLOT = Path("metrics/plots/scores_by_group.csv")
 
-SYSTEMS = ("base", "adapter")
-RECALLED_CHRF = 90.0  # from here on an answer is the training answer almost word for word
-
-# Which way is better, for the verdict on a difference.
-HIGHER_IS_BETTER = {
-    "bits_per_character": False,
-    "chrf": True,
-    "rouge_l": True,
-    "citation_f1": True,
-    "stop_rate": True,
-    "recalled": True,
-}
+SYSTEMS = {"test": ("base", "few_shot", "nearest", "adapter"), "train": ("base", "adapter")}
+# Scores on one scale of 0 to 100 that a plot can show together.
+PLOTTED = ("chrf", "rouge_l", "citation_f1", "citation_validity", "key_point_recall", "stop_rate")
+GROUPS = {"test": "test", "train": "training recall"}
+SUMMARY = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "key_point_recall", "stop_rate", "passed")
 
 
 class EvaluateParams(Section):
     batch_size: Annotated[int, Field(ge=1)]
     max_new_tokens: Annotated[int, Field(ge=1)]
     max_train_records: Annotated[int, Field(ge=0)] | None
+    few_shot_examples: Annotated[int, Field(ge=0)]
     regenerate: bool
+    bert_score_model: str | None
+    judge: JudgeParams
     seed: Annotated[int, Field(ge=0)]
     bootstrap_resamples: Annotated[int, Field(ge=100)]
 
 
-def reference_text(row: dict[str, Any], prompter: Prompter) -> str:
-    """Return the dataset's answer of a formatted row, as the model is trained to write it."""
-    return prompter.tokenizer.decode(row["completion_ids"], skip_special_tokens=True).strip()
-
-
-def score_answer(answer: Answer, reference: str) -> dict[str, float | None]:
-    """Return every score of one answer; None where a score does not apply."""
-    scores: dict[str, float | None] = {name: score(answer.text, reference) for name, score in TEXT_SCORES.items()}
-    return {
-        **scores,
-        "bits_per_character": answer.reference_bits / len(reference),
-        "stop_rate": float(answer.stopped),
-        "recalled": float(scores["chrf"] >= RECALLED_CHRF),
-    }
-
-
-def make_predictions(
-    rows: list[dict[str, Any]], answers: dict[str, list[Answer]], references: list[str], notice: str
-) -> list[dict[str, Any]]:
-    """Return one line a question: what kind of model answered, the reference, each system's answer and its scores."""
-    lines = []
-    for index, (row, reference) in enumerate(zip(rows, references, strict=True)):
-        line = {
-            "id": row["id"],
-            "category": row["category"],
-            "difficulty": row["difficulty"],
-            "notice": notice,
-            "question": question_text(row),
-            "reference": reference,
-        }
-        for system in SYSTEMS:
-            answer = answers[system][index]
-            line[system] = {
-                "answer": answer.text,
-                "tokens": answer.tokens,
-                "stopped": answer.stopped,
-                "scores": score_answer(answer, reference),
-            }
-        lines.append(line)
-    return lines
-
-
-def question_text(row: dict[str, Any]) -> str:
-    """Return the question of a formatted row; of the instruction style, the whole prompt."""
-    if "messages" in row:
-        return next(message["content"] for message in row["messages"] if message["role"] == "user")
-    return row["prompt"]
-
-
-def mean_scores(lines: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
-    """Return the number of questions and each system's mean of each score; scores that apply to none are left out."""
-    means: dict[str, Any] = {"n": len(lines)}
-    for system in SYSTEMS:
-        means[system] = {}
-        for name in names:
-            values = [line[system]["scores"][name] for line in lines if line[system]["scores"][name] is not None]
-            if values:
-                means[system][name] = float(np.mean(values))
-    return means
-
-
-def group_scores(lines: list[dict[str, Any]], key: str, names: list[str]) -> dict[str, Any]:
-    """Return the mean scores of each category or difficulty."""
-    groups = sorted({line[key] for line in lines})
-    return {group or "(none)": mean_scores([line for line in lines if line[key] == group], names) for group in groups}
-
-
-def compare(lines: list[dict[str, Any]], name: str, params: EvaluateParams) -> dict[str, Any] | None:
-    """Return the mean of adapter minus base on a score, its 95 % interval and a verdict; None without questions.
-
-    A paired bootstrap over questions, percentile interval. With a dozen questions it is wide, and an interval that
-    holds 0 means that these questions do not decide the matter.
-
-    Source: Efron and Tibshirani 1993, An introduction to the bootstrap, chapter 13.
-    """
-    pairs = [(line["adapter"]["scores"][name], line["base"]["scores"][name]) for line in lines]
-    differences = np.array([adapter - base for adapter, base in pairs if adapter is not None and base is not None])
-    if len(differences) == 0:
-        return None
-    mean = float(differences.mean())
-    low = high = mean
-    # The bootstrap of a constant or of one value is that value; scipy warns and returns nan.
-    if len(differences) > 1 and np.ptp(differences) > 0:
-        interval = bootstrap(
-            (differences,),
-            np.mean,
-            n_resamples=params.bootstrap_resamples,
-            method="percentile",
-            rng=np.random.default_rng(params.seed),
-        ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
-    return {"n": len(differences), "mean": mean, "low": low, "high": high, "verdict": verdict(name, low, high)}
-
-
-def verdict(name: str, low: float, high: float) -> str:
-    """Return in one phrase what a 95 % interval of adapter minus base says."""
-    if low <= 0 <= high:
-        return "no significant difference at this n"
-    return "adapter better" if (low > 0) == HIGHER_IS_BETTER[name] else "adapter worse"
+# --- Answers ---------------------------------------------------------------------------------------------------------
 
 
 def answer_rows(
-    rows: list[dict[str, Any]],
+    rows: dict[str, list[dict[str, Any]]],
     prompter: Prompter,
     params: EvaluateParams,
     model_params: ModelParams,
     profile: Profile,
     hardware: Hardware,
 ) -> dict[str, list[Answer]]:
-    """Return each system's answers to the rows. The base is loaded once, and only if an answer has to be made."""
+    """Return each system's answers to its rows. The base is loaded once, and only if an answer has to be made.
+
+    Base and few_shot are the same model with other prompts: nothing of the training is in their store's key.
+    """
     decoding = Decoding(params.max_new_tokens, params.batch_size, prompter.end_token_id)
     loaded: list[PreTrainedModel] = []
 
@@ -177,6 +90,7 @@ def answer_rows(
 
     loaders: dict[str, Callable[[], PreTrainedModel]] = {
         "base": base,
+        "few_shot": base,
         "adapter": lambda: load_tuned(model_params, profile, hardware, ADAPTER, base()),
     }
     identity = {
@@ -186,85 +100,248 @@ def answer_rows(
         "threads": hardware.threads,
         "versions": versions(),
     }
-    adapters = {"base": None, "adapter": adapter_identity(ADAPTER)}
+    adapters = {"base": None, "few_shot": None, "adapter": adapter_identity(ADAPTER)}
+    # The adapter comes last: merging it changes the base in place.
     return {
         system: answer_questions(
-            rows,
+            rows[system],
             loaders[system],
             {**identity, "adapter": adapters[system]},
             prompter.tokenizer,
             decoding,
             regenerate=params.regenerate,
-            description=f"answers of the {system}",
+            description=f"answers: {system}",
         )
-        for system in SYSTEMS
+        for system in ("base", "few_shot", "adapter")
     }
 
 
-def write_plot(test: dict[str, Any], recall: dict[str, Any], random_base: bool) -> None:
-    """Write the scores that share a scale of 0 to 100, one row a score and system."""
-    note = " (무작위 가중치: 점검용)" if random_base else ""
-    shown = [("test", test, name) for name in ("chrf", "rouge_l", "citation_f1", "stop_rate")]
-    shown += [("train", recall, name) for name in ("chrf", "recalled")]
+def fit_examples(
+    rows: list[dict[str, Any]],
+    records: list[Record],
+    train: list[Record],
+    params: EvaluateParams,
+    prompts: FormatParams,
+    prompter: Prompter,
+    context: int,
+) -> list[dict[str, Any]]:
+    """Return the test rows with few-shot prompts that leave room for the answer in the model's context."""
+    longest_reference = max((len(row["completion_ids"]) for row in rows), default=0)
+    return few_shot_rows(
+        rows,
+        records,
+        train,
+        prompts,
+        prompter,
+        count=params.few_shot_examples,
+        seed=params.seed,
+        room=context - max(params.max_new_tokens, longest_reference),
+    )
+
+
+# --- Predictions -----------------------------------------------------------------------------------------------------
+
+
+def describe_question(record: Record, gold: Gold | None, notice: str) -> dict[str, Any]:
+    """Return what a line of predictions says of the question."""
+    return {
+        "id": record.id,
+        "category": record.category,
+        "difficulty": record.difficulty,
+        "notice": notice,
+        "question": record.question,
+        "reference": record.answer,
+        "gold": gold.model_dump(exclude={"id", "question", "basis"}) if gold else None,
+    }
+
+
+def describe_answer(
+    text: str, record: Record, gold: Gold | None, answer: Answer | None = None, **further: Any
+) -> dict[str, Any]:
+    """Return an answer with all that is known of it: scores, citations by place, key points, errors, numbers.
+
+    Args:
+        answer: what the model generated; None for a copied answer.
+        further: what else to note beside the text.
+    """
+    scored = score_answer(
+        text,
+        record.question,
+        record.answer,
+        gold,
+        stopped=answer.stopped if answer else None,
+        reference_bits=answer.reference_bits if answer else None,
+    )
+    allowed = cited_articles(record.question)
+    if gold:
+        allowed |= gold.required | gold.acceptable | cited_articles(record.answer)
+    described = {
+        "answer": text,
+        **({"tokens": answer.tokens, "stopped": answer.stopped} if answer else {}),
+        **further,
+        "scores": scored.scores,
+        "citations": [asdict(mark) for mark in mark_citations(text, allowed)],
+    }
+    if scored.judgement:
+        judgement = asdict(scored.judgement)
+        for name in ("cited", "citation_precision", "citation_recall", "citation_f1", "key_point_recall", "number_f1"):
+            del judgement[name]  # in `scores` and `citations`
+        described["judgement"] = judgement
+    return described
+
+
+def make_predictions(
+    records: list[Record],
+    answers: dict[str, list[Answer]],
+    golds: dict[str, Gold],
+    notice: str,
+    examples: list[int] | None = None,
+    train: list[Record] | None = None,
+) -> list[dict[str, Any]]:
+    """Return one line a question with every system's answer.
+
+    Args:
+        examples: how many examples each few-shot prompt holds.
+        train: the records to copy the nearest answer from; None: no such system.
+    """
+    lines = []
+    for index, record in enumerate(records):
+        gold = golds.get(record.id)
+        line = describe_question(record, gold, notice)
+        for system, given in answers.items():
+            further = {"examples": examples[index]} if system == "few_shot" and examples else {}
+            line[system] = describe_answer(given[index].text, record, gold, given[index], **further)
+        if train:
+            copied, similarity = nearest_record(record.question, train)
+            line["nearest"] = describe_answer(copied.answer, record, gold, copied_from=copied.id, similarity=similarity)
+        lines.append(line)
+    return lines
+
+
+def add_optional_scores(lines: list[dict[str, Any]], params: EvaluateParams, device: str) -> None:
+    """Put the scores of an encoder and of a judge into predictions, where params.yaml asks for them."""
+    encoder = BertScore(params.bert_score_model, device) if params.bert_score_model else None
+    judge = Judge(params.judge, answer_store()) if params.judge.url else None
+    for line in tqdm(lines, desc="encoder and judge", disable=not (encoder or judge)):
+        for answer in (line[system] for system in SYSTEMS["test"] if system in line):
+            if encoder:
+                answer["scores"]["bert_score"] = encoder.score(answer["answer"], line["reference"])
+            if judge and line["gold"]:
+                key_points = line["gold"]["key_points"]
+                answer["scores"] |= judge.score(line["question"], answer["answer"], key_points)
+
+
+# --- What is written -------------------------------------------------------------------------------------------------
+
+
+def plot_rows(lines: dict[str, list[dict[str, Any]]], resampling: Resampling, note: str) -> list[dict[str, Any]]:
+    """Return one row a part, score and system: the mean in percent with its 95 % interval."""
     rows = []
-    for label, part, name in shown:
-        for system in SYSTEMS:
-            if name in part[system]:
-                percent = part[system][name] * (1 if name == "chrf" else 100)
-                rows.append({"score": f"{label} {name}", "series": system + note, "percent": round(percent, 2)})
-    write_csv(PLOT, rows, ["score", "series", "percent"])
+    for part, names in {"test": PLOTTED, "train": ("chrf", "recalled")}.items():
+        for name in names:
+            for system in SYSTEMS[part]:
+                values = [value * 100 / (SCORES[name].best or 1) for value in scores_of(lines[part], system, name)]
+                if values:
+                    low, high = mean_interval(values, resampling)
+                    percent = sum(values) / len(values)
+                    rows.append(
+                        {
+                            "group": GROUPS[part],
+                            "score": name,
+                            "series": system + note,
+                            "percent": round(percent, 2),
+                            "low": round(low, 2),
+                            "high": round(high, 2),
+                            "n": len(values),
+                        }
+                    )
+    return rows
+
+
+def group_rows(lines: list[dict[str, Any]], resampling: Resampling, note: str) -> list[dict[str, Any]]:
+    """Return one row a group of test questions, score and system; a group is a category or a difficulty."""
+    rows = []
+    for key in ("category", "difficulty"):
+        for group in sorted({line[key] for line in lines}):
+            part = [line for line in lines if line[key] == group]
+            rows += [
+                {**row, "group": f"{group or '(none)'} (n={len(part)})"}
+                for row in plot_rows({"test": part, "train": []}, resampling, note)
+            ]
+    return rows
 
 
 def print_summary(metrics: dict[str, Any], notice: str) -> None:
     """Print what kind of model the scores are of, the scores side by side, and the verdicts."""
     test, recall = metrics["test"], metrics["train_recall"]
     print(f"\n{notice}\n")
-    print(f"test: {test['n']} questions never trained on{'':14}base    adapter   difference [95 % interval]")
-    for name, difference in metrics["difference"].items():
-        base, adapter = (test[system][name] for system in SYSTEMS)
-        print(
-            f"  {name:<38} {base:>8.3f} {adapter:>10.3f} {difference['mean']:>+12.3f} "
-            f"[{difference['low']:+.3f}, {difference['high']:+.3f}] {difference['verdict']}"
-        )
+    print(f"test: {test['n']} questions never trained on")
+    print(f"  {'':<20} {'base':>9} {'few_shot':>9} {'nearest':>9} {'adapter':>9}   adapter - base [95 % interval]")
+    for name in SUMMARY:
+        if (difference := metrics["difference"]["base"].get(name)) is None:
+            continue
+        means = [test[system].get(name) for system in SYSTEMS["test"]]
+        columns = " ".join(f"{'-':>9}" if mean is None else f"{mean:>9.3f}" for mean in means)
+        interval = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+        print(f"  {name:<20} {columns}   {interval} {difference['verdict']}")
     print(f"training recall: {recall['n']} training questions asked again")
     for name in ("chrf", "recalled"):
-        print(f"  {name:<38} {recall['base'].get(name, 0):>8.3f} {recall['adapter'].get(name, 0):>10.3f}")
+        means = [f"{recall[system].get(name, 0):.3f}" for system in ("base", "adapter")]
+        print(f"  {name:<20} base {means[0]}, adapter {means[1]}")
+    print(f"report: {PREDICTIONS / 'report.html'}")
 
 
 def main() -> None:
-    params, hardware_params = read_sections(evaluate=EvaluateParams, hardware=HardwareParams)
+    params, prompts, hardware_params = read_sections(
+        evaluate=EvaluateParams, format=FormatParams, hardware=HardwareParams
+    )
     model_params, profile = read_profile()
     hardware = resolve_hardware(hardware_params)
-    prompter = Prompter(load_tokenizer(profile), read_template(DATA))
+    prompter = Prompter(load_tokenizer(profile), read_template(FORMATTED))
+    golds = read_gold()
+    resampling = Resampling(params.bootstrap_resamples, params.seed)
 
-    parts = {
-        "test": list(read_jsonl(DATA / "test.jsonl")),
-        "train": list(read_jsonl(DATA / "train.jsonl"))[: params.max_train_records],
+    train = read_records(SPLITS / "train.jsonl")
+    records = {"test": read_records(SPLITS / "test.jsonl"), "train": train[: params.max_train_records]}
+    rows = {name: list(read_jsonl(FORMATTED / f"{name}.jsonl"))[: len(part)] for name, part in records.items()}
+    shown = fit_examples(rows["test"], records["test"], train, params, prompts, prompter, context_length(profile))
+    asked = [*rows["test"], *rows["train"]]
+    answers = answer_rows(
+        {"base": asked, "few_shot": shown, "adapter": asked}, prompter, params, model_params, profile, hardware
+    )
+    of_test = {system: given[: len(records["test"])] for system, given in answers.items()}
+    of_train = {system: answers[system][len(records["test"]) :] for system in SYSTEMS["train"]}
+    lines = {
+        "test": make_predictions(
+            records["test"], of_test, golds, profile.notice, [row["examples"] for row in shown], train
+        ),
+        "train": make_predictions(records["train"], of_train, golds, profile.notice),
     }
-    rows = [row for part in parts.values() for row in part]
-    answers = answer_rows(rows, prompter, params, model_params, profile, hardware)
-    lines = make_predictions(rows, answers, [reference_text(row, prompter) for row in rows], profile.notice)
-    predictions = {"test": lines[: len(parts["test"])], "train": lines[len(parts["test"]) :]}
-    for name, part in predictions.items():
+    add_optional_scores(lines["test"], params, hardware.device)
+    for name, part in lines.items():
         write_jsonl(PREDICTIONS / f"{name}.jsonl", part)
 
-    names = ["bits_per_character", "chrf", "rouge_l", "citation_f1", "stop_rate"]
-    test = mean_scores(predictions["test"], names)
-    recall = mean_scores(predictions["train"], [*names, "recalled"])
-    compared = {name: compare(predictions["test"], name, params) for name in names}
     metrics = {
         "notice": profile.metrics_notice,
         "profile": model_params.profile,
-        "test": test,
-        "difference": {name: difference for name, difference in compared.items() if difference is not None},
-        "test_by_category": group_scores(predictions["test"], "category", names),
-        "test_by_difficulty": group_scores(predictions["test"], "difficulty", names),
-        "train_recall": recall,
+        "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
+        "few_shot_examples": min((row["examples"] for row in shown), default=0),
+        "test": mean_scores(lines["test"], SYSTEMS["test"]),
+        "difference": compare_all(lines["test"], "adapter", ("base", "few_shot", "nearest"), resampling),
+        "test_by_category": group_scores(lines["test"], "category", SYSTEMS["test"]),
+        "test_by_difficulty": group_scores(lines["test"], "difficulty", SYSTEMS["test"]),
+        "train_recall": mean_scores(lines["train"], SYSTEMS["train"]),
         "chrf_signature": chrf_signature(),
         "versions": versions(),
     }
     write_json(METRICS, metrics)
-    write_plot(test, recall, profile.weights == "random")
+    note = " (무작위 가중치: 점검용)" if profile.weights == "random" else ""
+    plot = plot_rows(lines, resampling, note)
+    columns = ["group", "score", "series", "percent", "low", "high", "n"]
+    write_csv(PLOT, plot, columns)
+    by_group = group_rows(lines["test"], resampling, note)
+    write_csv(GROUP_PLOT, by_group, columns)
+    write_text(PREDICTIONS / "report.html", render_report(lines, metrics, profile.notice))
     print_summary(metrics, profile.notice)
 
 

@@ -1,102 +1,116 @@
-import numpy as np
+import json
+
 import pytest
 
 from civilqa.answers import Answer
-from evaluate import EvaluateParams, compare, group_scores, make_predictions, mean_scores, score_answer, verdict
+from civilqa.comparison import Resampling
+from civilqa.gold import Gold
+from civilqa.records import Record
+from conftest import edit_params
+from evaluate import SYSTEMS, describe_answer, group_rows, make_predictions, plot_rows
 
-PARAMS = EvaluateParams(
-    batch_size=1, max_new_tokens=1, max_train_records=1, regenerate=False, seed=1, bootstrap_resamples=2000
+RESAMPLING = Resampling(resamples=200, seed=1)
+RECORD = Record(
+    id="q-1", question="질문입니다", answer="답은 민법 제750조입니다.", category="전세사기", difficulty="초급"
 )
+GOLD = Gold(
+    id="q-1", question="질문입니다", required_citations=["민법 제750조"], acceptable_citations=[],
+    key_points=[["답은"]], forbidden=["답이 없다"], numbers=[],
+)  # fmt: skip
 
 
-def line(base, adapter, category="전세사기", difficulty="초급"):
-    return {
-        "category": category,
-        "difficulty": difficulty,
-        "base": {"scores": {"chrf": base, "citation_f1": None}},
-        "adapter": {"scores": {"chrf": adapter, "citation_f1": None}},
-    }
+def answers(text, stopped=True):
+    return [Answer(text, 5, stopped, 32.0)]
 
 
-def test_scores_of_an_answer_by_hand():
-    scores = score_answer(Answer("민법 제750조", 5, True, 80.0), "민법 제750조")
-    assert scores == pytest.approx(
-        {"chrf": 100, "rouge_l": 1, "citation_f1": 1, "bits_per_character": 80 / 8, "stop_rate": 1, "recalled": 1}
-    )
+def predictions(golds=None, **texts):
+    given = {system: answers(text) for system, text in texts.items()}
+    return make_predictions([RECORD], given, golds or {}, "법률 지식 없음", [2], [RECORD])
 
 
-def test_an_answer_that_is_not_the_training_answer_is_not_recalled():
-    assert score_answer(Answer("다른 말", 5, False, 80.0), "민법 제750조")["recalled"] == 0
+def test_predictions_hold_everything_of_every_answer():
+    (line,) = predictions({"q-1": GOLD}, base="가", few_shot="나", adapter=RECORD.answer)
+    assert line["question"] == "질문입니다"
+    assert line["reference"] == RECORD.answer
+    assert line["notice"] == "법률 지식 없음"
+    assert line["gold"]["required_citations"] == ["민법 제750조"]
+    assert [line[system]["answer"] for system in ("base", "few_shot", "adapter")] == ["가", "나", RECORD.answer]
+    assert line["few_shot"]["examples"] == 2
+    assert line["adapter"]["judgement"]["passed"] is True
+    assert line["adapter"]["scores"]["bits_per_character"] == 32 / len(RECORD.answer)
+    (citation,) = line["adapter"]["citations"]
+    assert RECORD.answer[citation["start"] : citation["end"]] == "민법 제750조"
+    assert citation["kind"] == "valid"
+    assert line["base"]["judgement"]["missing_citations"] == ("민법 제750조",)
 
 
-def test_means_leave_out_what_does_not_apply():
-    assert mean_scores([line(10, 20), line(20, 40)], ["chrf", "citation_f1"]) == {
-        "n": 2,
-        "base": {"chrf": 15},
-        "adapter": {"chrf": 30},
-    }
+def test_a_copied_answer_has_no_score_of_a_model():
+    (line,) = predictions(base="가", adapter="나")
+    assert line["nearest"]["copied_from"] == "q-1"
+    assert line["nearest"]["similarity"] == 1
+    assert line["nearest"]["scores"]["bits_per_character"] is None
+    assert line["nearest"]["scores"]["stop_rate"] is None
+    assert line["nearest"]["scores"]["chrf"] == pytest.approx(100)
 
 
-def test_groups_name_their_number_of_questions():
-    groups = group_scores([line(1, 2, "가"), line(3, 4, "나"), line(5, 6, "나")], "category", ["chrf"])
-    assert {name: group["n"] for name, group in groups.items()} == {"가": 1, "나": 2}
-    assert groups["나"]["adapter"]["chrf"] == 5
+def test_without_gold_there_is_no_judgement():
+    assert "judgement" not in describe_answer("답", RECORD, None, answers("답")[0])
+    assert predictions(base="가", adapter="나")[0]["gold"] is None
 
 
-def test_the_difference_is_paired():
-    """The same gain on easy and hard questions is certain, however far apart the questions are."""
-    result = compare([line(value, value + 5) for value in (0, 20, 40, 60, 80)], "chrf", PARAMS)
-    assert (result["mean"], result["low"], result["high"]) == (5, 5, 5)
-    assert result["verdict"] == "adapter better"
-
-
-def test_the_interval_holds_the_mean_and_is_the_same_every_time():
-    lines = [line(0, gain) for gain in (-3, 1, 2, 8, 5, -1)]
-    first, second = (compare(lines, "chrf", PARAMS) for _ in range(2))
-    assert first == second
-    assert first["low"] < first["mean"] < first["high"]
-
-
-def test_the_interval_covers_the_true_difference_about_95_times_in_100():
-    draw = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        result = compare([line(0, float(gain)) for gain in draw.normal(1, 3, 40)], "chrf", PARAMS)
-        covered += result["low"] <= 1 <= result["high"]
-    assert 0.88 <= covered / 200 <= 0.99
-
-
-def test_a_score_that_applies_to_no_question_has_no_difference():
-    assert compare([line(1, 2)], "citation_f1", PARAMS) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "low", "high", "expected"),
-    [
-        ("chrf", 1, 2, "adapter better"),
-        ("chrf", -2, -1, "adapter worse"),
-        ("chrf", -1, 1, "no significant difference at this n"),
-        ("chrf", 0, 0, "no significant difference at this n"),
-        ("bits_per_character", -2, -1, "adapter better"),
-        ("bits_per_character", 1, 2, "adapter worse"),
-    ],
-)
-def test_the_verdict_knows_which_way_is_better(name, low, high, expected):
-    assert verdict(name, low, high) == expected
-
-
-def test_predictions_hold_both_answers_and_the_reference():
-    rows = [
-        {
-            "id": "q-1",
-            "category": "전세사기",
-            "difficulty": "초급",
-            "messages": [{"role": "system", "content": "가"}, {"role": "user", "content": "질문"}],
-        }
+def test_plots_give_every_mean_with_its_interval_and_number():
+    lines = predictions({"q-1": GOLD}, base="가", few_shot="나", adapter=RECORD.answer)
+    rows = plot_rows({"test": lines, "train": lines}, RESAMPLING, " (점검용)")
+    assert {row["series"] for row in rows} == {f"{system} (점검용)" for system in SYSTEMS["test"]}
+    best = [
+        row for row in rows if row["series"].startswith("adapter") and (row["group"], row["score"]) == ("test", "chrf")
     ]
-    answers = {"base": [Answer("가", 1, False, 9.0)], "adapter": [Answer("답", 1, True, 1.0)]}
-    (prediction,) = make_predictions(rows, answers, ["답"], "법률 지식 없음")
-    assert prediction["question"] == "질문"
-    assert [prediction[system]["answer"] for system in ("base", "adapter")] == ["가", "답"]
-    assert prediction["reference"] == "답"
-    assert prediction["notice"] == "법률 지식 없음"
+    assert [(row["percent"], row["low"], row["high"], row["n"]) for row in best] == [(100, 100, 100, 1)]
+    groups = group_rows(lines, RESAMPLING, "")
+    assert {row["group"] for row in groups} == {"전세사기 (n=1)", "초급 (n=1)"}
+
+
+# --- the store of answers, through real runs -------------------------------------------------------------------------
+
+
+def stored(project):
+    """The kept answers with the time of their writing: an answer generated again would be written again."""
+    return {path.name: path.stat().st_mtime_ns for path in (project / ".generations").iterdir()}
+
+
+@pytest.mark.slow
+def test_answers_are_generated_once(project, run_stage):
+    small = {"train.epochs": 0.1, "evaluate.max_new_tokens": 4, "evaluate.max_train_records": 2}
+    edit_params(project / "params.yaml", **small, **{"evaluate.few_shot_examples": 1})
+
+    def run(*stages):
+        for stage in stages:
+            finished = run_stage(stage)
+            assert finished.returncode == 0, finished.stderr
+        metrics = json.loads((project / "metrics/evaluate.json").read_text(encoding="utf-8"))
+        return stored(project), metrics, (project / "data/predictions/report.html").read_bytes()
+
+    first, metrics, report = run("prepare", "split", "format", "finetune", "evaluate")
+    assert metrics["annotated"] == {"test": 12, "train": 2}
+    assert metrics["few_shot_examples"] == 1
+
+    # Nothing changed: the same bytes, nothing generated.
+    assert run("evaluate") == (first, metrics, report)
+
+    # Another definition of a metric: scored again, nothing generated.
+    module = project / "stages/civilqa/similarity.py"
+    text = module.read_text(encoding="utf-8")
+    assert "CHRF(word_order=2)" in text
+    module.write_text(text.replace("CHRF(word_order=2)", "CHRF(word_order=0)"), encoding="utf-8")
+    again, rescored, _ = run("evaluate")
+    assert again == first
+    assert rescored["chrf_signature"] != metrics["chrf_signature"]
+    assert rescored["test"]["base"]["chrf"] != metrics["test"]["base"]["chrf"]
+
+    # Another learning rate: the base and its few-shot answers are those kept, only the adapter's are new.
+    edit_params(project / "params.yaml", **{"train.learning_rate": 1e-4})
+    retrained, _, _ = run("finetune", "evaluate")
+    assert {name: retrained[name] for name in first} == first
+    of_adapter = len(first) // 3
+    assert len(first) == 3 * of_adapter
+    assert len(retrained) - len(first) == of_adapter

@@ -4,6 +4,7 @@ import csv
 import re
 import subprocess
 import sys
+import urllib.parse
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from civilqa.statutes import (
     REFERENCE_FOLDER,
     article_name,
     article_number,
+    article_url,
     load_reference,
     pack_articles,
     same_title,
@@ -170,3 +172,18 @@ def test_table_is_rebuilt_byte_for_byte_from_lists_of_the_same_facts(tmp_path):
     subprocess.run(command, check=True)
     for name in ("acts.csv", "titles.csv"):
         assert (built / name).read_bytes() == (REFERENCE_FOLDER / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("law", "article", "path"),
+    [
+        ("민법", "제750조", "법령/민법/제750조"),
+        ("상가건물 임대차보호법", "제10조의4", "법령/상가건물임대차보호법/제10조의4"),
+        ("주택임대차보호법 시행령", "제10조", "법령/주택임대차보호법시행령/제10조"),
+        ("민법 부칙", "제2조", "법령/민법"),
+    ],
+)
+def test_an_article_has_an_address_at_law_go_kr(law, article, path):
+    url = article_url(law, article)
+    assert url.isascii()
+    assert urllib.parse.unquote(url) == f"https://www.law.go.kr/{path}"

@@ -20,6 +20,7 @@ from civilqa.profiles import ModelParams, Profile
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 MANIFEST_FILE = "manifest.json"
+CONFIG_OF_BASE = "config.json"
 
 
 def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
@@ -202,6 +203,19 @@ def save_adapter(model: PeftModel, folder: Path, manifest: dict[str, Any]) -> No
     fields = {key: sorted(value) if isinstance(value, set) else value for key, value in fields.items()}
     write_json(folder / CONFIG_FILE, {**fields, "inference_mode": True})
     write_json(folder / MANIFEST_FILE, manifest)
+
+
+def context_length(profile: Profile) -> int:
+    """Return how many tokens of prompt and answer together the base model was made for.
+
+    Raises:
+        ModelError: the model's configuration cannot be had, or does not say.
+    """
+    folder = locate(profile.name, profile.revision, [CONFIG_OF_BASE])
+    length = json.loads((folder / CONFIG_OF_BASE).read_text(encoding="utf-8")).get("max_position_embeddings")
+    if not isinstance(length, int):
+        raise ModelError(f"{profile.name}: its {CONFIG_OF_BASE} says no max_position_embeddings; add the number")
+    return length
 
 
 def base_identity(model: ModelParams, profile: Profile) -> dict[str, Any]:

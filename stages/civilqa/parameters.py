@@ -25,6 +25,7 @@ SECTIONS = (
     "evaluate",
     "benchmark",
     "chat",
+    "probe",
 )
 
 

@@ -7,6 +7,7 @@ import csv
 import functools
 import re
 import unicodedata
+import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,16 @@ def article_number(name: str) -> ArticleNumber:
     if not match:
         raise ValueError(f"{name!r} is no article name; write it like 제3조 or 제3조의2")
     return int(match[1]), int(match[2] or 0)
+
+
+def article_url(law: str, article: str) -> str:
+    """Return where an article stands on 국가법령정보센터, in the version in force when it is opened.
+
+    A supplementary provision (부칙) has no address of its own: its act's is given.
+    """
+    name = law.removesuffix(" 부칙")
+    path = f"법령/{name.replace(' ', '')}" + (f"/{article}" if name == law else "")
+    return f"https://www.law.go.kr/{urllib.parse.quote(path)}"
 
 
 def pack_articles(numbers: Iterable[ArticleNumber]) -> str:

@@ -1,0 +1,120 @@
+"""Shows how the tuned model's answers differ between two experiments: python stages/compare_answers.py main fast
+
+Reads:  data/predictions/test.jsonl of two revisions: experiments, branches, tags, commits, or `workspace`
+Writes: nothing; prints in Korean, the answers that got worse first
+
+With one name the workspace is compared with it. Only questions that both were tested on are compared.
+"""
+
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import dvc.api
+from dvc.exceptions import DvcException
+from scmrepo.exceptions import SCMError
+
+from civilqa.errors import PipelineError
+from civilqa.files import read_jsonl
+from civilqa.report import badness, figure, problems
+from civilqa.scores import SCORES
+from civilqa.stage import run
+
+PREDICTIONS = "data/predictions/test.jsonl"
+SHOWN = ("bits_per_character", "key_point_recall", "citation_f1", "invented_citation_rate", "forbidden_rate", "chrf")
+
+Line = dict[str, Any]
+
+
+def read_lines(revision: str) -> dict[str, Line]:
+    """Return the predictions of a revision by record id.
+
+    Raises:
+        PipelineError: there is no such revision, or its predictions are not in DVC's cache.
+    """
+    if revision == "workspace":
+        lines = list(read_jsonl(Path(PREDICTIONS)))
+    else:
+        try:
+            text = dvc.api.read(PREDICTIONS, rev=revision, encoding="utf-8")
+        except (DvcException, SCMError, FileNotFoundError) as error:
+            raise PipelineError(
+                f"{revision}: its {PREDICTIONS} cannot be read: {error}; `dvc exp list` names the experiments, "
+                "`dvc fetch` gets outputs from a remote"
+            ) from None
+        lines = [json.loads(line) for line in text.splitlines()]
+    return check_lines(lines, revision)
+
+
+def check_lines(lines: list[Line], revision: str) -> dict[str, Line]:
+    """Return predictions by record id.
+
+    Raises:
+        PipelineError: they were written by a version of the evaluate stage that scored less.
+    """
+    for line in lines:
+        if "citations" not in line["adapter"] or set(line["adapter"]["scores"]) != set(SCORES):
+            raise PipelineError(
+                f"{revision}: its {PREDICTIONS} was written by another version of the evaluate stage; run `dvc repro "
+                "evaluate` there (the answers are kept, only the scores are made again)"
+            )
+    return {line["id"]: line for line in lines}
+
+
+def difference(before: Line, after: Line) -> list[str]:
+    """Return what changed between two answers of the tuned model to one question; nothing where they are the same."""
+    old, new = before["adapter"], after["adapter"]
+    changed = [
+        f"  {SCORES[name].label}: {figure(old['scores'].get(name), name)} → {figure(new['scores'].get(name), name)}"
+        for name in SHOWN
+        if old["scores"].get(name) != new["scores"].get(name)
+    ]
+    if old["answer"] == new["answer"]:
+        return changed and ["  답변은 같음", *changed]
+    words = difflib.ndiff(old["answer"].split(), new["answer"].split())
+    return [f"  {problems(before)} → {problems(after)}", *changed, "  " + merge_words(list(words))]
+
+
+def merge_words(words: list[str]) -> str:
+    """Return a word difference in one line: [-left out-] and {+put in+}, as git diff --word-diff writes it."""
+    marks = {"- ": ("[-", "-]"), "+ ": ("{+", "+}"), "  ": ("", "")}
+    pieces: list[tuple[str, list[str]]] = []
+    for word in words:
+        if word[:2] not in marks:
+            continue
+        if not pieces or pieces[-1][0] != word[:2]:
+            pieces.append((word[:2], []))
+        pieces[-1][1].append(word[2:])
+    return " ".join(marks[kind][0] + " ".join(part) + marks[kind][1] for kind, part in pieces)
+
+
+def compare(before: dict[str, Line], after: dict[str, Line]) -> tuple[list[tuple[Line, Line]], int]:
+    """Return the pairs of lines whose answer or scores differ, the worsened first, and how many are the same."""
+    shared = [(before[name], after[name]) for name in before if name in after]
+    differing = [pair for pair in shared if difference(*pair)]
+
+    def gain(pair: tuple[Line, Line]) -> tuple:
+        old, new = (badness(line)[:-1] for line in pair)
+        return tuple(right - left for left, right in zip(old, new, strict=True))
+
+    return sorted(differing, key=lambda pair: (gain(pair), pair[0]["id"])), len(shared) - len(differing)
+
+
+def main() -> None:
+    names = sys.argv[1:]
+    if not 1 <= len(names) <= 2:
+        raise PipelineError("name one or two experiments or revisions: python stages/compare_answers.py HEAD workspace")
+    old, new = names if len(names) == 2 else (names[0], "workspace")
+    before, after = read_lines(old), read_lines(new)
+    differing, same = compare(before, after)
+    for first, second in differing:
+        print(f"\n{first['id']} [{first['category']} {first['difficulty']}] {first['question']}")
+        print("\n".join(difference(first, second)))
+    only = len(before) + len(after) - 2 * (same + len(differing))
+    print(f"\n{old} → {new}: 다른 답변 {len(differing)}개, 같은 답변 {same}개, 한쪽에만 있는 질문 {only}개")
+
+
+if __name__ == "__main__":
+    run(main)
