@@ -9,8 +9,6 @@ Nothing is dropped in silence: kept + filtered + rejected = read, and every reje
 its file, line, reason and the whole row, whether the stage fails on it or goes on.
 """
 
-import re
-import unicodedata
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +27,7 @@ from civilqa.records import Record, count_by, record_id, write_records
 from civilqa.stage import run
 from civilqa.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, load_reference
 from civilqa.tables import BadRow, Row, TableInfo, find_tables, open_table
+from civilqa.text import clean
 
 RECORDS = Path("data/prepared/records.jsonl")
 EXTRA = Path("data/prepared/extra.jsonl")
@@ -38,10 +37,6 @@ PLOT = Path("metrics/plots/dataset.csv")
 
 COLUMNS = ("question", "answer", "category", "difficulty")
 PROBLEMS_SHOWN = 20
-
-# Zero-width characters and the byte-order mark that text copied from PDF files and web pages is full of. They are
-# invisible, split words for the tokenizer, and make equal questions unequal.
-INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
 class PrepareParams(Section):
@@ -79,14 +74,6 @@ class Reading:
     tables: list[TableInfo] = field(default_factory=list)
     personal_data: Counter[str] = field(default_factory=Counter)
     citations_outside_table: int = 0
-
-
-def clean(text: str) -> str:
-    """Return text in NFC, without invisible and control characters, with single spaces and at most one blank line."""
-    text = INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").replace("\r", "\n")
-    text = "".join(char if char == "\n" or unicodedata.category(char) != "Cc" else " " for char in text)
-    lines = [" ".join(line.split()) for line in text.split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def make_checker(params: PrepareParams) -> type[pydantic.BaseModel]:
