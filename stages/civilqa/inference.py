@@ -163,6 +163,11 @@ class InferenceEngine:
 
     # Loading
 
+    @staticmethod
+    def has_model(folder: Path | str) -> bool:
+        """Return whether a folder holds an adapter or a full model, whole or not."""
+        return any((Path(folder) / name).is_file() for name in ("adapter_config.json", "config.json"))
+
     def load_finetuned_model(self, folder: Path | str = ADAPTER) -> "InferenceEngine":
         """Load an adapter on its base, or a full model as stages/export.py writes it.
 
@@ -188,6 +193,8 @@ class InferenceEngine:
         return self._load(None, BASE, Path(template))
 
     def _load(self, folder: Path | None, name: str, template: Path) -> "InferenceEngine":
+        # bitsandbytes looks for an optional package when it is imported, and calls its absence a failure.
+        getLogger("bitsandbytes").setLevel("ERROR")
         # Here, since they import torch: --help and a wrong argument should not wait for it.
         from transformers.utils import logging
 
@@ -196,8 +203,6 @@ class InferenceEngine:
         from civilqa.prompts import TEMPLATE_FILE, FormatParams, Prompter, load_prompter, load_tokenizer, read_template
 
         logging.disable_progress_bar()
-        # It looks for an optional package on import and calls its absence a failure.
-        getLogger("bitsandbytes").setLevel("ERROR")
         self.prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for answers
             hardware = resolve_hardware(hardware_params)
@@ -555,9 +560,13 @@ class AnswerStream:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def stop(self) -> None:
+        """Stop generating, from any thread; who iterates gets what there is."""
+        self._stop.set()
+
     def close(self) -> None:
         """Stop generating, and wait until it has stopped; at most one token more is computed."""
-        self._stop.set()
+        self.stop()
         for _ in self:
             pass
 
