@@ -9,6 +9,7 @@ Paths are relative to the root of the repository. Nothing heavy is imported befo
 """
 
 import contextlib
+import json
 import queue
 import statistics
 import sys
@@ -222,7 +223,11 @@ class InferenceEngine:
         else:
             self._model = load_tuned(self.model_params, profile, hardware, folder)
         # The template that an export puts into its tokenizer is the one of training, and says nothing of the base.
-        self._conversational = not merged and bool(self._prompter.tokenizer.chat_template)
+        self._conversational = bool(self._prompter.tokenizer.chat_template)
+        if merged and (folder / "manifest.json").is_file():
+            self._conversational = json.loads((folder / "manifest.json").read_text("utf-8")).get(
+                "conversational", False
+            )
         self.name = name
         self._folder, self._merged = folder, merged
         return self
