@@ -128,9 +128,11 @@ def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None
 
 def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
     from civilqa.case_report import report_cases
+    from civilqa.gold import read_test_cases
 
+    cases = list(read_test_cases().values())  # what is wrong with them is said before the model is loaded
     engine.load_finetuned_model(arguments.model)
-    report_cases(engine)
+    report_cases(engine, cases)
 
 
 def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
