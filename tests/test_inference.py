@@ -115,6 +115,16 @@ def test_a_stopped_stream_keeps_what_there_is(engine):
     assert list(stream) == []
 
 
+def test_a_stream_that_waits_for_another_is_stopped_at_once(engine):
+    first = engine.stream_answer(QUESTION, max_new_tokens=3000)
+    next(first)
+    second = engine.stream_answer(QUESTION)
+    second.close()
+    assert not first.finished
+    assert (second.result["answer"], second.result["tokens"], second.result["stopped"]) == ("", 0, False)
+    first.close()
+
+
 def test_an_error_while_generating_reaches_who_iterates(engine, monkeypatch):
     monkeypatch.setattr(engine, "_generate", lambda *args, **kwargs: 1 / 0)
     stream = engine.stream_answer(QUESTION)

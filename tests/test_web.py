@@ -12,7 +12,7 @@ from gradio_client import Client
 
 from civilqa.errors import ParameterError
 from civilqa.inference import InferenceEngine
-from civilqa.web import MAX_BODY_BYTES, Waiting, answer_html, escaped, is_loopback, marked, open_socket
+from civilqa.web import MAX_BODY_BYTES, MAX_WAITING, Page, answer_html, escaped, is_loopback, marked, open_socket
 from conftest import ROOT
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
@@ -48,11 +48,24 @@ def test_what_was_written_is_escaped_and_stays_one_block():
     assert escaped('"&<>') == "&quot;&amp;&lt;&gt;"
 
 
-def test_the_waiting_room_is_bounded():
-    room = Waiting(2)
-    assert [room.enter() for _ in range(3)] == [True, True, False]
-    room.leave()
-    assert room.enter()
+def test_the_waiting_room_is_bounded_and_forgets_who_has_left():
+    class Stream:
+        finished = False
+
+    page = Page(engine=None, base=None)
+    page.streams = {str(number): Stream() for number in range(MAX_WAITING)}
+    assert not page.has_room()
+    page.streams["3"].finished = True
+    assert page.has_room()
+    assert len(page.streams) == MAX_WAITING - 1
+
+
+def test_more_questions_than_there_is_room_for_are_politely_refused(monkeypatch):
+    page = Page(engine=None, base=None)
+    monkeypatch.setattr(page, "has_room", lambda: False)
+    ((_, _, _, kept, status),) = page.ask(QUESTION, "공통", False, False, [], None)
+    assert kept == QUESTION
+    assert "잠시 뒤에 다시 물어 주십시오" in status
 
 
 @pytest.mark.parametrize(

@@ -556,7 +556,7 @@ class AnswerStream:
                 if piece is not None:
                     return piece
                 self._done = True
-                self.result = self._future.result()
+                self.result = self._result(0.0) if self._future.cancelled() else self._future.result()
         raise StopIteration
 
     def __enter__(self) -> "AnswerStream":
@@ -565,9 +565,16 @@ class AnswerStream:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more is generated, read or not."""
+        return self._future.done()
+
     def stop(self) -> None:
-        """Stop generating, from any thread; who iterates gets what there is."""
+        """Stop generating, from any thread and without waiting; who iterates gets what there is."""
         self._stop.set()
+        if self._future.cancel():  # others were before it: it need not begin
+            self._pieces.put(None)
 
     def close(self) -> None:
         """Stop generating, and wait until it has stopped; at most one token more is computed."""
@@ -581,12 +588,13 @@ class AnswerStream:
             if not self._stop.is_set():
                 self._engine._generate([self._prompt], self._settings, streamer=self, stop=self._stop)
             self._show(self._engine._text(self._ids))
-            return self._engine._result(self._ids, self._about) | {
-                "first_token_seconds": self._first - self._started,
-                "seconds": time.perf_counter() - self._started,
-            }
+            return self._result(time.perf_counter() - self._started)
         finally:
             self._pieces.put(None)
+
+    def _result(self, seconds: float) -> dict[str, Any]:
+        timing = {"first_token_seconds": self._first - self._started, "seconds": seconds}
+        return self._engine._result(self._ids, self._about) | timing
 
     # What transformers calls on a streamer: first with the prompt, of shape (1, length), then with each token.
 

@@ -32,6 +32,7 @@ from civilqa.errors import ModelError, ParameterError, QuestionError
 from civilqa.inference import (
     BASE,
     CITATIONS_NOTE,
+    AnswerStream,
     InferenceEngine,
     Turn,
     citation_name,
@@ -100,20 +101,6 @@ CSS = """
 #status { min-height: 1.6em; }
 footer { display: none !important; }
 """
-
-
-class Waiting:
-    """Counts the questions that are being answered or wait for it."""
-
-    def __init__(self, limit: int) -> None:
-        self._places = threading.BoundedSemaphore(limit)
-
-    def enter(self) -> bool:
-        """Take a place, and return whether there was one."""
-        return self._places.acquire(blocking=False)
-
-    def leave(self) -> None:
-        self._places.release()
 
 
 class BaseOnDemand:
@@ -199,8 +186,19 @@ class Page:
 
     def __init__(self, engine: InferenceEngine, base: BaseOnDemand) -> None:
         self.engine, self.base = engine, base
-        self.waiting = Waiting(MAX_WAITING)
-        self.streams: dict[str, Any] = {}
+        self.streams: dict[str, AnswerStream] = {}
+        self.lock = threading.Lock()
+
+    def has_room(self) -> bool:
+        """Return whether fewer than MAX_WAITING answers are being made or waited for.
+
+        Those that are finished are forgotten here, and not where they are read: a browser that is closed reads no end.
+        """
+        with self.lock:
+            for session, stream in list(self.streams.items()):
+                if stream.finished:
+                    del self.streams[session]
+            return len(self.streams) < MAX_WAITING
 
     def ask(
         self,
@@ -215,16 +213,13 @@ class Page:
         windows = [messages(exchanges, 0), messages(exchanges, 1)]
         if len(exchanges) >= MAX_EXCHANGES:
             yield *windows, exchanges, question, "대화가 길어졌습니다. '새 대화'를 눌러 주십시오."
-        elif not self.waiting.enter():
+        elif not self.has_room():
             yield *windows, exchanges, question, BUSY
         else:
             try:
                 yield from self._answer(question, category, compare, passes_turns_on, exchanges, windows, request)
             except (QuestionError, ModelError) as error:
                 yield messages(exchanges, 0), messages(exchanges, 1), exchanges, question, f"⚠️ {error}"
-            finally:
-                self.streams.pop(request.session_hash, None)
-                self.waiting.leave()
 
     def _answer(
         self,
@@ -245,10 +240,14 @@ class Page:
             engine = self.base.get() if index else self.engine
             asked = [turn[index] for turn in exchanges if len(turn) > index] if passes_turns_on else []
             history = [Turn(result["question"], result["answer"]) for result in asked if result["stopped"]]
-            with engine.stream_answer(question, category, history=history) as stream:
+            stream = engine.stream_answer(question, category, history=history)
+            with self.lock:
                 self.streams[request.session_hash] = stream
+            try:
                 for text in grown(stream):
                     yield *self._with(windows, index, question, text), exchanges, question, ""
+            finally:
+                stream.stop()  # where the browser is gone, gradio drops this generator, and must not wait for it
             results.append(stream.result)
             windows[index] = messages([*exchanges, results], index)
         yield *windows, [*exchanges, results], "", ""
@@ -258,7 +257,8 @@ class Page:
 
     def stop(self, request: gr.Request) -> None:
         """End the answer of this browser; what there is of it stays."""
-        stream = self.streams.get(request.session_hash)
+        with self.lock:
+            stream = self.streams.get(request.session_hash)
         if stream is not None:
             stream.stop()
 
@@ -269,7 +269,7 @@ class Page:
         return f"이 페이지를 연 컴퓨터의 `{save_conversation(exchanges)}`에 저장했습니다."
 
 
-def grown(stream: Any) -> Iterator[str]:
+def grown(stream: AnswerStream) -> Iterator[str]:
     """Yield the text so far, a few times a second."""
     text, shown = "", 0.0
     for piece in stream:
