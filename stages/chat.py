@@ -1,64 +1,144 @@
-"""Asks the tuned model questions in the terminal, with the prompt that it was trained on: python stages/chat.py
+"""Asks the tuned model: in the terminal, one question, a file of questions, the test cases, or a page in the browser.
+
+    python stages/chat.py                          a conversation; questions from a pipe are answered line by line
+    python stages/chat.py --question 질문 [--json]  one answer
+    python stages/chat.py batch IN OUT.jsonl       a CSV or JSONL of questions; goes on where it was stopped
+    python stages/chat.py test                     data/raw/test_cases.jsonl, passed or failed and why
+    python stages/chat.py web                      a page on this machine
 
 Reads:  models/adapter with its chat template, the profile's base model
 Params: chat, format, model, the selected profile, hardware
 
-No stage: it writes nothing. A line is a question, from the keyboard or a pipe; each is asked by itself. `/분야 이름`
-takes the system prompt of that category from here on, `/끝` or the end of the input leaves.
+No stage: no output of it is tracked. Unlike the stages it has arguments, since its user has no parameters to edit.
 """
 
+import argparse
+import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Any, NoReturn
 
-from pydantic import Field
-
-from civilqa.answers import Decoding, generate
-from civilqa.hardware import HardwareParams, resolve_hardware
-from civilqa.models import load_tuned, read_manifest
-from civilqa.parameters import Section, read_sections
-from civilqa.profiles import read_profile
-from civilqa.prompts import FormatParams, Prompter, load_tokenizer, read_template
+from civilqa.errors import ParameterError
+from civilqa.inference import ADAPTER, InferenceEngine
 from civilqa.stage import run
 
-ADAPTER = Path("models/adapter")
-HELP = "질문을 한 줄로 적고 Enter를 누르십시오. 분야 바꾸기: /분야 이름 · 나가기: /끝"
+SETTINGS = {
+    "max_new_tokens": (int, "답변의 최대 토큰 수"),
+    "temperature": (float, "0이면 항상 같은 답, 클수록 다양한 답 (0~2)"),
+    "top_p": (float, "확률 합이 이 값이 될 때까지의 후보에서 고름 (0~1)"),
+    "repetition_penalty": (float, "1보다 크면 같은 말을 덜 되풀이함 (1~2)"),
+    "seed": (int, "temperature가 0보다 클 때 쓰는 난수의 씨앗"),
+}
 
 
-class ChatParams(Section):
-    max_new_tokens: Annotated[int, Field(ge=1)]
+class KoreanParser(argparse.ArgumentParser):
+    """argparse with its headings in Korean."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, **kwargs)
+        self._positionals.title, self._optionals.title = "인자", "옵션"
+        self.add_argument("-h", "--help", action="help", help="이 도움말을 보고 끝냅니다")
+
+    def format_help(self) -> str:
+        return super().format_help().replace("usage:", "사용법:", 1)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.format_usage().replace('usage:', '사용법:', 1)}오류: {message}\n")
+
+
+def make_parser() -> KoreanParser:
+    parser = KoreanParser(
+        prog="python stages/chat.py", description="미세조정한 모델에게 민법을 묻습니다. 답변은 법률 자문이 아닙니다."
+    )
+    add_model_options(parser)
+    parser.add_argument("--base", action="store_true", help="기반 모델(미세조정 전)의 답변을 나란히 봅니다")
+    parser.add_argument("--question", metavar="질문", help="이 질문에만 답하고 끝냅니다")
+    parser.add_argument("--json", action="store_true", help="--question의 답변을 JSON 한 줄로 출력합니다")
+    commands = parser.add_subparsers(dest="command", metavar="명령", title="명령", parser_class=KoreanParser)
+
+    batch = commands.add_parser("batch", help="파일의 질문에 모두 답합니다. 중단되면 이어서 합니다")
+    columns = "question(질문), category(분야) 열이 있는 CSV, JSONL, 엑셀 파일"
+    batch.add_argument("source", metavar="질문파일", type=Path, help=columns)
+    batch.add_argument("target", metavar="답변파일", type=Path, help="새로 쓸 JSONL")
+    batch.add_argument("--batch-size", type=int, help="한 번에 답할 질문 수")
+    test = commands.add_parser("test", help="시험 사례에 답하게 하고 묶음별로 통과 여부와 이유를 봅니다")
+    web = commands.add_parser("web", help="이 컴퓨터의 웹 브라우저에서 묻습니다")
+    web.add_argument("--host", default="127.0.0.1", help="주소. 기본값 127.0.0.1은 이 컴퓨터에서만 열립니다")
+    web.add_argument("--port", type=int, default=7860, help="포트 (기본값 7860)")
+    for command in (batch, test, web):
+        # SUPPRESS: what stands before the command is not set back to a default.
+        add_model_options(command, argparse.SUPPRESS)
+    return parser
+
+
+def add_model_options(parser: KoreanParser, default: Any = None) -> None:
+    folder = f"어댑터나 병합된 모델의 폴더 (기본값 {ADAPTER})"
+    parser.add_argument("--model", metavar="폴더", type=Path, default=default or ADAPTER, help=folder)
+    category = "안내문을 고를 분야: 전세사기, 부동산물권 등"
+    parser.add_argument("--category", metavar="분야", default="" if default is None else default, help=category)
+    for name, (kind, meaning) in SETTINGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="값", type=kind, default=default, help=meaning)
 
 
 def main() -> None:
-    params, prompts, hardware_params = read_sections(chat=ChatParams, format=FormatParams, hardware=HardwareParams)
-    model_params, profile = read_profile()
-    read_manifest(ADAPTER)  # a missing adapter is said before minutes of loading
-    hardware = resolve_hardware(hardware_params)
-    prompter = Prompter(load_tokenizer(profile), read_template(ADAPTER))
-    model = load_tuned(model_params, profile, hardware, ADAPTER)
-    decoding = Decoding(params.max_new_tokens, batch_size=1, end_token_id=prompter.end_token_id)
+    arguments = make_parser().parse_args()
+    engine = InferenceEngine()
+    given = {name: getattr(arguments, name, None) for name in (*SETTINGS, "batch_size")}
+    engine.configure(**{name: value for name, value in given.items() if value is not None})
+    if arguments.category and arguments.category not in engine.categories:
+        known = ", ".join(engine.categories)
+        raise ParameterError(f"--category: '{arguments.category}' 분야는 없습니다. 있는 분야: {known}")
+    if arguments.json and arguments.question is None:
+        raise ParameterError("--json은 --question과 함께 씁니다.")
+    commands = {"batch": answer_batch, "test": run_tests, "web": serve, None: converse}
+    commands[arguments.command](engine, arguments)
 
-    print(f"\n{profile.notice}\n{HELP}\n")
-    category = ""
-    while True:
-        print(f"[{category or '공통'}] 질문> ", end="", flush=True)
-        line = sys.stdin.readline()
-        text = line.strip()
-        if not line or text == "/끝":
-            print()
-            return
-        if text.startswith("/분야"):
-            category = text.removeprefix("/분야").strip()
-            known = [name for name in prompts.system_prompts if name != "default"]
-            if category not in known:
-                print(f"분야는 {', '.join(known)} 가운데서 고르십시오. 지금은 공통 안내문으로 답합니다.")
-                category = ""
-        elif text.startswith("/"):
-            print(HELP)
-        elif text:
-            prompt, _ = prompter.render(prompter.messages(text, prompts.system_prompt(category)))
-            (answer,) = generate(model, prompter.tokenizer, prompter.encode([prompt]), decoding)
-            print(f"\n{prompter.tokenizer.decode(answer, skip_special_tokens=True).strip()}\n")
+
+def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
+    engine.load_finetuned_model(arguments.model)
+    base = None
+    if arguments.base:
+        base = InferenceEngine()
+        base.params = engine.params
+        base.load_base_model(arguments.model)
+    if arguments.question is None:
+        from civilqa.terminal import chat
+
+        chat(engine, base, arguments.category)
+    elif arguments.json:
+        for one in filter(None, (engine, base)):
+            print(json.dumps(one.generate_answer(arguments.question, arguments.category), ensure_ascii=False))
+    else:
+        from civilqa.terminal import Conversation
+
+        conversation = Conversation(engine, base, arguments.category)
+        conversation.console.print(engine.notice, style="yellow")
+        conversation.answer(arguments.question)
+
+
+def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
+    from civilqa.batch import answer_file
+
+    engine.load_finetuned_model(arguments.model)
+    refused = answer_file(engine, arguments.source, arguments.target, arguments.category)
+    print(f"{arguments.target}에 답변을 모두 썼습니다.")
+    if refused:
+        print(f"답하지 못한 질문이 {refused}건 있습니다. 이유는 각 줄의 error에 있습니다.", file=sys.stderr)
+
+
+def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
+    from civilqa.case_report import report_cases
+    from civilqa.gold import read_test_cases
+
+    cases = list(read_test_cases().values())  # what is wrong with them is said before the model is loaded
+    engine.load_finetuned_model(arguments.model)
+    report_cases(engine, cases)
+
+
+def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
+    from civilqa.web import serve_page
+
+    serve_page(engine, arguments.model, arguments.host, arguments.port)
 
 
 if __name__ == "__main__":

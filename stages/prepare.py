@@ -11,8 +11,6 @@ is written.
 """
 
 import json
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -33,6 +31,7 @@ from civilqa.records import Record, count_by, record_id, write_records
 from civilqa.stage import run
 from civilqa.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, load_reference
 from civilqa.tables import BadRow, Row, TableInfo, find_tables, open_table
+from civilqa.text import clean
 
 RECORDS = Path("data/prepared/records.jsonl")
 EXTRA = Path("data/prepared/extra.jsonl")
@@ -43,11 +42,6 @@ PLOT = Path("metrics/plots/dataset.csv")
 COLUMNS = ("question", "answer", "category", "difficulty")
 PROBLEMS_SHOWN = 20
 PLACES_SHOWN = 5
-
-# Zero-width characters and the byte-order mark that text copied from PDF files and web pages is full of. They are
-# invisible, split words for the tokenizer, and make equal questions unequal.
-INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc but the line feed
 
 
 class PrepareParams(Section):
@@ -94,13 +88,6 @@ class Reading:
     tables: list[TableInfo] = field(default_factory=list)
     personal_data: Counter[str] = field(default_factory=Counter)
     citations_outside_table: int = 0
-
-
-def clean(text: str) -> str:
-    """Return text in NFC, without invisible and control characters, with single spaces and at most one blank line."""
-    text = INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").replace("\r", "\n")
-    lines = [" ".join(line.split()) for line in CONTROL.sub(" ", text).split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def make_checker(params: PrepareParams) -> type[pydantic.BaseModel]:

@@ -1,5 +1,6 @@
 """What several test modules need."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -32,10 +33,8 @@ def edit_params(path: Path, **changes: Any) -> None:
         yaml.dump(params, file)
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of what a clone of the project holds besides its history, without outputs of stages."""
-    copy = tmp_path / "project"
+def copy_project(copy: Path) -> Path:
+    """Copy what a clone of the project holds besides its history, without outputs of stages."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -51,6 +50,50 @@ def project(tmp_path: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     return copy
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what a clone of the project holds besides its history, without outputs of stages."""
+    return copy_project(tmp_path / "project")
+
+
+def make_adapter(folder: Path, quantization: str = "none") -> None:
+    """Write an adapter for the tiny base that changes its answers, without training it; the project's root is cwd."""
+    import torch
+    from peft import get_peft_model
+
+    from civilqa.files import write_text
+    from civilqa.hardware import Hardware
+    from civilqa.models import base_identity, load_base, make_lora_config, save_adapter
+    from civilqa.profiles import read_profile
+    from civilqa.prompts import TEMPLATE_FILE
+
+    model_params, profile = read_profile()
+    torch.manual_seed(7)
+    adapted = get_peft_model(load_base(model_params, profile, Hardware("cpu", "fp32", 2)), make_lora_config(profile))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    save_adapter(adapted, folder, {"base": base_identity(model_params, profile), "quantization": quantization})
+    write_text(folder / TEMPLATE_FILE, Path(profile.template).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter for the tiny base, made once."""
+    folder = tmp_path_factory.mktemp("adapter")
+    with contextlib.chdir(ROOT):
+        make_adapter(folder)
+    return folder
+
+
+@pytest.fixture
+def chat_project(project: Path, adapter_folder: Path) -> Path:
+    """A copy of the project with an adapter and short answers."""
+    shutil.copytree(adapter_folder, project / "models/adapter")
+    edit_params(project / "params.yaml", **{"chat.max_new_tokens": 24})
+    return project
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ PipelineError            a stage cannot go on; the message says where, what was 
 ├── ParameterError       params.yaml
 ├── RecordError          the dataset or one of its rows
 ├── TemplateError        a chat template and a tokenizer that do not fit together
-└── ModelError           a base model or an adapter
+├── ModelError           a base model or an adapter
+└── QuestionError        a question that cannot be asked; in Korean, for the one who asked it
 """
 
 
@@ -26,3 +27,7 @@ class TemplateError(PipelineError):
 
 class ModelError(PipelineError):
     """A base model or an adapter cannot be loaded or does not fit."""
+
+
+class QuestionError(PipelineError):
+    """A question cannot be asked: it is empty, too long, or no text."""

@@ -1,0 +1,491 @@
+"""A page to ask the tuned model in a browser, in Korean. It is served to this machine, and asks no other for anything.
+
+Neither a share link nor analytics nor gradio's own run history; conversations are in memory until the page is closed,
+and on disk only when asked for. What a model or a user wrote is escaped before it reaches the page, which sanitises it
+once more; a Content-Security-Policy keeps the browser from loading anything from elsewhere.
+"""
+
+import html
+import ipaddress
+import os
+import socket
+import threading
+import time
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Before gradio is imported: it reads them once.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["GRADIO_RUN_HISTORY"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from civilqa.conversations import save_conversation
+from civilqa.errors import ModelError, ParameterError, QuestionError
+from civilqa.inference import (
+    BASE,
+    CITATIONS_NOTE,
+    AnswerStream,
+    InferenceEngine,
+    Turn,
+    citation_name,
+    citation_verdict,
+    distinct_citations,
+)
+from civilqa.records import read_records
+
+TITLE = "민법 질의응답"
+DISCLAIMER = (
+    "**법률 자문이 아닙니다.** 언어 모델이 만든 답변이며 틀리거나 없는 조문을 댈 수 있습니다. 실제 사건은 변호사나 "
+    "대한법률구조공단(국번 없이 132)과 상담하십시오. 이름, 주민등록번호, 주소 같은 개인정보는 적지 마십시오."
+)
+BUSY = "지금은 기다리는 질문이 많습니다. 잠시 뒤에 다시 물어 주십시오."
+EVERYONE = "공통"
+
+MAX_WAITING = 8  # questions at a time, those that wait for the model included
+MAX_EXCHANGES = 50  # of one conversation: it is sent to the page with every piece of an answer
+MAX_BODY_BYTES = 256 * 1024  # of a request: a question of 2,000 syllables takes 6 KB
+SECONDS_BETWEEN_UPDATES = 0.1
+EXAMPLES_A_SPLIT = 3
+
+CLASSES = {"✓": "good", "✗": "bad", "△": "unsure", "?": "unsure"}
+
+# What a browser may do with the page: nothing that leaves this server.
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+        "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+# The page uploads no file, and shows none.
+CLOSED_PATHS = ("/upload", "/file=", "/file/", "/proxy=", "/monitoring", "/stream/", "/component_server", "/deep_link")
+
+# gradio takes the language of its own words (clear, stop, error) from the browser. The page is Korean in any.
+HEAD = """<script>
+Object.defineProperty(navigator, "language", {get: () => "ko"});
+Object.defineProperty(navigator, "languages", {get: () => ["ko"]});
+document.documentElement.lang = "ko";
+</script>"""
+
+FONTS = ["Pretendard", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", "NanumGothic"]
+
+CSS = """
+.gradio-container { max-width: 1100px !important; margin: 0 auto; word-break: keep-all; overflow-wrap: anywhere; }
+.answer { white-space: normal; line-height: 1.7; }
+.answer mark { padding: 0 .15em; border-radius: .2em; color: inherit; }
+.answer mark.good { background: #d3f0dc; }
+.answer mark.bad { background: #ffd6d6; text-decoration: line-through; }
+.answer mark.unsure { background: #fdf0c2; }
+.dark .answer mark.good { background: #14532d; }
+.dark .answer mark.bad { background: #7f1d1d; }
+.dark .answer mark.unsure { background: #713f12; }
+.answer ul { margin: .6em 0 0; padding-left: 0; list-style: none; font-size: .92em; }
+.answer li { margin: .15em 0; }
+.answer .good b { color: #15803d; }
+.answer .bad b { color: #dc2626; }
+.answer .unsure b { color: #b45309; }
+.answer small { display: block; margin-top: .5em; opacity: .75; }
+#notice { border-left: 4px solid #d97706; padding: .2em .9em; }
+/* The window's own bin would clear what is shown, and not what is remembered: that is the button below. */
+#tuned .icon-button-wrapper, #base .icon-button-wrapper { display: none; }
+#status { min-height: 1.6em; }
+footer { display: none !important; }
+"""
+
+
+class BaseOnDemand:
+    """The base model, loaded when a comparison is first asked for."""
+
+    def __init__(self, engine: InferenceEngine, folder: Path) -> None:
+        self._tuned, self._folder = engine, folder
+        self._lock = threading.Lock()
+        self._engine: InferenceEngine | None = None
+
+    def get(self) -> InferenceEngine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = InferenceEngine()
+                self._engine.params = self._tuned.params
+                self._engine.load_base_model(self._folder)
+            return self._engine
+
+
+def escaped(text: str) -> str:
+    """Return text as HTML that says the same and does nothing.
+
+    Line ends become tags: Markdown ends an HTML block at an empty line, and would read what follows as Markdown.
+    """
+    return html.escape(text).replace("\r", "").replace("\n", "<br>")
+
+
+def marked(text: str, citations: list[dict[str, Any]]) -> str:
+    """Return an answer as HTML with each citation marked by what is known of the article."""
+    text = unicodedata.normalize("NFC", text)
+    parts, position = [], 0
+    for start, end in dict.fromkeys((citation["start"], citation["end"]) for citation in citations):
+        # A range of articles is one place in the text: it is as good as the worst of them.
+        verdicts = [citation_verdict(c) for c in citations if (c["start"], c["end"]) == (start, end)]
+        mark, words = min(verdicts, key=lambda verdict: "✗△?✓".index(verdict[0]))
+        parts.append(escaped(text[position:start]))
+        parts.append(f'<mark class="{CLASSES[mark]}" title="{escaped(words)}">{escaped(text[start:end])}</mark>')
+        position = end
+    return "".join([*parts, escaped(text[position:])])
+
+
+def answer_html(result: dict[str, Any]) -> str:
+    """Return a finished answer as one HTML block: the text, the articles it cites, how it ended."""
+    lines = [marked(result["answer"], result["citations"]) or "(답변 없음)"]
+    cited = distinct_citations(result)
+    if cited:
+        lines.append("<ul>")
+        for citation in cited:
+            mark, words = citation_verdict(citation)
+            name = escaped(citation_name(citation))
+            lines.append(f'<li class="{CLASSES[mark]}"><b>{mark} {escaped(words)}</b> {name}</li>')
+        lines.append(f"</ul><small>{CITATIONS_NOTE}</small>")
+    if not result["stopped"]:
+        lines.append("<small>답변이 끝까지 나오지 않았습니다(멈추었거나 길이 제한).</small>")
+    return block("".join(lines))
+
+
+def block(content: str) -> str:
+    return f'<div class="answer">{content}</div>'
+
+
+def messages(exchanges: list[list[dict[str, Any]]], index: int) -> list[dict[str, str]]:
+    """Return the conversation with one of the models as the chat window takes it."""
+    shown = []
+    for results in exchanges:
+        if len(results) > index:
+            shown.append({"role": "user", "content": block(escaped(results[index]["question"]))})
+            shown.append({"role": "assistant", "content": answer_html(results[index])})
+    return shown
+
+
+def asking(question: str, answer: str) -> list[dict[str, str]]:
+    """Return an exchange that is going on."""
+    return [
+        {"role": "user", "content": block(escaped(question))},
+        {"role": "assistant", "content": block(escaped(answer) or "…")},
+    ]
+
+
+class Page:
+    """The events of the page. One object serves all browsers; what belongs to one is in `exchanges`, which gradio keeps
+    for each open page."""
+
+    def __init__(self, engine: InferenceEngine, base: BaseOnDemand) -> None:
+        self.engine, self.base = engine, base
+        self.streams: dict[str, AnswerStream] = {}
+        self.lock = threading.Lock()
+
+    def has_room(self) -> bool:
+        """Return whether fewer than MAX_WAITING answers are being made or waited for.
+
+        Those that are finished are forgotten here, and not where they are read: a browser that is closed reads no end.
+        """
+        with self.lock:
+            for session, stream in list(self.streams.items()):
+                if stream.finished:
+                    del self.streams[session]
+            return len(self.streams) < MAX_WAITING
+
+    def ask(
+        self,
+        question: str,
+        category: str,
+        compare: bool,
+        passes_turns_on: bool,
+        exchanges: list[list[dict[str, Any]]],
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield (tuned window, base window, exchanges, question field, status) as the answers grow."""
+        windows = [messages(exchanges, 0), messages(exchanges, 1)]
+        if len(exchanges) >= MAX_EXCHANGES:
+            yield *windows, exchanges, question, "대화가 길어졌습니다. '새 대화'를 눌러 주십시오."
+        elif not self.has_room():
+            yield *windows, exchanges, question, BUSY
+        else:
+            try:
+                yield from self._answer(question, category, compare, passes_turns_on, exchanges, windows, request)
+            except (QuestionError, ModelError) as error:
+                yield messages(exchanges, 0), messages(exchanges, 1), exchanges, question, f"⚠️ {error}"
+
+    def _answer(
+        self,
+        question: str,
+        category: str,
+        compare: bool,
+        passes_turns_on: bool,
+        exchanges: list[list[dict[str, Any]]],
+        windows: list[Any],
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        category = "" if category == EVERYONE else category
+        self.engine.check_question(question, category)
+        results: list[dict[str, Any]] = []
+        for index in range(2 if compare else 1):
+            first = "기반 모델을 불러옵니다…" if index else ""
+            yield *self._with(windows, index, question, first), exchanges, question, ""
+            engine = self.base.get() if index else self.engine
+            asked = [turn[index] for turn in exchanges if len(turn) > index] if passes_turns_on else []
+            history = [Turn(result["question"], result["answer"]) for result in asked if result["stopped"]]
+            stream = engine.stream_answer(question, category, history=history)
+            with self.lock:
+                self.streams[request.session_hash] = stream
+            try:
+                for text in grown(stream):
+                    yield *self._with(windows, index, question, text), exchanges, question, ""
+            finally:
+                stream.stop()  # where the browser is gone, gradio drops this generator, and must not wait for it
+            results.append(stream.result)
+            windows[index] = messages([*exchanges, results], index)
+        yield *windows, [*exchanges, results], "", ""
+
+    def _with(self, windows: list[Any], index: int, question: str, text: str) -> list[Any]:
+        return [window + asking(question, text) if i == index else window for i, window in enumerate(windows)]
+
+    def stop(self, request: gr.Request) -> None:
+        """End the answer of this browser; what there is of it stays."""
+        with self.lock:
+            stream = self.streams.get(request.session_hash)
+        if stream is not None:
+            stream.stop()
+
+    def save(self, exchanges: list[list[dict[str, Any]]]) -> str:
+        """Write the conversation, and return what to tell."""
+        if not exchanges:
+            return "저장할 대화가 없습니다."
+        return f"이 페이지를 연 컴퓨터의 `{save_conversation(exchanges)}`에 저장했습니다."
+
+
+def grown(stream: AnswerStream) -> Iterator[str]:
+    """Yield the text so far, a few times a second."""
+    text, shown = "", 0.0
+    for piece in stream:
+        text += piece
+        if time.monotonic() - shown >= SECONDS_BETWEEN_UPDATES:
+            yield text
+            shown = time.monotonic()
+
+
+def example_questions(split: str) -> list[list[str]]:
+    """Return [question, category] of a few records, from different categories as far as there are."""
+    path = Path("data/splits") / f"{split}.jsonl"
+    if not path.is_file():
+        return []
+    by_category: dict[str, list[list[str]]] = {}
+    for record in sorted(read_records(path), key=lambda record: len(record.question)):
+        by_category.setdefault(record.category, []).append([record.question, record.category or EVERYONE])
+    rounds = zip(*by_category.values(), strict=False)
+    return [example for examples in rounds for example in examples][:EXAMPLES_A_SPLIT]
+
+
+def make_page(engine: InferenceEngine, base: BaseOnDemand) -> gr.Blocks:
+    """Return the page of a loaded engine."""
+    page = Page(engine, base)
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+        gr.Markdown(f"# {TITLE}")
+        gr.Markdown(f"{DISCLAIMER}\n\n{engine.notice}", elem_id="notice")
+        exchanges = gr.State([], time_to_live=4 * 3600)
+        category = gr.Radio([EVERYONE, *engine.categories], value=EVERYONE, label="분야", elem_id="category")
+        with gr.Row():
+            compare = gr.Checkbox(False, label=f"{BASE}(미세조정 전)의 답변도 나란히 보기", elem_id="compare")
+            turns = gr.Checkbox(
+                engine.passes_turns_on(),
+                label="앞선 질문과 답변을 이어서 묻기",
+                visible=engine.passes_turns_on("always"),
+            )
+        with gr.Row(equal_height=True):
+            tuned_window = chat_window(engine.name, "tuned", visible=True)
+            base_window = chat_window(BASE, "base", visible=False)
+        with gr.Group():
+            question = gr.Textbox(
+                label="질문",
+                placeholder="예: 전세 계약이 끝났는데 집주인이 보증금을 주지 않습니다. 어떻게 해야 하나요?",
+                lines=1,
+                max_lines=8,
+                max_length=engine.params.max_question_characters,
+                autofocus=True,
+                elem_id="question",
+            )
+        with gr.Row():
+            send = gr.Button("질문하기", variant="primary", min_width=140, elem_id="send")
+            stop = gr.Button("멈추기", variant="stop", min_width=140, elem_id="stop")
+            clear = gr.Button("새 대화", min_width=140, elem_id="clear")
+            save = gr.Button("대화 저장", min_width=140, elem_id="save")
+        status = gr.Markdown(elem_id="status")
+        for split, label in (("train", "예시: 모델이 학습한 질문"), ("test", "예시: 모델이 처음 보는 질문")):
+            examples = example_questions(split)
+            if examples:
+                gr.Examples(examples, [question, category], label=label, visible_columns=[0], cache_examples=False)
+
+        gr.on(
+            [send.click, question.submit],
+            page.ask,
+            [question, category, compare, turns, exchanges],
+            [tuned_window, base_window, exchanges, question, status],
+            trigger_mode="once",
+            concurrency_limit=MAX_WAITING + 4,  # more than may wait, so that who is refused hears it at once
+            show_progress="hidden",
+            api_name="ask",
+        )
+        stop.click(page.stop, queue=False, api_visibility="private")
+        clear.click(
+            lambda: ([], [], [], ""), None, [tuned_window, base_window, exchanges, status], api_visibility="private"
+        )
+        save.click(page.save, exchanges, status, api_visibility="private")
+        compare.change(lambda on: gr.update(visible=on), compare, base_window, api_visibility="private")
+        blocks.unload(page.stop)
+    return blocks
+
+
+def chat_window(name: str, elem_id: str, visible: bool) -> gr.Chatbot:
+    return gr.Chatbot(
+        label=name,
+        elem_id=elem_id,
+        visible=visible,
+        height="min(52vh, 520px)",
+        min_width=300,
+        buttons=[],
+        latex_delimiters=[],
+        sanitize_html=True,
+        placeholder="아래에 질문을 적거나 예시를 누르십시오.",
+    )
+
+
+def make_missing_page(error: ModelError) -> gr.Blocks:
+    """Return the page that says that there is no model yet, and how to get one."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+        gr.Markdown(f"# {TITLE}")
+        gr.Markdown(
+            "## 아직 물어볼 모델이 없습니다\n\n학습된 어댑터가 있어야 답할 수 있습니다. 저장소 폴더에서 "
+            "`dvc repro finetune`으로 학습하거나 `dvc pull`로 받은 다음, 이 화면을 연 명령"
+            "(`python stages/chat.py web`)을 다시 실행하십시오.",
+            elem_id="missing",
+        )
+        gr.Textbox(str(error), label="자세한 내용", interactive=False)
+    return blocks
+
+
+class Guard:
+    """ASGI middleware: refuses large requests and unused paths, and tells browsers to stay here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if any(closed in scope["path"] for closed in CLOSED_PATHS):
+            await refuse(send, 404, "없는 주소입니다.")
+            return
+        body = bytearray()
+        message: Message = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY_BYTES:
+                await refuse(send, 413, "요청이 너무 큽니다.")
+                return
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", []), *headers]}
+            await send(message)
+
+        await self.app(scope, replay, send_guarded)
+
+
+async def refuse(send: Send, status: int, reason: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": reason.encode()})
+
+
+def make_app(blocks: gr.Blocks, host: str) -> FastAPI:
+    """Return the web application: the page behind the guard; on the loopback it answers to its names alone."""
+    blocks.queue(max_size=64, api_open=False)
+    app = FastAPI(openapi_url=None)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=True,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        max_file_size=1,
+        theme=gr.themes.Default(font=[*FONTS, "system-ui", "sans-serif"], font_mono=["D2Coding", "monospace"]),
+        css=CSS,
+        head=HEAD,
+    )
+    app.add_middleware(Guard)
+    if is_loopback(host):
+        # A page elsewhere could otherwise reach this one through a name of its own that points here (DNS rebinding).
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
+    return app
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a listening socket, so that an address that cannot be had is said before the model is loaded.
+
+    Raises:
+        ParameterError: the port is taken, or the address is none of this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ParameterError(f"{host}:{port}: 열 수 없습니다({error}). --port나 --host를 바꾸어 주십시오.") from None
+
+
+def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        ParameterError: the address cannot be had.
+        ModelError: there is a model, but it cannot be loaded. Where there is none, the page says so.
+    """
+    listening = open_socket(host, port)
+    try:
+        engine.load_finetuned_model(folder)
+        blocks = make_page(engine, BaseOnDemand(engine, folder))
+    except ModelError as error:
+        if engine.has_model(folder):
+            raise
+        blocks = make_missing_page(error)
+    address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
+    print(f"브라우저에서 {address} 을 여십시오. 끝내려면 Ctrl-C를 누르십시오.")
+    if not is_loopback(host):
+        print("경고: 다른 컴퓨터에서도 열 수 있는 주소입니다. 누구나 질문할 수 있고 암호화되지 않습니다.")
+    config = uvicorn.Config(make_app(blocks, host), log_level="warning", timeout_graceful_shutdown=3)
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,328 @@
+"""Merges the adapter into its base and writes a full model that other programs load: python stages/export.py
+
+Reads:  models/adapter, the profile's base model, data/formatted/test.jsonl if it is there, metrics/evaluate.json,
+        metrics/finetune.json
+Writes: models/merged: model.safetensors, config, generation config, tokenizer, chat template, README.md (model card),
+        Modelfile (Ollama), manifest.json
+Params: format, model, the selected profile
+
+No stage: the folder follows from the adapter and is as large as the base. The merge is computed on the CPU in fp32,
+also for an adapter that was trained on a quantised base: 4-bit weights can take up no more than they hold. The folder
+appears only after it was read back and found to answer as the adapter does.
+"""
+
+import argparse
+import gc
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from civilqa.errors import ModelError
+from civilqa.files import read_jsonl, write_json, write_text
+from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
+from civilqa.inference import ADAPTER, BENCHMARK_QUESTIONS, MERGED
+from civilqa.models import MANIFEST_FILE, adapter_identity, load_adapter, load_base, load_tuned, read_manifest
+from civilqa.parameters import read_sections
+from civilqa.profiles import ModelParams, Profile, read_profile
+from civilqa.prompts import FormatParams, Prompter, load_tokenizer, read_template
+from civilqa.stage import run
+
+FORMATTED = Path("data/formatted/test.jsonl")
+EVALUATION = Path("metrics/evaluate.json")
+TRAINING = Path("metrics/finetune.json")
+
+PARITY_PROMPTS = 6
+PARITY_NEW_TOKENS = 48
+MAX_NEW_TOKENS = 512
+
+# The largest difference allowed between any two logits of the adapter on its base, in fp32, and of the merged folder.
+# fp32: merging rounds W + BA once, about 1e-5 on logits of size 10 to 30. bf16 has 8 bits of mantissa and fp16 11: a
+# logit of 30 is then off by up to 0.12 and 0.015 for each of several roundings on its way.
+LOGIT_TOLERANCE = {"fp32": 1e-3, "fp16": 0.1, "bf16": 1.0}
+
+CARD_SCORES = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "stop_rate")
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a model does with the parity prompts: logits of shape (prompt length, vocabulary), and new tokens."""
+
+    logits: list[torch.Tensor]
+    answers: list[list[int]]
+
+
+@torch.inference_mode()
+def behave(model: torch.nn.Module, prompter: Prompter, prompts: list[list[int]]) -> Behaviour:
+    """Return logits for each prompt, and the greedy answers of up to PARITY_NEW_TOKENS."""
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=PARITY_NEW_TOKENS,
+        eos_token_id=prompter.end_token_id,
+        pad_token_id=prompter.tokenizer.pad_token_id,
+    )
+    logits, answers = [], []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        logits.append(model(ids).logits[0].float())
+        output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+        answers.append(output[0, len(prompt) :].tolist())
+    return Behaviour(logits, answers)
+
+
+def compare(expected: Behaviour, found: Behaviour) -> dict[str, Any]:
+    """Return the largest difference of two logits, and how many of the answers are the same."""
+    pairs = zip(expected.logits, found.logits, strict=True)
+    return {
+        "prompts": len(expected.answers),
+        "max_logit_difference": float(f"{max((a - b).abs().max().item() for a, b in pairs):.3g}"),
+        "equal_answers": sum(a == b for a, b in zip(expected.answers, found.answers, strict=True)),
+    }
+
+
+def parity_prompts(prompter: Prompter, prompts: FormatParams) -> list[list[int]]:
+    """Return the first test prompts, or questions of our own where the dataset is not formatted."""
+    if FORMATTED.is_file():
+        return [row["prompt_ids"] for row in read_jsonl(FORMATTED)][:PARITY_PROMPTS]
+    system = prompts.system_prompt("")
+    return prompter.encode([prompter.render(prompter.messages(text, system))[0] for text in BENCHMARK_QUESTIONS])
+
+
+def choose_precision(asked: str, profile: Profile, base: PreTrainedModel) -> str:
+    """Return fp32, bf16 or fp16: what was asked for, or for `auto` what the base is published in."""
+    if asked != "auto":
+        return asked
+    if profile.weights == "random":
+        return "fp32"
+    published = str(getattr(base.config, "dtype", None)).removeprefix("torch.")
+    return {"bfloat16": "bf16", "float16": "fp16"}.get(published, "fp32")
+
+
+def merge(
+    model_params: ModelParams, profile: Profile, prompter: Prompter, prompts: list[list[int]]
+) -> tuple[PreTrainedModel, Behaviour]:
+    """Return the merged model in fp32, and what the adapter on its base does with the prompts."""
+    hardware = Hardware("cpu", "fp32", torch.get_num_threads())
+    adapted = load_adapter(load_base(model_params, profile, hardware), ADAPTER)
+    behaviour = behave(adapted, prompter, prompts)
+    # safe_merge refuses weights that are not numbers.
+    return adapted.merge_and_unload(safe_merge=True), behaviour
+
+
+def write_model(model: PreTrainedModel, prompter: Prompter, precision: str, folder: Path) -> None:
+    """Write weights, configurations, tokenizer and chat template as transformers reads them."""
+    end, tokenizer = prompter.end_token_id, prompter.tokenizer
+    model = model.to(DTYPES[precision])
+    model.config.eos_token_id = end
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=MAX_NEW_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(str(folder))
+    tokenizer.chat_template = prompter.template
+    # Servers end an answer at the tokenizer's end token unless they are told another.
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    tokenizer.save_pretrained(str(folder))
+    # As every version of transformers reads it, 4 and 5 alike, and without what is true on this disk alone.
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config = {key: value for key, value in config.items() if key not in ("backend", "is_local", "local_files_only")}
+    config["additional_special_tokens"] = config.pop("extra_special_tokens", [])
+    write_json(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def check_parity(
+    folder: Path, prompter: Prompter, prompts: list[list[int]], precision: str, adapter: Behaviour
+) -> dict:
+    """Return how the written folder compares with the adapter on its base.
+
+    Raises:
+        ModelError: a logit is further off than LOGIT_TOLERANCE, or in fp32 an answer differs.
+    """
+    written = AutoModelForCausalLM.from_pretrained(str(folder), dtype=DTYPES[precision]).eval()
+    parity = compare(adapter, behave(written, prompter, prompts))
+    parity["tolerance"] = LOGIT_TOLERANCE[precision]
+    if parity["max_logit_difference"] > parity["tolerance"]:
+        raise ModelError(
+            f"{folder}: its logits differ from the adapter's by up to {parity['max_logit_difference']}, want at most "
+            f"{parity['tolerance']} in {precision}; export with --precision fp32"
+        )
+    if precision == "fp32" and parity["equal_answers"] < parity["prompts"]:
+        raise ModelError(f"{folder}: answers otherwise than the adapter: {parity}; report this as a defect")
+    return parity
+
+
+def make_modelfile(prompter: Prompter, prompts: FormatParams) -> str:
+    """Return Ollama's Modelfile: the prompt of training in Go's template language, for one question.
+
+    Ollama puts the start token there itself. It reads special tokens in a question as such; no template prevents it.
+    """
+    turns = [{"role": "system", "content": "{{ .System }}"}, {"role": "user", "content": "{{ .Prompt }}"}]
+    prompt, completion = prompter.render(turns, "{{ .Response }}")
+    template = (prompt + completion).removeprefix(prompter.tokenizer.bos_token or "")
+    end = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
+    return (
+        "# ollama create civil-law -f Modelfile\n"
+        "FROM .\n"
+        f'TEMPLATE """{template}"""\n'
+        f'SYSTEM """{prompts.system_prompt("")}"""\n'
+        f"PARAMETER stop {end}\n"
+        "PARAMETER temperature 0\n"
+        f"PARAMETER num_predict {MAX_NEW_TOKENS}\n"
+    )
+
+
+def make_card(profile_name: str, profile: Profile, prompts: FormatParams, manifest: dict[str, Any]) -> str:
+    """Return the model card: what this is, what it scored, how it is asked, what it must not be used for."""
+    parity = manifest["parity"]
+    system_prompts = "\n".join(f"- {category}: {text}" for category, text in prompts.system_prompts.items())
+    front = (
+        "language: ko\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [law, korean, civil-law, lora]"
+    )
+    if profile.weights == "pretrained" and not Path(profile.name).is_dir():
+        front += f"\nbase_model: {profile.name}"
+    base = f"`{profile.name}`" + (f" at {profile.revision}" if profile.revision else "")
+    return f"""---
+{front}
+---
+# Korean civil-law question answering
+
+> {profile.notice}
+>
+> {profile.metrics_notice}
+
+A LoRA adapter merged into its base, {base} (profile `{profile_name}`), in {manifest["precision"]}.
+It was tuned on questions and answers about Korean civil law (민법), one question at a time.
+
+## Evaluation
+
+{evaluation_table()}
+
+{training_line()}
+
+Merging: on {parity["prompts"]} prompts the logits differ from the adapter's by at most
+{parity["max_logit_difference"]:g} (tolerance {parity["tolerance"]:g}), and {parity["equal_answers"]} of
+{parity["prompts"]} answers are the same.
+
+## Asking it
+
+The prompt is the chat template's, with one of these system prompts, which training put before every question:
+
+{system_prompts}
+
+```python
+from transformers import pipeline
+
+ask = pipeline("text-generation", model="models/merged")
+messages = [
+    {{"role": "system", "content": "{prompts.system_prompt("")}"}},
+    {{"role": "user", "content": "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"}},
+]
+print(ask(messages)[0]["generated_text"][-1]["content"])
+```
+
+A special token's string in a question (`<|end_of_text|>`) is parsed as the token by transformers, vLLM and Ollama. The
+project's own programs put a space into it first; do the same in front of any other server.
+
+## Limits
+
+No legal advice. The model cites articles that do not exist or do not fit, and is certain of them. Statutes are as of
+2026-06-08. The base model's licence applies to the merged weights.
+"""
+
+
+def evaluation_table() -> str:
+    """Return the scores of base and adapter as Markdown, as metrics/evaluate.json has them."""
+    if not EVALUATION.is_file():
+        return "Not evaluated: `dvc repro evaluate` writes the scores, and a new export puts them here."
+    metrics = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    test, differences = metrics["test"], metrics["difference"]
+    differences = differences.get("base", differences)
+    lines = [
+        f"{test['n']} test questions that were never trained on; 95 % intervals of the difference.",
+        "",
+        "| score | base | tuned | difference | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in CARD_SCORES:
+        if name in test["base"] and name in test["adapter"] and name in differences:
+            change = differences[name]
+            lines.append(
+                f"| {name} | {test['base'][name]:.3f} | {test['adapter'][name]:.3f} | {change['mean']:+.3f} "
+                f"[{change['low']:+.3f}, {change['high']:+.3f}] | {change['verdict']} |"
+            )
+    return "\n".join(lines)
+
+
+def training_line() -> str:
+    """Return a sentence on how the adapter was trained, if metrics/finetune.json is there."""
+    if not TRAINING.is_file():
+        return ""
+    training = json.loads(TRAINING.read_text(encoding="utf-8"))
+    schedule = training["schedule"]
+    return (
+        f"Training: {training['records']['train']} records, preset `{training['preset']}`, {schedule['epochs']:g} "
+        f"epochs, learning rate {schedule['learning_rate']:g}, batch {schedule['batch_size']}, base quantization "
+        f"{schedule['quantization']}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python stages/export.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=MERGED, help=f"folder to write (default {MERGED})")
+    choices = ("auto", "fp32", "bf16", "fp16")
+    parser.add_argument("--precision", choices=choices, default="auto", help="auto: what the base is published in")
+    arguments = parser.parse_args()
+    prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
+    model_params, profile = read_profile()
+    trained = read_manifest(ADAPTER)
+    hardware = resolve_hardware(hardware_params)
+    prompter = Prompter(load_tokenizer(profile), read_template(ADAPTER))
+    questions = parity_prompts(prompter, prompts)
+    conversational = bool(prompter.tokenizer.chat_template)
+
+    folder = arguments.output.with_name(f".{arguments.output.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        check_quantized = None
+        if trained["quantization"] != "none":
+            check_quantized = behave(load_tuned(model_params, profile, hardware, ADAPTER), prompter, questions)
+        merged, adapter = merge(model_params, profile, prompter, questions)
+        precision = choose_precision(arguments.precision, profile, merged)
+        write_model(merged, prompter, precision, folder)
+        del merged
+        gc.collect()
+        manifest = {
+            "base": trained["base"],
+            "adapter": adapter_identity(ADAPTER),
+            "conversational": conversational,
+            "precision": precision,
+            "parity": check_parity(folder, prompter, questions, precision, adapter),
+            "versions": versions(),
+        }
+        if check_quantized is not None:
+            manifest["parity_with_quantized"] = compare(adapter, check_quantized)
+        write_json(folder / MANIFEST_FILE, manifest)
+        write_text(folder / "README.md", make_card(model_params.profile, profile, prompts, manifest))
+        write_text(folder / "Modelfile", make_modelfile(prompter, prompts))
+        if arguments.output.exists():
+            shutil.rmtree(arguments.output)
+        folder.rename(arguments.output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    size = sum(path.stat().st_size for path in arguments.output.iterdir())
+    print(f"{arguments.output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest['parity']}")
+    if check_quantized is not None:
+        print(f"beside the adapter on its {trained['quantization']} base: {manifest['parity_with_quantized']}")
+
+
+if __name__ == "__main__":
+    run(main)
