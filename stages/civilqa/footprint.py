@@ -15,8 +15,9 @@ from civilqa.profiles import LoraParams, Profile
 # its scales (Dettmers et al. 2023, arXiv:2305.14314, section 3); int8 is one byte, its scales one number a row.
 QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5 + 0.127 / 8}
 
-# What is trained is held in fp32 with its gradient and AdamW's two moments.
-TRAINED_BYTES = 4 + 4 + 8
+# What is trained has a gradient of its own type and two moments, of one byte each with an 8-bit optimiser. AdamW's take
+# eight: this is the least that a training needs, which must not stop one that would have fitted.
+OPTIMIZER_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def estimate_footprint(profile: Profile, hardware: Hardware, quantization: str) 
     # peft keeps the layers that are not quantised in fp32 beside quantised ones (prepare_model_for_kbit_training).
     plain_bytes = 4 if quantized else hardware.dtype.itemsize
     weights = plain * plain_bytes + quantized * QUANTIZED_BYTES.get(quantization, 0)
-    return Footprint(int(weights), _count_trained(model, linear, profile.lora) * TRAINED_BYTES)
+    trained_bytes = 2 * hardware.dtype.itemsize + OPTIMIZER_BYTES
+    return Footprint(int(weights), _count_trained(model, linear, profile.lora) * trained_bytes)
 
 
 def check_memory(profile: Profile, hardware: Hardware, quantization: str) -> str:
