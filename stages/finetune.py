@@ -14,8 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from civilqa.base_models import check_base
 from civilqa.errors import ParameterError, RecordError
 from civilqa.files import read_jsonl, sha256_json, write_csv, write_json
+from civilqa.footprint import check_memory
 from civilqa.hardware import (
     HardwareParams,
     describe_machine,
@@ -32,7 +34,8 @@ from civilqa.models import (
 )
 from civilqa.parameters import read_choice, read_sections
 from civilqa.profiles import read_profile
-from civilqa.prompts import load_tokenizer, read_template
+from civilqa.prompts import Prompter, load_tokenizer, read_template
+from civilqa.special_tokens import check_special_tokens
 from civilqa.stage import run
 from civilqa.training import IGNORED_LABEL, Preset, TrainParams, add_adapter, make_trainer, resolve_schedule
 
@@ -117,7 +120,10 @@ def main() -> None:
     print("finetune: " + ", ".join(f"{key} {value}" for key, value in asdict(schedule).items()))
 
     tokenizer = load_tokenizer(profile)
+    print(f"finetune: {check_base(profile, tokenizer)}")
+    print(f"finetune: {check_memory(profile, hardware, schedule.quantization)}")
     base = load_base(model_params, profile, hardware, schedule.quantization)
+    print(f"finetune: {check_special_tokens(base, Prompter(tokenizer, read_template(DATA)), profile)}")
     model = add_adapter(base, profile, schedule, train.seed)
     parameters = count_parameters(model)
     share = parameters["trainable"] / parameters["total"]

@@ -2,74 +2,150 @@
 
 Reads:  data/splits/*.jsonl, the profile's tokenizer and chat template
 Writes: data/formatted/train.jsonl, data/formatted/validation.jsonl, data/formatted/test.jsonl,
-        data/formatted/chat_template.jinja, metrics/format.json
+        data/formatted/lengths.csv (tokens of every record), data/formatted/sample.txt (one record as the model sees it,
+        with its loss mask), data/formatted/chat_template.jinja, metrics/format.json, metrics/plots/lengths.csv
 Params: format, model, the selected profile
 
 Each line holds the record's text as a person reads it (`messages`, or `prompt` and `completion`) and its tokens:
 `prompt_ids`, on which there is no loss, and `completion_ids`, on which there is. Nothing is truncated here.
 """
 
+import csv
 import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from civilqa.files import write_json, write_jsonl, write_text
+from civilqa.base_models import check_base
+from civilqa.files import count_lines, json_line, open_aside, write_csv, write_json, write_text
+from civilqa.parallel import map_chunks
 from civilqa.parameters import read_sections
-from civilqa.profiles import read_profile
+from civilqa.profiles import Profile, read_profile
 from civilqa.prompts import TEMPLATE_FILE, FormatParams, Prompter, load_prompter
-from civilqa.records import SPLITS, Record, read_records
+from civilqa.records import SPLITS, Record, iterate_records
 from civilqa.stage import run
 
 SPLIT_FOLDER = Path("data/splits")
 FOLDER = Path("data/formatted")
+LENGTHS = FOLDER / "lengths.csv"
+SAMPLE = FOLDER / "sample.txt"
 METRICS = Path("metrics/format.json")
+PLOT = Path("metrics/plots/lengths.csv")
+
+BIN_TOKENS = 32  # width of the plot's bars
+
+Lengths = tuple[str, int, int]  # id, tokens of the prompt, tokens of the completion
 
 
-def format_record(record: Record, params: FormatParams, prompter: Prompter) -> dict[str, Any]:
-    """Return one line of the formatted data."""
-    messages = prompter.messages(record.question, params.system_prompt(record.category))
-    prompt, completion = prompter.render(messages, record.answer)
-    prompt_ids, completion_ids = prompter.encode([prompt, completion])
-    if params.style == "conversational":
-        text = {"messages": [*messages, {"role": "assistant", "content": prompter.defuse(record.answer)}]}
-    else:
-        text = {"prompt": prompt, "completion": completion}
-    return {
-        "id": record.id,
-        "category": record.category,
-        "difficulty": record.difficulty,
-        **text,
-        "prompt_ids": prompt_ids,
-        "completion_ids": completion_ids,
-    }
+def format_records(records: list[Record], params: FormatParams, prompter: Prompter) -> list[dict[str, Any]]:
+    """Return the lines of the formatted data."""
+    chats = [prompter.messages(record.question, params.system_prompt(record.category)) for record in records]
+    texts = [prompter.render(chat, record.answer) for chat, record in zip(chats, records, strict=True)]
+    ids = prompter.encode([text for pair in texts for text in pair])
+    lines = []
+    for index, (record, chat, (prompt, completion)) in enumerate(zip(records, chats, texts, strict=True)):
+        if params.style == "conversational":
+            text = {"messages": [*chat, {"role": "assistant", "content": prompter.defuse(record.answer)}]}
+        else:
+            text = {"prompt": prompt, "completion": completion}
+        lines.append(
+            {
+                "id": record.id,
+                "category": record.category,
+                "difficulty": record.difficulty,
+                **text,
+                "prompt_ids": ids[2 * index],
+                "completion_ids": ids[2 * index + 1],
+            }
+        )
+    return lines
 
 
-def count_tokens(rows: list[dict[str, Any]]) -> dict[str, int]:
+def make_formatter(profile: Profile, params: FormatParams) -> Callable[[list[Record]], tuple[str, list[Lengths]]]:
+    """Return the function that turns records into lines of JSON and their lengths."""
+    prompter = load_prompter(profile, params.style)
+
+    def format_chunk(records: list[Record]) -> tuple[str, list[Lengths]]:
+        rows = format_records(records, params, prompter)
+        lengths = [(row["id"], len(row["prompt_ids"]), len(row["completion_ids"])) for row in rows]
+        return "".join(map(json_line, rows)), lengths
+
+    return format_chunk
+
+
+def format_split(name: str, profile: Profile, params: FormatParams) -> Iterator[Lengths]:
+    """Write one split and yield the lengths of its records."""
+    path = SPLIT_FOLDER / f"{name}.jsonl"
+    progress = tqdm(desc=f"format {name}", total=count_lines(path), unit=" records", unit_scale=True)
+    with progress, open_aside(FOLDER / f"{name}.jsonl") as file:
+        for chunk, (text, lengths) in map_chunks(make_formatter, (profile, params), iterate_records(path)):
+            file.write(text)
+            progress.update(len(chunk))
+            yield from lengths
+
+
+def count_tokens(lengths: list[Lengths]) -> dict[str, int]:
     """Return the number of records and tokens of a split, and its longest record in tokens."""
     return {
-        "records": len(rows),
-        "prompt_tokens": sum(len(row["prompt_ids"]) for row in rows),
-        "completion_tokens": sum(len(row["completion_ids"]) for row in rows),
-        "longest_tokens": max((len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows), default=0),
+        "records": len(lengths),
+        "prompt_tokens": sum(prompt for _, prompt, _ in lengths),
+        "completion_tokens": sum(completion for _, _, completion in lengths),
+        "longest_tokens": max((prompt + completion for _, prompt, completion in lengths), default=0),
     }
+
+
+def describe_sample(record: Record, params: FormatParams, prompter: Prompter) -> str:
+    """Return one record as the model sees it: the rendered text, and every token with whether it is in the loss."""
+    chat = prompter.messages(record.question, params.system_prompt(record.category))
+    prompt, completion = prompter.render(chat, record.answer)
+    prompt_ids, completion_ids = prompter.encode([prompt, completion])
+    lines = [
+        f"record {record.id}",
+        f"\n--- prompt: {len(prompt_ids)} tokens, none in the loss ---\n{prompt}",
+        f"\n--- completion: {len(completion_ids)} tokens, all in the loss ---\n{completion}",
+        "\n--- tokens: place, id, loss, text ---",
+    ]
+    ids = prompt_ids + completion_ids
+    for place, token in enumerate(ids):
+        loss = "loss" if place >= len(prompt_ids) else "-"
+        lines.append(f"{place:>5} {token:>7} {loss:<4} {prompter.tokenizer.decode([token])!r}")
+    return "\n".join(lines) + "\n"
+
+
+def write_lengths(lengths: dict[str, list[Lengths]]) -> None:
+    """Write the length of every record, and their histogram by split for the plot."""
+    with open_aside(LENGTHS) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["split", "id", "prompt_tokens", "completion_tokens"])
+        for name, part in lengths.items():
+            writer.writerows((name, *row) for row in part)
+    bars = []
+    for name, part in lengths.items():
+        counts = Counter((prompt + completion) // BIN_TOKENS for _, prompt, completion in part)
+        bars += [
+            {"tokens": f"{bin * BIN_TOKENS:05} to {(bin + 1) * BIN_TOKENS - 1:05}", "series": name, "records": n}
+            for bin, n in counts.items()
+        ]
+    write_csv(PLOT, sorted(bars, key=lambda bar: (bar["tokens"], bar["series"])), ["tokens", "series", "records"])
 
 
 def main() -> None:
     (params,) = read_sections(format=FormatParams)
     model, profile = read_profile()
     prompter = load_prompter(profile, params.style)
+    print(f"format: {check_base(profile, prompter.tokenizer)}")
     end_token = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
 
-    tokens = {}
-    for name in SPLITS:
-        records = read_records(SPLIT_FOLDER / f"{name}.jsonl")
-        rows = [format_record(record, params, prompter) for record in tqdm(records, desc=f"format {name}")]
-        write_jsonl(FOLDER / f"{name}.jsonl", rows)
-        tokens[name] = count_tokens(rows)
+    lengths = {name: list(format_split(name, profile, params)) for name in SPLITS}
+    write_lengths(lengths)
+    sample = next(iterate_records(SPLIT_FOLDER / "train.jsonl"))
+    write_text(SAMPLE, describe_sample(sample, params, prompter))
     # The template travels with the data: whoever reads the tokens can see what made them.
     write_text(FOLDER / TEMPLATE_FILE, prompter.template + "\n")
+    tokens = {name: count_tokens(part) for name, part in lengths.items()}
     write_json(
         METRICS,
         {

@@ -6,12 +6,15 @@ Writes: data/prepared/records.jsonl, data/prepared/extra.jsonl (columns that the
 Params: prepare
 
 Nothing is dropped in silence: kept + filtered + rejected = read, and every rejected row is in data/rejected.jsonl with
-its file, line, reason and the whole row, whether the stage fails on it or goes on.
+its file, line, reason and the whole row, whether the stage fails on it or goes on. Personal data is masked in all that
+is written.
 """
 
+import json
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +26,7 @@ from tqdm import tqdm
 from civilqa.citations import judge_citation, parse_citations
 from civilqa.errors import ParameterError, RecordError
 from civilqa.files import sha256_file, write_csv, write_json, write_jsonl
+from civilqa.parallel import map_chunks
 from civilqa.parameters import Section, read_sections
 from civilqa.personal_data import mask_personal_data
 from civilqa.records import Record, count_by, record_id, write_records
@@ -38,10 +42,12 @@ PLOT = Path("metrics/plots/dataset.csv")
 
 COLUMNS = ("question", "answer", "category", "difficulty")
 PROBLEMS_SHOWN = 20
+PLACES_SHOWN = 5
 
 # Zero-width characters and the byte-order mark that text copied from PDF files and web pages is full of. They are
 # invisible, split words for the tokenizer, and make equal questions unequal.
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc but the line feed
 
 
 class PrepareParams(Section):
@@ -57,7 +63,7 @@ class PrepareParams(Section):
     on_invalid: Literal["fail", "drop"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Rejected:
     """A row that cannot be used. `reason` is a word to count by, `detail` what was found and what to do."""
 
@@ -69,12 +75,21 @@ class Rejected:
 
 
 @dataclass
+class Checked:
+    """What came of some rows: for each a record or why it is rejected, and what was found in the records."""
+
+    outcomes: list[Record | Rejected] = field(default_factory=list)
+    personal_data: Counter[str] = field(default_factory=Counter)
+    citations_outside_table: int = 0
+
+
+@dataclass
 class Reading:
     """What was read of all files: every row is in `records` or in `rejected`."""
 
     read: int = 0
     records: list[Record] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)  # what each record was made from
+    rows: list[str] = field(default_factory=list)  # what each record was made from, as JSON of [file, line, fields]
     rejected: list[Rejected] = field(default_factory=list)
     tables: list[TableInfo] = field(default_factory=list)
     personal_data: Counter[str] = field(default_factory=Counter)
@@ -84,8 +99,7 @@ class Reading:
 def clean(text: str) -> str:
     """Return text in NFC, without invisible and control characters, with single spaces and at most one blank line."""
     text = INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").replace("\r", "\n")
-    text = "".join(char if char == "\n" or unicodedata.category(char) != "Cc" else " " for char in text)
-    lines = [" ".join(line.split()) for line in text.split("\n")]
+    lines = [" ".join(line.split()) for line in CONTROL.sub(" ", text).split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
@@ -129,18 +143,67 @@ def invented_citations(answer: str) -> tuple[list[str], int]:
     return invented, outside
 
 
-def read_source(source: str, params: PrepareParams) -> Reading:
-    """Return every row of the source as a record or as a rejected row.
+def make_row_checker(params: PrepareParams) -> Callable[[list[Row | BadRow]], Checked]:
+    """Return the function that turns rows into records or into rejected rows."""
+    names = {name: params.columns.get(name, name) for name in COLUMNS}
+    checker = make_checker(params)
+
+    def check_rows(rows: list[Row | BadRow]) -> Checked:
+        checked = Checked()
+        for row in rows:
+            checked.outcomes.append(check_row(row, names, checker, params, checked))
+        return checked
+
+    return check_rows
+
+
+def check_row(
+    row: Row | BadRow, names: dict[str, str], checker: type[pydantic.BaseModel], params: PrepareParams, checked: Checked
+) -> Record | Rejected:
+    """Return the record that a row makes, or why it makes none; count in `checked` what was found in a record."""
+    if isinstance(row, BadRow):
+        return reject(row, "unreadable", row.reason, params)
+    fields = {name: clean(row.fields.get(column, "")) for name, column in names.items()}
+    try:
+        checker.model_validate(fields)
+    except pydantic.ValidationError as error:
+        return reject(row, *describe_problem(error.errors()[0], params), params)
+    invented, outside = invented_citations(fields["answer"])
+    if invented:
+        detail = f"the answer cites {', '.join(invented)}, which does not exist; mend the citation"
+        return reject(row, "no_such_article", detail, params)
+    checked.citations_outside_table += outside
+    for name in ("question", "answer"):
+        masked, found = mask_personal_data(fields[name])
+        checked.personal_data.update(found)
+        if params.mask_personal_data:
+            fields[name] = masked
+    return Record(id=record_id(fields["question"]), **fields)
+
+
+def reject(row: Row | BadRow, reason: str, detail: str, params: PrepareParams) -> Rejected:
+    """Return a rejected row with the whole of what was read."""
+    if isinstance(row, BadRow):
+        return Rejected(row.file, row.line, reason, detail, mask(row.raw, params))
+    fields = {column: mask(text, params) for column, text in row.fields.items()}
+    return Rejected(row.file, row.line, reason, mask(detail, params), fields)
+
+
+def mask(text: str, params: PrepareParams) -> str:
+    """Return text as it may be written: what this stage puts aside is shared by `dvc push` like the records are."""
+    return mask_personal_data(text)[0] if params.mask_personal_data else text
+
+
+def open_tables(source: str, params: PrepareParams, reading: Reading) -> Iterator[Row | BadRow]:
+    """Yield every row of every file of the source; what the files are goes to `reading`.
 
     Raises:
         RecordError: a file cannot be read as a table, or has not the columns.
     """
-    names = {name: params.columns.get(name, name) for name in COLUMNS}
-    checker = make_checker(params)
-    reading = Reading()
+    names = [params.columns.get(name, name) for name in COLUMNS]
     for path in find_tables(source):
         info, rows = open_table(path)
-        missing = [name for name in names.values() if name not in info.columns]
+        missing = [name for name in names if name not in info.columns]
         if missing:
             raise RecordError(
                 f"{path}:1: no column {', '.join(missing)}; found {', '.join(info.columns)}; rename the columns, or "
@@ -148,83 +211,74 @@ def read_source(source: str, params: PrepareParams) -> Reading:
             )
         print(f"prepare: {path}: {info.format}, encoding {info.encoding}, delimiter {info.delimiter!r}")
         reading.tables.append(info)
-        for row in tqdm(rows, desc=f"read {path.name}", unit=" rows", mininterval=0.5):
-            reading.read += 1
-            read_row(row, names, checker, params, reading)
+        yield from rows
+
+
+def read_source(source: str, params: PrepareParams) -> Reading:
+    """Return every row of the source as a record or as a rejected row.
+
+    Raises:
+        RecordError: a file cannot be read as a table, or has not the columns.
+    """
+    reading = Reading()
+    load_reference()  # a fault in it is told here rather than by every process
+    progress = tqdm(desc="prepare", unit=" rows", unit_scale=True)
+    for chunk, checked in map_chunks(make_row_checker, (params,), open_tables(source, params, reading)):
+        progress.update(len(chunk))
+        reading.read += len(chunk)
+        reading.personal_data += checked.personal_data
+        reading.citations_outside_table += checked.citations_outside_table
+        for row, outcome in zip(chunk, checked.outcomes, strict=True):
+            if isinstance(outcome, Rejected):
+                reading.rejected.append(outcome)
+            else:
+                reading.records.append(outcome)
+                reading.rows.append(json.dumps([row.file, row.line, row.fields], ensure_ascii=False))
+    progress.close()
     if reading.read == 0:
         raise RecordError(f"{source}: has no rows below its header")
-    reject_duplicates(reading)
+    reject_duplicates(reading, params)
     return reading
 
 
-def read_row(
-    row: Row | BadRow, names: dict[str, str], checker: type[pydantic.BaseModel], params: PrepareParams, reading: Reading
-) -> None:
-    """Add one row to `reading`, as a record or as rejected."""
-    if isinstance(row, BadRow):
-        reading.rejected.append(Rejected(row.file, row.line, "unreadable", row.reason, row.raw))
-        return
-
-    def reject(reason: str, detail: str) -> None:
-        reading.rejected.append(Rejected(row.file, row.line, reason, detail, row.fields))
-
-    fields = {name: clean(row.fields.get(column, "")) for name, column in names.items()}
-    try:
-        checker.model_validate(fields)
-    except pydantic.ValidationError as error:
-        reject(*describe_problem(error.errors()[0], params))
-        return
-    invented, outside = invented_citations(fields["answer"])
-    if invented:
-        reject("no_such_article", f"the answer cites {', '.join(invented)}, which does not exist; mend the citation")
-        return
-    reading.citations_outside_table += outside
-    for name in ("question", "answer"):
-        masked, found = mask_personal_data(fields[name])
-        reading.personal_data.update(found)
-        if params.mask_personal_data:
-            fields[name] = masked
-    reading.records.append(Record(id=record_id(fields["question"]), **fields))
-    reading.rows.append(row)
-
-
-def reject_duplicates(reading: Reading) -> None:
+def reject_duplicates(reading: Reading, params: PrepareParams) -> None:
     """Keep the first row of a question whose answers are equal, and none where they differ: which one is right?"""
+    first: dict[str, int] = {}
     same_question: dict[str, list[int]] = {}
     for index, record in enumerate(reading.records):
-        same_question.setdefault(record.id, []).append(index)
+        if first.setdefault(record.id, index) != index:
+            same_question.setdefault(record.id, [first[record.id]]).append(index)
     dropped = set()
     for indices in same_question.values():
-        if len(indices) == 1:
-            continue
-        places = [f"{reading.rows[index].file}:{reading.rows[index].line}" for index in indices]
-        conflicting = len({reading.records[index].answer for index in indices}) > 1
-        for index in indices if conflicting else indices[1:]:
-            row = reading.rows[index]
-            if conflicting:
-                others = [place for place in places if place != f"{row.file}:{row.line}"]
-                reason, detail = (
-                    "conflicting_duplicate",
-                    f"the same question has another answer in {', '.join(others)}; delete the wrong one",
-                )
-            else:
-                reason, detail = "duplicate", f"the question and answer of {places[0]} again; delete one of the two"
-            reading.rejected.append(Rejected(row.file, row.line, reason, detail, row.fields))
-            dropped.add(index)
+        rows = {index: Row(*json.loads(reading.rows[index])) for index in indices}
+        places = {index: f"{row.file}:{row.line}" for index, row in rows.items()}
+        if len({reading.records[index].question for index in indices}) > 1:
+            raise RecordError(f"{', '.join(places.values())}: two questions have the same id by chance; reword one")
+        if len({reading.records[index].answer for index in indices}) == 1:
+            detail = f"the question and answer of {places[indices[0]]} again; delete one of the two"
+            rejected = {index: reject(rows[index], "duplicate", detail, params) for index in indices[1:]}
+        else:
+            rejected = {}
+            for index, row in rows.items():
+                others = [place for other, place in places.items() if other != index]
+                shown = ", ".join(others[:PLACES_SHOWN]) + (" and more" if len(others) > PLACES_SHOWN else "")
+                detail = f"the same question has another answer in {shown}; delete the wrong one"
+                rejected[index] = reject(row, "conflicting_duplicate", detail, params)
+        reading.rejected += rejected.values()
+        dropped |= rejected.keys()
     kept = [index for index in range(len(reading.records)) if index not in dropped]
     reading.records = [reading.records[index] for index in kept]
     reading.rows = [reading.rows[index] for index in kept]
 
 
-def unused_columns(reading: Reading, params: PrepareParams) -> list[dict[str, Any]]:
-    """Return the columns that the pipeline does not use, by record id, for the records that have any."""
+def unused_columns(reading: Reading, params: PrepareParams) -> Iterator[dict[str, Any]]:
+    """Yield the columns that the pipeline does not use, by record id, for the records that have any."""
     used = {params.columns.get(name, name) for name in COLUMNS}
-    lines = []
-    for record, row in zip(reading.records, reading.rows, strict=True):
-        aside = {column: value for column, value in row.fields.items() if column not in used}
+    for record, line in zip(reading.records, reading.rows, strict=True):
+        row = Row(*json.loads(line))
+        aside = {column: mask(text, params) for column, text in row.fields.items() if column not in used}
         if aside:
-            lines.append({"id": record.id, "file": row.file, "line": row.line, "fields": aside})
-    return lines
+            yield {"id": record.id, "file": row.file, "line": row.line, "fields": aside}
 
 
 def report_rejected(rejected: list[Rejected], on_invalid: str) -> None:
@@ -287,8 +341,13 @@ def difficulty_order(item: tuple[str, int]) -> tuple[int, str]:
     return (known.index(item[0]) if item[0] in known else len(known), item[0])
 
 
-def main() -> None:
-    (params,) = read_sections(prepare=PrepareParams)
+def prepare(params: PrepareParams) -> None:
+    """Do the stage's work; see the top of this file.
+
+    Raises:
+        RecordError: the source cannot be read, a row is rejected and `on_invalid` is `fail`, or no row is left.
+        ParameterError: nothing in the dataset is what the parameters select.
+    """
     reading = read_source(params.source, params)
     report_rejected(reading.rejected, params.on_invalid)
     if not reading.records:
@@ -336,6 +395,10 @@ def main() -> None:
         f"prepare: {reading.read} rows read: {len(kept)} kept, {filtered} filtered, {len(reading.rejected)} rejected "
         f"-> {RECORDS}"
     )
+
+
+def main() -> None:
+    prepare(*read_sections(prepare=PrepareParams))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Deals the records into train, validation and test.
 
 Reads:  data/prepared/records.jsonl
-Writes: data/splits/train.jsonl, data/splits/validation.jsonl, data/splits/test.jsonl, metrics/split.json
+Writes: data/splits/train.jsonl, data/splits/validation.jsonl, data/splits/test.jsonl,
+        data/splits/near_duplicates.jsonl (the groups of several, for people to look at), metrics/split.json
 Params: split
 
 Every record belongs to one of `folds` folds; fold `fold` is the test set, so that `-S split.fold=0,1,2,3,4` tests on
@@ -19,9 +20,10 @@ from typing import Annotated
 
 from pydantic import Field
 from rensa import RMinHash, RMinHashLSH
+from tqdm import tqdm
 
 from civilqa.errors import ParameterError, RecordError
-from civilqa.files import write_json
+from civilqa.files import write_json, write_jsonl
 from civilqa.near_duplicates import grams, group_near_duplicates, is_near, normalize
 from civilqa.parameters import Section, read_sections
 from civilqa.records import SPLITS, Record, count_by, read_records, write_records
@@ -29,12 +31,14 @@ from civilqa.stage import run
 
 RECORDS = Path("data/prepared/records.jsonl")
 FOLDER = Path("data/splits")
+NEAR_DUPLICATES = FOLDER / "near_duplicates.jsonl"
 METRICS = Path("metrics/split.json")
 
 CATCH = 0.999  # the leak check's probability to find a leak that is just at the similarity
 MINHASH_SEED = 1
 MAX_HASHES = 256  # of a sketch: more rows a band give fewer false candidates, but take more bands
-CHECK_CHUNK = 10_000  # records whose sketches are in memory at once
+CHECKED = 5_000  # held-out questions of the leak check
+CHECK_CHUNK = 2_000  # records whose sketches are in memory at once
 
 Group = list[Record]
 
@@ -165,13 +169,33 @@ def choose_bands(similarity: float) -> tuple[int, int]:
     return bands, rows
 
 
-def check_no_leak(parts: dict[str, list[Record]], similarity: float) -> None:
+def check_groups(parts: dict[str, list[Record]], groups: list[Group]) -> None:
+    """Raise RecordError if the finished splits are not exactly the groups' records, each group in one split."""
+    home = {record.id: name for name in SPLITS for record in parts[name]}
+    if len(home) != sum(map(len, parts.values())) or len(home) != sum(map(len, groups)):
+        raise RecordError(f"{FOLDER}: a record is in no split or in several")
+    for group in groups:
+        first, *others = group
+        for record in others:
+            if home[record.id] != home[first.id]:
+                raise RecordError(
+                    f"{FOLDER}: {record.id} in {home[record.id]} is a near-duplicate of {first.id} in {home[first.id]}"
+                )
+
+
+def check_no_leak(parts: dict[str, list[Record]], similarity: float) -> int:
     """Raise RecordError if a question or a near-duplicate of it is in more than one split.
 
     The evaluation would be worth nothing. This is a second way to the same answer: it takes candidates from MinHash
     and LSH over the finished splits, while the groups come from an exact join. It finds a single leak just at the
     similarity with a probability of 0.999 and a closer one with a higher; what it finds is compared exactly, so that it
     raises no false alarm.
+
+    Where questions are alike by form, LSH has false candidates that are quadratic in number. So of the held-out
+    questions up to CHECKED are compared, the first by id, which is a random draw since ids are hashes.
+
+    Returns:
+        How many held-out questions were compared with those of all other splits.
     """
     home: dict[str, str] = {}
     for name, part in parts.items():
@@ -181,39 +205,60 @@ def check_no_leak(parts: dict[str, list[Record]], similarity: float) -> None:
                 raise RecordError(f"{FOLDER}: {record.id} is in {other} and in {name}: {record.question[:60]}")
 
     held_out = [(name, record) for name in SPLITS if name != "train" for record in parts[name]]
+    held_out = sorted(held_out, key=lambda item: item[1].id)[:CHECKED]
+    grams_of = [_grams(record) for _, record in held_out]
     bands, rows = choose_bands(similarity)
     index = RMinHashLSH(threshold=similarity, num_perm=bands * rows, num_bands=bands)
-    for start, sketches in _sketches([record for _, record in held_out], bands * rows):
+    for start, _, sketches in _sketches([record for _, record in held_out], bands * rows):
         index.insert_many(sketches, start)
     for name, part in parts.items():
-        for start, sketches in _sketches(part, bands * rows):
-            for record, keys in zip(part[start : start + CHECK_CHUNK], index.query_all(sketches), strict=True):
-                for other, twin in (held_out[key] for key in keys):
-                    if other != name and is_near(_grams(record), _grams(twin), similarity):
+        progress = tqdm(desc=f"check {name}", total=len(part), unit=" records", unit_scale=True)
+        for start, sets, sketches in _sketches(part, bands * rows):
+            chunk = part[start : start + CHECK_CHUNK]
+            for record, own, keys in zip(chunk, sets, index.query_all(sketches), strict=True):
+                for key in keys:
+                    other, twin = held_out[key]
+                    if other != name and is_near(own, grams_of[key], similarity):
                         raise RecordError(
                             f"{FOLDER}: {record.id} in {name} is a near-duplicate of {twin.id} in {other}: "
                             f"{record.question[:60]} | {twin.question[:60]}"
                         )
+            progress.update(len(chunk))
+        progress.close()
+    return len(held_out)
 
 
 def _grams(record: Record) -> set[str]:
     return grams(normalize(record.question))
 
 
-def _sketches(records: list[Record], hashes: int) -> Iterator[tuple[int, list[RMinHash]]]:
+def _sketches(records: list[Record], hashes: int) -> Iterator[tuple[int, list[set[str]], list[RMinHash]]]:
     for start in range(0, len(records), CHECK_CHUNK):
-        sets = (_grams(record) for record in records[start : start + CHECK_CHUNK])
-        yield start, RMinHash.from_token_sets(sets, num_perm=hashes, seed=MINHASH_SEED)
+        sets = [_grams(record) for record in records[start : start + CHECK_CHUNK]]
+        yield start, sets, RMinHash.from_token_sets(sets, num_perm=hashes, seed=MINHASH_SEED)
+
+
+def write_near_duplicates(groups: list[Group]) -> None:
+    """Write the groups of several records, one a line, by the id of their first record."""
+    several = sorted((group for group in groups if len(group) > 1), key=lambda group: group[0].id)
+    write_jsonl(
+        NEAR_DUPLICATES, ([{"id": record.id, "question": record.question} for record in group] for group in several)
+    )
+    if several:
+        records = sum(map(len, several))
+        print(f"split: {records} records are near-duplicates in {len(several)} groups, all in {NEAR_DUPLICATES}")
 
 
 def main() -> None:
     (params,) = read_sections(split=SplitParams)
     groups = group_records(read_records(RECORDS), params.near_duplicate_similarity)
     parts = split_records(groups, params)
-    check_no_leak(parts, params.near_duplicate_similarity)
+    check_groups(parts, groups)
+    checked = check_no_leak(parts, params.near_duplicate_similarity)
     sizes = Counter(map(len, groups))
     for name in SPLITS:
         write_records(FOLDER / f"{name}.jsonl", parts[name])
+    write_near_duplicates(groups)
     write_json(
         METRICS,
         {
@@ -223,6 +268,7 @@ def main() -> None:
                 "similarity": params.near_duplicate_similarity,
                 "groups_of_several": sum(count for size, count in sizes.items() if size > 1),
                 "largest_group": max(sizes),
+                "held_out_checked": checked,
             },
             "records": {name: {"total": len(parts[name]), **count_by(parts[name])} for name in SPLITS},
         },

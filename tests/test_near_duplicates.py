@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from civilqa import near_duplicates
-from civilqa.near_duplicates import group_near_duplicates
+from civilqa.near_duplicates import group_near_duplicates, is_near
 
 QUESTION = "임대차 기간이 끝났는데 임대인이 보증금을 돌려주지 않으면 임차권등기명령을 신청하고 이사해도 되나요?"
 
@@ -150,6 +150,19 @@ def test_a_thousand_edited_texts_are_grouped_as_by_comparing_all_pairs(similarit
         at = random_.randrange(len(text))
         texts.append(text[:at] + random_.choice(["", "은", " 그런데 ", "?"]) + text[at + random_.randint(0, 3) :])
     assert group_near_duplicates(texts, similarity) == reference_groups(texts, similarity)
+
+
+def test_thousands_of_forms_of_one_question_are_not_compared_pair_by_pair(monkeypatch):
+    compared = []
+
+    def count(left, right, similarity):
+        compared.append(1)
+        return is_near(left, right, similarity)
+
+    monkeypatch.setattr(near_duplicates, "is_near", count)
+    texts = [f"{QUESTION} 사건번호 {number:05}" for number in range(3000)]
+    assert set(group_near_duplicates(texts, 0.8)) == {0}
+    assert len(compared) < 2 * len(texts)
 
 
 def test_the_process_hash_seed_changes_nothing_and_torch_is_not_imported():

@@ -2,8 +2,6 @@ import json
 import unicodedata
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from civilqa.errors import ParameterError, RecordError
 from conftest import HEADER, edit_params
@@ -259,42 +257,27 @@ def test_the_stage_ends_with_a_message_and_no_traceback(project, run_stage):
     assert not (project / "data/prepared").exists()
 
 
-CELL = st.sampled_from(
-    [
-        "",
-        "가",
-        "질문 하나입니다",
-        '"',
-        '열린 " 따옴표',
-        "민법 제9999조",
-        "줄\n바꿈",
-        "\u200b",
-        ",",
-        "010-1234-5678",
-        "\x00",
+def test_what_is_put_aside_holds_no_personal_data_either(project, run_stage):
+    rows = [
+        "질문입니다 하나,010-1234-5678로 연락하십시오,,,남은 칸 a@b.kr",
+        "질문입니다 둘,,,,900101-1234567",
+        "질문입니다 셋,010-1234-5678",
     ]
-)
+    (project / "mine.csv").write_text("\n".join([f"{HEADER},비고", *rows]), encoding="utf-8")
+    edit_params(project / "params.yaml", **{"prepare.source": "mine.csv", "prepare.on_invalid": "drop"})
+    assert run_stage("prepare").returncode == 0
+    written = "".join(
+        (project / name).read_text(encoding="utf-8")
+        for name in ("data/prepared/records.jsonl", "data/prepared/extra.jsonl", "data/rejected.jsonl")
+    )
+    for secret in ("010-1234-5678", "a@b.kr", "900101-1234567"):
+        assert secret not in written
+    assert written.count("[전화번호]") == 2
+    assert written.count("[이메일]") == written.count("[주민등록번호]") == 1
 
 
-@given(
-    rows=st.lists(st.lists(CELL, min_size=3, max_size=5), max_size=8),
-    quoted=st.booleans(),
-    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp949"]),
-    cut=st.integers(0, 40),
-)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_the_file_every_row_is_kept_or_rejected(tmp_path, rows, quoted, encoding, cut):
-    def cell(text):
-        return '"' + text.replace('"', '""') + '"' if quoted else text
-
-    content = "\n".join([HEADER, *(",".join(map(cell, row)) for row in rows)]).encode(encoding, "ignore")
-    try:
-        reading = read(tmp_path, content[: len(content) - cut])
-    except RecordError:
-        return  # the file as a whole; test_tables checks what it is told
-    assert len(reading.records) + len(reading.rejected) == reading.read
-    assert all(row.line > 1 and row.reason and row.detail for row in reading.rejected)
-    assert len({record.id for record in reading.records}) == len(reading.records)
-    for record in reading.records:
-        assert clean(record.question) == record.question
-        assert len(record.answer) >= PARAMS.min_answer_characters
+def test_many_rows_are_prepared_by_several_processes_as_by_one(tmp_path, monkeypatch):
+    rows = [f"질문입니다 {number},{number}번 답변은 민법 제{number % 1300 + 1}조입니다,," for number in range(300)]
+    whole = read(tmp_path, "\n".join([HEADER, *rows]))
+    monkeypatch.setattr("civilqa.parallel.CHUNK", 40)
+    assert read(tmp_path, "\n".join([HEADER, *rows])) == whole

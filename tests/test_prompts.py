@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 
@@ -9,7 +10,7 @@ from civilqa.profiles import Profile
 from civilqa.prompts import FormatParams, Prompter, load_prompter, load_tokenizer
 from civilqa.records import Record, record_id
 from conftest import ROOT
-from format import format_record
+from format import format_records
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
 ANSWER = "임차권등기명령을 신청하십시오(주택임대차보호법 제3조의3 제1항)."
@@ -17,6 +18,11 @@ ANSWER = "임차권등기명령을 신청하십시오(주택임대차보호법 �
 # The hub's tokenizers cannot be had here. Each profile's template is tried on the embedded tokenizer, which has Llama
 # 3's special tokens under their own names.
 TEMPLATES = ["korean_plain", "llama3_instruct", "instruction"]
+
+
+def format_record(item, params, prompter):
+    (line,) = format_records([item], params, prompter)
+    return line
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +209,24 @@ def test_format_records_what_it_rendered(project, run_stage):
     assert (project / "data/formatted/chat_template.jinja").read_text(encoding="utf-8") == (
         ROOT / "models/templates/korean_plain.jinja"
     ).read_text(encoding="utf-8")
+    with (project / "data/formatted/lengths.csv").open(encoding="utf-8", newline="") as file:
+        lengths = list(csv.DictReader(file))
+    assert len(lengths) == 60
+    longest = max(int(row["prompt_tokens"]) + int(row["completion_tokens"]) for row in lengths)
+    assert longest == max(split["longest_tokens"] for split in metrics["tokens"].values())
+    first = json.loads(rows[0])
+    assert lengths[0] == {
+        "split": "train",
+        "id": first["id"],
+        "prompt_tokens": str(len(first["prompt_ids"])),
+        "completion_tokens": str(len(first["completion_ids"])),
+    }
+    sample = (project / "data/formatted/sample.txt").read_text(encoding="utf-8")
+    assert first["messages"][1]["content"] in sample
+    tokens = [line.split()[:3] for line in sample.partition("--- tokens")[2].splitlines()[1:]]
+    assert [int(token) for _, token, _ in tokens] == first["prompt_ids"] + first["completion_ids"]
+    assert [loss for *_, loss in tokens].count("loss") == len(first["completion_ids"])
+    assert tokens[0][2] == "-"
+    assert tokens[-1][2] == "loss"
+    with (project / "metrics/plots/lengths.csv").open(encoding="utf-8", newline="") as file:
+        assert sum(int(row["records"]) for row in csv.DictReader(file)) == 60

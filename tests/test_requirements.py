@@ -25,7 +25,7 @@ def test_every_package_is_pinned_exactly():
 
 
 def test_what_the_project_imports_is_pinned():
-    own = {path.stem for path in [*(ROOT / "stages").glob("*.py"), *(ROOT / "tests").glob("*.py")]} | {"civilqa"}
+    own = {path.stem for folder in ("stages", "tests") for path in (ROOT / folder).rglob("*.py")} | {"civilqa"}
     distributions = packages_distributions()
     missing = set()
     for script in [path for folder in ("stages", "tests", "models", "data") for path in (ROOT / folder).rglob("*.py")]:

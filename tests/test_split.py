@@ -4,6 +4,7 @@ import json
 import random
 import re
 import unicodedata
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from civilqa.errors import ParameterError, RecordError
 from civilqa.records import Record, record_id
-from split import SPLITS, SplitParams, check_no_leak, choose_bands, group_records, main, split_records
+from split import SPLITS, SplitParams, check_groups, check_no_leak, choose_bands, group_records, main, split_records
 
 PARAMS = SplitParams(seed=1, folds=5, fold=0, validation_fraction=0.1, near_duplicate_similarity=0.8)
 LEAK_RUNS = 300  # raise it for a longer search by hand: 3000 take about a minute and a half
@@ -221,6 +222,23 @@ def test_validation_never_takes_more_than_its_fraction():
         assert 0 < len(parts["validation"]) <= round(0.1 * (len(records) - len(parts["test"])))
 
 
+def test_a_group_in_two_splits_or_a_lost_record_is_refused():
+    one, other, third = make(3)
+    parts = {"train": [one, third], "validation": [], "test": [other]}
+    check_groups(parts, [[one], [other], [third]])
+    with pytest.raises(RecordError, match=f"{other.id} in test is a near-duplicate of {one.id} in train"):
+        check_groups(parts, [[one, other], [third]])
+    for changed in ({"train": [one]}, {"validation": [one]}):
+        with pytest.raises(RecordError, match="a record is in no split or in several"):
+            check_groups(parts | changed, [[one], [other], [third]])
+
+
+def test_of_many_held_out_questions_a_fixed_number_is_checked(monkeypatch):
+    monkeypatch.setattr("split.CHECKED", 7)
+    parts = split_records([[item] for item in make(100)], PARAMS)
+    assert check_no_leak(parts, 0.8) == 7
+
+
 def test_a_question_in_two_splits_is_refused():
     item = make(1)[0]
     with pytest.raises(RecordError, match="is in train and in test"):
@@ -271,14 +289,26 @@ def test_the_metrics_tell_the_groups_of_several_records(tmp_path, monkeypatch):
     records = [*make(20), *(record(question + end) for end in ("", "?", "!")), record("유류분은 누가 얼마나 받나요")]
     records.append(record("유류분은, 누가 얼마나 받나요?"))
     (tmp_path / "data/prepared").mkdir(parents=True)
-    rows = (json.dumps(vars(item), ensure_ascii=False) for item in records)
+    rows = (json.dumps(asdict(item), ensure_ascii=False) for item in records)
     (tmp_path / "data/prepared/records.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     (tmp_path / "params.yaml").write_text(
         "split: {seed: 1, folds: 5, fold: 0, validation_fraction: 0.1, near_duplicate_similarity: 0.8}\n"
     )
     main()
     metrics = json.loads((tmp_path / "metrics/split.json").read_text(encoding="utf-8"))
-    assert metrics["near_duplicates"] == {"similarity": 0.8, "groups_of_several": 2, "largest_group": 3}
+    assert metrics["near_duplicates"] == {
+        "similarity": 0.8,
+        "groups_of_several": 2,
+        "largest_group": 3,
+        "held_out_checked": sum(metrics["records"][name]["total"] for name in ("validation", "test")),
+    }
+    lines = (tmp_path / "data/splits/near_duplicates.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sorted(len(json.loads(line)) for line in lines) == [2, 3]
+    assert {item["question"] for item in json.loads(lines[0]) + json.loads(lines[1])} == {
+        *(question + end for end in ("", "?", "!")),
+        "유류분은 누가 얼마나 받나요",
+        "유류분은, 누가 얼마나 받나요?",
+    }
     assert sum(metrics["records"][name]["total"] for name in SPLITS) == 25
 
 

@@ -6,21 +6,33 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from civilqa.errors import RecordError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 with Unix line ends beside `path`, then rename: a killed stage leaves the old file or none."""
+@contextmanager
+def open_aside(path: Path) -> Iterator[TextIO]:
+    """Open a file for UTF-8 with Unix line ends beside `path`, and rename it to `path` once the block ends well.
+
+    A killed or failing stage leaves the old file or none, never a half-written one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        aside.write_text(text, encoding="utf-8", newline="\n")
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file; see open_aside."""
+    with open_aside(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -32,9 +44,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, keys in the order that each row gives them."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+def json_line(row: Any) -> str:
+    """Return one line of a JSONL file, keys in the order that the row gives them."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON object a line; the rows are not held in memory."""
+    with open_aside(path) as file:
+        file.writelines(map(json_line, rows))
+
+
+def count_lines(path: Path) -> int:
+    """Return the number of line ends in a file, 0 if it is not there."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -7,18 +7,19 @@ from typing import Any
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
 
+from civilqa.base_models import read_config
 from civilqa.errors import ModelError
 from civilqa.files import sha256_file, sha256_json, write_json
 from civilqa.hardware import Hardware
-from civilqa.hub import MODEL_FILES, locate
+from civilqa.hub import CONFIG, locate, locate_weights
 from civilqa.profiles import ModelParams, Profile
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 MANIFEST_FILE = "manifest.json"
-CONFIG_OF_BASE = "config.json"
 
 
 def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
@@ -30,22 +31,18 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
         quantization: none, 8bit, or 4bit (NF4 with double quantisation; Dettmers et al. 2023, arXiv:2305.14314).
 
     Raises:
-        ModelError: the model cannot be had, or is no causal language model.
+        ModelError: the model cannot be had, is no causal language model, or its files do not hold all of its weights.
     """
+    read_config(profile)
     quantization_config = make_quantization_config(quantization, hardware)
     try:
         if profile.weights == "random":
             base = _draw_weights(model, profile, hardware, quantization_config)
         else:
-            base = AutoModelForCausalLM.from_pretrained(
-                str(locate(profile.name, profile.revision, MODEL_FILES)),
-                dtype=hardware.dtype,
-                quantization_config=quantization_config,
-                device_map={"": hardware.device},
-                use_safetensors=True,
-            )
-            base.name_or_path = profile.name  # what the adapter will say that it belongs to
-    except (OSError, ValueError) as error:
+            base = _read_weights(profile, hardware, quantization_config)
+    except torch.OutOfMemoryError:
+        raise  # a RuntimeError that has nothing to do with the files
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the base model '{profile.name}' cannot be loaded: {error}") from None
     if quantization == "4bit" and hardware.device == "cpu":
         _keep_weights_differentiable(base)
@@ -77,10 +74,34 @@ def make_quantization_config(quantization: str, hardware: Hardware) -> BitsAndBy
     return None
 
 
+def _read_weights(
+    profile: Profile, hardware: Hardware, quantization_config: BitsAndBytesConfig | None
+) -> PreTrainedModel:
+    base, report = AutoModelForCausalLM.from_pretrained(
+        str(locate_weights(profile.name, profile.revision)),
+        dtype=hardware.dtype,
+        quantization_config=quantization_config,
+        device_map={"": hardware.device},
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    # transformers draws what it does not find from the random numbers at hand, and warns.
+    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if absent:
+        raise ModelError(
+            f"the base model '{profile.name}': its files hold no weights that fit {', '.join(absent[:3])}"
+            f"{' and others' if len(absent) > 3 else ''}: they do not belong to its config.json; take both from one "
+            "place"
+        )
+    base.name_or_path = profile.name  # what the adapter will say that it belongs to
+    return base
+
+
 def _draw_weights(
     model: ModelParams, profile: Profile, hardware: Hardware, quantization_config: BitsAndBytesConfig | None
 ) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, MODEL_FILES)))
+    config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
     set_seed(model.seed)
     base = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     base.name_or_path = profile.name
@@ -107,6 +128,7 @@ def make_lora_config(profile: Profile) -> LoraConfig:
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         modules_to_save=lora.modules_to_save or None,
+        trainable_token_indices=lora.trainable_token_indices or None,
         # The output layer is the embedding's transpose: trained apart they would drift from what a reload ties.
         ensure_weight_tying=bool(lora.modules_to_save),
         revision=profile.revision,
@@ -188,17 +210,17 @@ def context_length(profile: Profile) -> int:
     Raises:
         ModelError: the model's configuration cannot be had, or does not say.
     """
-    folder = locate(profile.name, profile.revision, [CONFIG_OF_BASE])
-    length = json.loads((folder / CONFIG_OF_BASE).read_text(encoding="utf-8")).get("max_position_embeddings")
+    length = read_config(profile).get("max_position_embeddings")
     if not isinstance(length, int):
-        raise ModelError(f"{profile.name}: its {CONFIG_OF_BASE} says no max_position_embeddings; add the number")
+        raise ModelError(f"{profile.name}: its {CONFIG} says no max_position_embeddings; add the number")
     return length
 
 
 def base_identity(model: ModelParams, profile: Profile) -> dict[str, Any]:
     """Return what decides the base's weights: same identity, same weights."""
     if profile.weights == "random":
-        config = json.loads((Path(profile.name) / "config.json").read_text(encoding="utf-8"))
+        path = locate(profile.name, profile.revision, [CONFIG]) / CONFIG
+        config = json.loads(path.read_text(encoding="utf-8"))
         return {"weights": "random", "seed": model.seed, "config_sha256": sha256_json(config)}
     folder = Path(profile.name)
     if folder.is_dir():

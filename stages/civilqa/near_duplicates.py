@@ -18,10 +18,13 @@ import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
+from tqdm import tqdm
 
 GRAM = 3
 _ROWS_A_CHUNK = 1 << 15  # with the 49 bits of a gram's place in the order, a chunk's rows fill 64 bits
 _PAIRS_A_CHUNK = 1 << 20  # x 64 bytes of bitmap x 2 sides: 128 MiB
+_PAIRS_A_LOOK = 1 << 15
+_CROWD = 64  # rows of one key, from where on neighbours are compared first
 _SHARES = 8  # a power of two
 _BUCKETS = 1 << 22  # of gram frequencies
 _WORDS = 8  # of a bitmap: 512 bits for about 100 grams
@@ -50,44 +53,72 @@ def group_near_duplicates(texts: list[str], similarity: float) -> list[int]:
 
     Groups are the connected components of the pairs whose similarity is at least `similarity` (0 < similarity <= 1).
     They follow from the set of texts alone: not from their order, a seed or the process. Time grows with the rows and
-    with the pairs that share one of their rarest trigrams. Memory is about 1.5 KiB a text of 100 characters.
+    with the pairs of different groups that share one of their rarest trigrams. Memory is about 1.5 KiB a text of 100
+    characters.
     """
     if not 0 < similarity <= 1:
         raise ValueError(f"similarity: found {similarity}, want more than 0 and at most 1")
     index_of: dict[str, int] = {}
     unique_of = [index_of.setdefault(normalize(text), len(index_of)) for text in texts]
     unique = list(index_of)
-    parent = list(range(len(unique)))
+    components = _Components(unique, similarity)
+    _join(components)
+    roots = components.roots().tolist()
+    first: dict[int, int] = {}
+    return [first.setdefault(roots[node], index) for index, node in enumerate(unique_of)]
 
-    def find(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = node = parent[parent[node]]
+
+class _Components:
+    """The groups found so far: texts are joined pair by pair, each pair by an exact comparison."""
+
+    def __init__(self, texts: list[str], similarity: float):
+        self.texts = texts
+        self.similarity = similarity
+        self._parent = np.arange(len(texts))
+
+    def roots(self) -> np.ndarray:
+        """Return for each text one of its group, the same for the whole group."""
+        while not np.array_equal(above := self._parent[self._parent], self._parent):
+            self._parent = above
+        return self._parent
+
+    def join(self, left: np.ndarray, right: np.ndarray) -> None:
+        """Join those of the pairs of texts that are near-duplicates; pairs within one group are not compared again."""
+        for start in range(0, len(left), _PAIRS_A_LOOK):
+            part = slice(start, start + _PAIRS_A_LOOK)
+            roots = self.roots()
+            apart = roots[left[part]] != roots[right[part]]
+            for one, other in zip(left[part][apart].tolist(), right[part][apart].tolist(), strict=True):
+                a, b = self._find(one), self._find(other)
+                if a != b and is_near(grams(self.texts[one]), grams(self.texts[other]), self.similarity):
+                    self._parent[max(a, b)] = min(a, b)
+
+    def _find(self, node: int) -> int:
+        while (above := self._parent[node]) != node:
+            self._parent[node] = self._parent[above]
+            node = above
         return node
 
-    for left, right in _candidates(unique, similarity):
-        a, b = find(left), find(right)
-        # Most candidates within a large group are joined already: the sets need not be made.
-        if a != b and is_near(grams(unique[left]), grams(unique[right]), similarity):
-            parent[max(a, b)] = min(a, b)
-    first: dict[int, int] = {}
-    return [first.setdefault(find(node), index) for index, node in enumerate(unique_of)]
 
-
-def _candidates(texts: list[str], similarity: float) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of indices that may reach the similarity, and all that do.
+def _join(components: _Components) -> None:
+    """Join all pairs that reach the similarity.
 
     Source: prefix, length and positional filter of Xiao, Wang, Lin and Yu, "Efficient similarity joins for
     near-duplicate detection" (PPJoin), WWW 2008; bitmap filter of Sandes, Teodoro and Melo, "Bitmap filter", 2020.
     With the grams of every set in one order, rarest first, two sets that share at least `o` grams share one among the
     first `size - o + 1` of each.
     """
+    texts, similarity = components.texts, components.similarity
     if not texts:
         return
+    chunks = -(-len(texts) // _ROWS_A_CHUNK)
+    progress = tqdm(desc="near-duplicates", total=2 * chunks + _SHARES, unit=" steps")
     frequency = np.zeros(_BUCKETS, np.int64)
     sizes = np.zeros(len(texts), np.int64)
     for start, rows, hashes in _hashed_sets(texts, range(len(texts))):
         frequency += np.bincount(hashes >> np.uint64(42), minlength=_BUCKETS)
         sizes[start : start + _ROWS_A_CHUNK] = np.bincount(rows)
+        progress.update()
     order = np.argsort(sizes, kind="stable")  # rows are numbered by size from here on
     sizes = sizes[order]
     # The larger side of a pair is the probe, the smaller is the index: it gets by with a shorter prefix.
@@ -113,32 +144,58 @@ def _candidates(texts: list[str], similarity: float) -> Iterator[tuple[int, int]
                 position[keep].astype(np.int32),
             )
         )
+        progress.update()
     for share in range(_SHARES):  # of the grams, by their hash: an eighth of the memory at a time
         chosen = [keys & np.uint64(_SHARES - 1) == np.uint64(share) for keys, _, _ in parts]
         columns = [np.concatenate([part[i][mine] for part, mine in zip(parts, chosen, strict=True)]) for i in range(3)]
-        for left, right in _joined(*columns, sizes, index_length, bitmaps, similarity):
-            yield from zip(order[left].tolist(), order[right].tolist(), strict=True)
+        _join_entries(*columns, order, sizes, index_length, bitmaps, components)
+        progress.update()
+    progress.close()
 
 
-def _joined(
+def _join_entries(
     keys: np.ndarray,
     rows: np.ndarray,
     positions: np.ndarray,
+    order: np.ndarray,
     sizes: np.ndarray,
     index_length: np.ndarray,
     bitmaps: np.ndarray,
-    similarity: float,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs of rows that share an entry and pass the filters; one entry is (key, row, position in the row).
+    components: _Components,
+) -> None:
+    """Join the pairs of rows that share an entry; one entry is (key, row, position in the row).
 
-    Rows are numbered by size, and the entries come in the order of their rows.
+    Rows are numbered by size, and the entries come in the order of their rows; `order` holds the texts of the rows.
     """
+    similarity = components.similarity
+
+    def join(left: np.ndarray, right: np.ndarray, room: np.ndarray | None = None) -> None:
+        total = sizes[left] + sizes[right]
+        wanted = np.ceil(similarity / (1 + similarity) * total - _SLACK)
+        keep = left != right
+        if room is not None:
+            keep &= room >= wanted
+        left, right, total, wanted = left[keep], right[keep], total[keep], wanted[keep]
+        differing = np.bitwise_count(bitmaps[left] ^ bitmaps[right]).sum(axis=1, dtype=np.int64)
+        keep = total - differing >= 2 * wanted
+        pairs = np.unique(left[keep].astype(np.int64) * len(sizes) + right[keep])
+        components.join(order[pairs // len(sizes)], order[pairs % len(sizes)])
+
+    if not len(keys):
+        return
     by_key = np.argsort(keys, kind="stable")
     keys, rows, positions = keys[by_key], rows[by_key], positions[by_key]
-    shared = np.zeros(len(keys), bool)
-    shared[1:] = keys[1:] == keys[:-1]
-    shared[:-1] |= shared[1:]
-    keys, rows, positions = keys[shared], rows[shared], positions[shared]
+    start, length = _runs(keys)
+    # A key of many rows: neighbours first. Where that makes one group of them all, as with a thousand forms of one
+    # question, their pairs, which are quadratic in number, are never looked at.
+    crowded = np.flatnonzero(np.repeat(length >= _CROWD, length)[:-1] & (keys[1:] == keys[:-1]))
+    for begin in range(0, len(crowded), _PAIRS_A_CHUNK):
+        left = crowded[begin : begin + _PAIRS_A_CHUNK]
+        join(rows[left], rows[left + 1])
+    roots = components.roots()[order[rows]]
+    settled = np.minimum.reduceat(roots, start) == np.maximum.reduceat(roots, start)
+    keep = ~np.repeat(settled, length)
+    keys, rows, positions = keys[keep], rows[keep], positions[keep]
     if not len(keys):
         return
     group = np.zeros(len(keys), np.int64)
@@ -161,15 +218,13 @@ def _joined(
         entry = np.arange(len(probe)) + np.repeat(low[begin:end] - (np.cumsum(count) - count), count)
         begin = end
         left, right = index_rows[entry], rows[probe]
-        total = sizes[left] + sizes[right]
-        wanted = np.ceil(similarity / (1 + similarity) * total - _SLACK)
-        room = np.minimum(sizes[left] - index_positions[entry], sizes[right] - positions[probe])
-        keep = (room >= wanted) & (left != right)
-        left, right, total, wanted = left[keep], right[keep], total[keep], wanted[keep]
-        differing = np.bitwise_count(bitmaps[left] ^ bitmaps[right]).sum(axis=1, dtype=np.int64)
-        keep = total - differing >= 2 * wanted
-        pairs = np.unique(left[keep].astype(np.int64) * len(sizes) + right[keep])
-        yield pairs // len(sizes), pairs % len(sizes)
+        join(left, right, np.minimum(sizes[left] - index_positions[entry], sizes[right] - positions[probe]))
+
+
+def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each run of equal keys starts and how long it is; of at least one key."""
+    start = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    return start, np.diff(np.r_[start, len(keys)])
 
 
 def _hashed_sets(texts: list[str], order: range | np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

@@ -29,6 +29,7 @@ class LoraParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     target_modules: str | list[str] = "all-linear"
     modules_to_save: list[str] = Field(default_factory=list)
+    trainable_token_indices: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
 
 
 class Profile(Section):

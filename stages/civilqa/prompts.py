@@ -13,7 +13,7 @@ import pydantic
 from transformers import PreTrainedTokenizerFast
 
 from civilqa.errors import ModelError, TemplateError
-from civilqa.hub import TOKENIZER_FILES, locate
+from civilqa.hub import TOKENIZER, TOKENIZER_EXTRAS, locate
 from civilqa.parameters import Section
 from civilqa.profiles import Profile
 
@@ -33,7 +33,12 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
         ModelError: the tokenizer cannot be loaded, or it has no token to pad with.
     """
     source = profile.tokenizer_source
-    folder = locate(source, profile.revision if source == profile.name else None, TOKENIZER_FILES)
+    if source != profile.name and not Path(source).is_dir():
+        raise ModelError(
+            f"'{source}' is no folder: a profile's tokenizer is null, for the base model's own, or a folder here; "
+            "one from another repository would not be pinned"
+        )
+    folder = locate(source, profile.revision, [TOKENIZER], TOKENIZER_EXTRAS)
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
     except Exception as error:
@@ -41,15 +46,23 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
         raise ModelError(f"{source}: the tokenizer in {folder} cannot be read: {error}") from None
     if profile.pad_token is not None:
         if profile.pad_token not in tokenizer.get_vocab():
-            raise ModelError(f"{source}: has no token {profile.pad_token!r}; set the profile's pad_token to one it has")
+            raise ModelError(f"{source}: has no token {profile.pad_token!r}; {_suggest_padding(tokenizer)}")
         tokenizer.pad_token = profile.pad_token
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         raise ModelError(
-            f"{source}: its padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}; set "
-            "the profile's pad_token to a token of its vocabulary that is never used in text"
+            f"{source}: its padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}; "
+            f"{_suggest_padding(tokenizer)}"
         )
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def _suggest_padding(tokenizer: PreTrainedTokenizerFast) -> str:
+    names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content != tokenizer.eos_token]
+    # A token made for padding before one kept in reserve.
+    fitting = [name for part in ("pad", "reserved", "unused") for name in names if part in name.lower()]
+    example = f", such as {fitting[0]}" if fitting else ""
+    return f"set the profile's pad_token to a token of its vocabulary that is never used in text{example}"
 
 
 class FormatParams(Section):

@@ -2,16 +2,17 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from civilqa.errors import RecordError
 from civilqa.files import read_jsonl, write_jsonl
 
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One question and answer.
 
@@ -26,6 +27,9 @@ class Record:
     difficulty: str
 
 
+FIELDS = tuple(field.name for field in fields(Record))
+
+
 def record_id(question: str) -> str:
     """Return the id of a cleaned question: `q-` and 12 hex digits of the SHA-256 of its NFC text.
 
@@ -35,14 +39,26 @@ def record_id(question: str) -> str:
     return "q-" + hashlib.sha256(unicodedata.normalize("NFC", question).encode()).hexdigest()[:12]
 
 
+def iterate_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a JSONL file that a stage wrote.
+
+    Raises:
+        RecordError: the file is missing or a line of it is no record; names the file and the line.
+    """
+    for number, row in enumerate(read_jsonl(path), start=1):
+        if row.keys() != set(FIELDS) or not all(isinstance(value, str) for value in row.values()):
+            raise RecordError(f"{path}:{number}: is no record; run the stage that writes it, or `dvc repro`")
+        yield Record(**row)
+
+
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a JSONL file that a stage wrote."""
-    return [Record(**row) for row in read_jsonl(path)]
+    """Return the records of a JSONL file that a stage wrote; see iterate_records."""
+    return list(iterate_records(path))
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write records as JSONL."""
-    write_jsonl(path, (asdict(record) for record in records))
+    write_jsonl(path, ({name: getattr(record, name) for name in FIELDS} for record in records))
 
 
 def count_by(records: Iterable[Record]) -> dict[str, dict[str, int]]:

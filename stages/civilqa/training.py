@@ -90,7 +90,12 @@ def add_adapter(base: PreTrainedModel, profile: Profile, schedule: Schedule, see
     base = prepare_for_training(base, schedule.gradient_checkpointing)
     base.config.use_cache = False
     set_seed(seed)  # here, since the trainer sets its own seed only after the adapter is made
-    return get_peft_model(base, make_lora_config(profile))
+    model = get_peft_model(base, make_lora_config(profile))
+    head = model.get_output_embeddings()
+    if not hasattr(head, "bias"):
+        # trl's loss reads it; peft's wrapper around an output layer with trained rows hides it.
+        object.__setattr__(head, "bias", head.original_module.bias)
+    return model
 
 
 class LossProgress(ProgressCallback):
