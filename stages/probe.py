@@ -24,7 +24,7 @@ from civilqa.comparison import Resampling, mean_interval
 from civilqa.errors import ModelError, PipelineError
 from civilqa.files import write_json, write_jsonl, write_text
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware
-from civilqa.hub import MODEL_FILES, locate
+from civilqa.hub import locate_weights
 from civilqa.models import load_base, load_tuned, read_manifest
 from civilqa.parameters import Section, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
@@ -82,7 +82,7 @@ def place_models(model_params: ModelParams, profile: Profile, hardware: Hardware
     if profile.weights == "random":
         save(base, profile, folders["base"])
     else:
-        folders["base"] = locate(profile.name, profile.revision, MODEL_FILES)
+        folders["base"] = locate_weights(profile.name, profile.revision)
     save(load_tuned(model_params, profile, hardware, ADAPTER, base), profile, folders["adapter"])
     return folders
 

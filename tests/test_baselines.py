@@ -81,6 +81,6 @@ def test_the_nearest_question_is_found_by_its_wording():
 
 def test_the_context_is_what_the_base_says(tmp_path):
     assert context_length(Profile(name=str(ROOT / "models/tiny"), weights="random")) == 4096
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}', encoding="utf-8")
     with pytest.raises(ModelError, match="max_position_embeddings"):
         context_length(Profile(name=str(tmp_path)))

@@ -6,7 +6,6 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from civilqa.errors import ModelError
-from civilqa.hub import MODEL_FILES, TOKENIZER_FILES, locate
 from civilqa.korean import normalize
 
 
@@ -14,12 +13,17 @@ class BertScore:
     """An encoder that says how alike two texts are by the meaning of their tokens in context."""
 
     def __init__(self, name: str, device: str) -> None:
-        """Load the encoder of a folder or hub id.
+        """Load the encoder of a folder.
 
         Raises:
             ModelError: it cannot be loaded.
         """
-        folder: Path = locate(name, None, [*MODEL_FILES, *TOKENIZER_FILES, "vocab.txt"])
+        folder = Path(name)
+        if not (folder / "config.json").is_file():
+            raise ModelError(
+                f"params.yaml: evaluate.bert_score_model: '{name}' is no folder with a config.json; download an encoder, "
+                "e.g. `hf download klue/roberta-base --local-dir encoder`, and name its folder"
+            )
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(str(folder))
             self.model = AutoModel.from_pretrained(str(folder), use_safetensors=True).to(device).eval()

@@ -20,7 +20,6 @@ from civilqa.profiles import ModelParams, Profile
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 MANIFEST_FILE = "manifest.json"
-CONFIG_OF_BASE = "config.json"
 
 
 def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
@@ -211,10 +210,9 @@ def context_length(profile: Profile) -> int:
     Raises:
         ModelError: the model's configuration cannot be had, or does not say.
     """
-    folder = locate(profile.name, profile.revision, [CONFIG_OF_BASE])
-    length = json.loads((folder / CONFIG_OF_BASE).read_text(encoding="utf-8")).get("max_position_embeddings")
+    length = read_config(profile).get("max_position_embeddings")
     if not isinstance(length, int):
-        raise ModelError(f"{profile.name}: its {CONFIG_OF_BASE} says no max_position_embeddings; add the number")
+        raise ModelError(f"{profile.name}: its {CONFIG} says no max_position_embeddings; add the number")
     return length
 
 
