@@ -21,7 +21,7 @@ class BertScore:
         folder = Path(name)
         if not (folder / "config.json").is_file():
             raise ModelError(
-                f"params.yaml: evaluate.bert_score_model: '{name}' is no folder with a config.json; download an encoder, "
+                f"params.yaml: evaluate.bert_score_model: '{name}' is no folder with a config.json; fetch an encoder, "
                 "e.g. `hf download klue/roberta-base --local-dir encoder`, and name its folder"
             )
         try:
