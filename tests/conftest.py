@@ -32,10 +32,8 @@ def edit_params(path: Path, **changes: Any) -> None:
         yaml.dump(params, file)
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of what a clone of the project holds besides its history, without outputs of stages."""
-    copy = tmp_path / "project"
+def copy_project(copy: Path) -> None:
+    """Copy what a clone of the project holds besides its history, without outputs of stages."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -50,6 +48,13 @@ def project(tmp_path: Path) -> Path:
             target = copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what a clone of the project holds besides its history, without outputs of stages."""
+    copy = tmp_path / "project"
+    copy_project(copy)
     return copy
 
 

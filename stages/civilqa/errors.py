@@ -4,7 +4,8 @@ PipelineError            a stage cannot go on; the message says where, what was 
 ├── ParameterError       params.yaml
 ├── RecordError          the dataset or one of its rows
 ├── TemplateError        a chat template and a tokenizer that do not fit together
-└── ModelError           a base model or an adapter
+├── ModelError           a base model or an adapter
+└── MemoryShortage       training does not fit the memory there is
 """
 
 
@@ -26,3 +27,7 @@ class TemplateError(PipelineError):
 
 class ModelError(PipelineError):
     """A base model or an adapter cannot be loaded or does not fit."""
+
+
+class MemoryShortage(PipelineError):
+    """Training ran out of memory, or would."""
