@@ -7,16 +7,23 @@ import torch
 
 from civilqa.errors import ModelError, ParameterError, RecordError
 from civilqa.files import write_jsonl
-from civilqa.hardware import Hardware
 from civilqa.models import base_identity, load_base, load_tuned, save_adapter
 from civilqa.parameters import read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile
 from civilqa.prompts import load_tokenizer
-from civilqa.training import IGNORED_LABEL, Preset, TrainParams, add_adapter, make_trainer, resolve_schedule
+from civilqa.training import (
+    IGNORED_LABEL,
+    Preset,
+    TrainingHardware,
+    TrainParams,
+    add_adapter,
+    make_trainer,
+    resolve_schedule,
+)
 from conftest import ROOT
 from finetune import read_examples
 
-HARDWARE = Hardware("cpu", "fp32", 2)
+HARDWARE = TrainingHardware("cpu", "fp32", 2)
 MODEL = ModelParams(profile="tiny", seed=1)
 PARAMS = ROOT / "params.yaml"
 
