@@ -10,7 +10,6 @@ Params: train, the selected preset, model, the selected profile, hardware
 A run that was killed goes on from its last checkpoint, if nothing that decides the result has changed since.
 """
 
-import json
 import shutil
 import time
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from peft import PeftModel
 from trl import SFTTrainer
 
@@ -44,7 +44,7 @@ from civilqa.models import (
     save_adapter,
 )
 from civilqa.parameters import read_choice, read_sections
-from civilqa.processes import is_main_process, process_count, silence_other_processes
+from civilqa.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer, read_template
 from civilqa.resolve import Choice, format_table
@@ -208,15 +208,6 @@ def check_that_validation_is_there(examples: Examples, keep: str, patience: int 
             )
 
 
-def is_done(key: str) -> bool:
-    """Return whether the outputs that lie here are those of the training with this fingerprint."""
-    if not all(path.exists() for path in (ADAPTER, METRICS, TRAIN_CURVE, VALIDATION_CURVE, RUN)):
-        return False
-    done = json.loads(RUN.read_text(encoding="utf-8"))
-    weights = adapter_identity(ADAPTER)["adapter_model.safetensors"]
-    return (done.get("fingerprint"), done["adapter_sha256"]) == (key, weights)
-
-
 def summarize_losses(history: list[dict[str, float]]) -> dict[str, float]:
     """Return first and last training loss, and best and last validation loss where there was one."""
     train = [row["loss"] for row in history if "loss" in row]
@@ -329,7 +320,7 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
     ADAPTER_ASIDE.rename(ADAPTER)
 
 
-def write_metrics(plan: Plan, trained: Trained, key: str) -> None:
+def write_metrics(plan: Plan, trained: Trained) -> None:
     """Write the metrics that two runs agree in, then those in which they differ."""
     state = trained.trainer.state
     write_json(
@@ -357,7 +348,6 @@ def write_metrics(plan: Plan, trained: Trained, key: str) -> None:
         RUN,
         {
             "adapter_sha256": adapter_identity(ADAPTER)["adapter_model.safetensors"],
-            "fingerprint": key,
             "machine": describe_machine(),
             "processes": plan.schedule.processes,
             "resumed_from_step": trained.resumed_from_step,
@@ -370,22 +360,29 @@ def write_metrics(plan: Plan, trained: Trained, key: str) -> None:
     )
 
 
+def forget_checkpoints(checkpoints: Path, dvc: psutil.Process | None) -> None:
+    """Delete the checkpoints of a finished training, unless the DVC that started it was killed meanwhile.
+
+    Then nobody records what it made: the next `dvc repro` begins by deleting it, and goes on from these.
+    """
+    if is_gone(dvc):
+        print(f"finetune: DVC, which started this, is gone: {checkpoints} stays for the next `dvc repro`")
+    else:
+        shutil.rmtree(checkpoints)
+
+
 def main() -> None:
     silence_other_processes()
-    alone = process_count() == 1
+    dvc, alone = find_dvc(), process_count() == 1
     with ExitStack() as locks:
-        # Before anything else: a training that outlived a killed DVC still writes to this folder.
-        waited = is_main_process() and locks.enter_context(hold(WORKSPACE_LOCK, "training in this folder", wait=alone))
+        if is_main_process():
+            # Before anything else: a training that outlived a killed DVC still writes to this folder.
+            locks.enter_context(hold(WORKSPACE_LOCK, "training in this folder", wait=alone))
         plan = read_plan()
-        key = plan.fingerprint()
-        if waited and is_done(key):
-            print(f"finetune: the other process has finished this very training: {ADAPTER} stays as it left it")
-            return
-        checkpoints = checkpoint_root() / key
+        checkpoints = checkpoint_root() / plan.fingerprint()
         if is_main_process():
             locks.enter_context(hold(checkpoints, "the same training in another folder", wait=alone))
-            forget_old_trainings(checkpoints.parent, key)
-
+            forget_old_trainings(checkpoints)
         with explain_out_of_memory(plan.schedule, plan.hardware, plan.longest_tokens):
             trained = train_adapter(plan, checkpoints)
         if trained is None:
@@ -394,8 +391,8 @@ def main() -> None:
         if is_main_process():
             write_adapter(plan, trained, model, weights)
             write_curves(trained.trainer.state.log_history)
-            write_metrics(plan, trained, key)
-            shutil.rmtree(checkpoints)
+            write_metrics(plan, trained)
+            forget_checkpoints(checkpoints, dvc)
             losses = summarize_losses(trained.trainer.state.log_history)
             print(
                 f"finetune: loss {losses['train_first']:.3f} -> {losses['train_last']:.3f} in {trained.seconds:.0f} s "

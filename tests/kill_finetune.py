@@ -40,14 +40,12 @@ class Kill:
     after_seconds: float
     steps_done: int
     resumed_from_step: int
-    taken_over: bool
     same_bytes: bool
 
     @property
     def is_right(self) -> bool:
         """Whether the adapter is the undisturbed one's, and no more than one interval was done again."""
-        repeated = 0 if self.taken_over else self.steps_done - self.resumed_from_step
-        return self.same_bytes and repeated <= STEPS_BETWEEN_CHECKPOINTS
+        return self.same_bytes and self.steps_done - self.resumed_from_step <= STEPS_BETWEEN_CHECKPOINTS
 
 
 def start_project(folder: Path) -> None:
@@ -80,7 +78,7 @@ def kill_at_random_moments(folder: Path, moments: int, seed: int) -> list[Kill]:
         for victim in victims.get(target, [psutil.Process(process.pid), training]):
             victim.kill()
         cut_off = _end(folder, process, check=False)
-        again = _end(folder, _start(folder))
+        _end(folder, _start(folder))
         run = json.loads((folder / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
         kills.append(
             Kill(
@@ -88,7 +86,6 @@ def kill_at_random_moments(folder: Path, moments: int, seed: int) -> list[Kill]:
                 after_seconds=round(delay, 1),
                 steps_done=_last_step(cut_off),
                 resumed_from_step=run["resumed_from_step"],
-                taken_over="has finished this very training" in again,
                 same_bytes=sha256_file(folder / ADAPTER) == undisturbed,
             )
         )

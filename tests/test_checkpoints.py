@@ -240,8 +240,7 @@ def test_only_the_newest_unfinished_trainings_are_kept_and_one_that_runs(tmp_pat
         os.utime(tmp_path / name, (10_000 - age, 10_000 - age))
     current, running = names[-1], names[-2]
     with hold(tmp_path / running, "a test"):
-        # another process's lock: this one's own would be given to it again
-        forget_old_trainings(tmp_path, current)
+        forget_old_trainings(tmp_path / current)
         left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert left == {*names[:KEPT_TRAININGS], running, current}
     assert f"deleted 2 unfinished trainings, older than the last {KEPT_TRAININGS}" in capsys.readouterr().out

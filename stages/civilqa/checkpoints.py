@@ -82,9 +82,10 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def forget_old_trainings(root: Path, current: str) -> None:
-    """Delete unfinished trainings of other fingerprints but for the newest few, and say so. One that runs is kept."""
-    others = [folder for folder in root.glob("[0-9a-f]" * 64) if folder.is_dir() and folder.name != current]
+def forget_old_trainings(current: Path) -> None:
+    """Delete unfinished trainings other than the current but for the newest few, and say so. One that runs is kept."""
+    root = current.parent
+    others = [folder for folder in root.glob("[0-9a-f]" * 64) if folder.is_dir() and folder != current]
     others.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
     old = [folder for folder in others[KEPT_TRAININGS:] if not is_held(folder)]
     for folder in old:
