@@ -10,7 +10,9 @@ Params: train, the selected preset, model, the selected profile, hardware
 A run that was killed goes on from its last checkpoint, if nothing that decides the result has changed since.
 """
 
+import os
 import shutil
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -57,6 +59,7 @@ from civilqa.training import (
     TrainingHardware,
     TrainParams,
     add_adapter,
+    check_that_it_can_be_spread,
     choose_hardware,
     make_trainer,
     pack,
@@ -230,6 +233,7 @@ def read_plan() -> Plan:
         examples["train"] = pack(examples["train"], train.max_length)
     schedule = resolve_schedule(train, preset, profile, len(examples["train"]))
     check_that_validation_is_there(examples, schedule.keep, train.early_stopping_patience)
+    check_that_it_can_be_spread(schedule.quantization)
     print("finetune: " + ", ".join(f"{key} {value}" for key, value in asdict(schedule).items()))
     return Plan(
         train=train,
@@ -371,6 +375,22 @@ def forget_checkpoints(checkpoints: Path, dvc: psutil.Process | None) -> None:
         shutil.rmtree(checkpoints)
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that the trainer made and nothing was put into."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def leave_at_once() -> None:
+    """End the process without the second that the interpreter takes to clear up.
+
+    A kill in that second would find the checkpoints deleted and the training not recorded by DVC.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def main() -> None:
     silence_other_processes()
     dvc, alone = find_dvc(), process_count() == 1
@@ -382,6 +402,7 @@ def main() -> None:
         checkpoints = checkpoint_root() / plan.fingerprint()
         if is_main_process():
             locks.enter_context(hold(checkpoints, "the same training in another folder", wait=alone))
+            locks.callback(remove_if_empty, checkpoints)
             forget_old_trainings(checkpoints)
         with explain_out_of_memory(plan.schedule, plan.hardware, plan.longest_tokens):
             trained = train_adapter(plan, checkpoints)
@@ -392,7 +413,6 @@ def main() -> None:
             write_adapter(plan, trained, model, weights)
             write_curves(trained.trainer.state.log_history)
             write_metrics(plan, trained)
-            forget_checkpoints(checkpoints, dvc)
             losses = summarize_losses(trained.trainer.state.log_history)
             print(
                 f"finetune: loss {losses['train_first']:.3f} -> {losses['train_last']:.3f} in {trained.seconds:.0f} s "
@@ -400,6 +420,9 @@ def main() -> None:
             )
             print(plan.profile.notice)
         trained.trainer.accelerator.end_training()  # leaves the group of processes in order
+        if is_main_process():
+            forget_checkpoints(checkpoints, dvc)
+    leave_at_once()
 
 
 if __name__ == "__main__":

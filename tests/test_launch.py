@@ -11,7 +11,9 @@ import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from ruamel.yaml import YAML
 
+from civilqa.errors import ParameterError
 from civilqa.processes import find_dvc, is_gone, is_main_process, local_index, process_count, process_index
+from civilqa.training import check_that_it_can_be_spread
 from conftest import ROOT, edit_params
 
 CONFIGS = sorted((ROOT / "stages" / "accelerate").glob("*.yaml"))
@@ -79,6 +81,14 @@ def test_what_starts_the_processes_is_read_from_the_environment(monkeypatch):
     assert (process_index(), process_count(), local_index(), is_main_process()) == (5, 8, 1, False)
 
 
+def test_a_quantised_base_is_not_spread_by_fsdp(monkeypatch):
+    check_that_it_can_be_spread("4bit")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    check_that_it_can_be_spread("none")
+    with pytest.raises(ParameterError, match=r"params.yaml: launch: found FSDP beside quantization 4bit"):
+        check_that_it_can_be_spread("4bit")
+
+
 def test_a_process_that_dvc_did_not_start_has_no_dvc(monkeypatch):
     monkeypatch.delenv("DVC_STAGE", raising=False)
     assert find_dvc() is None
@@ -143,7 +153,6 @@ def test_the_launcher_of_params_yaml_is_what_dvc_runs(project):
     assert stage["cmd"] == "${launch} stages/finetune.py"
     (project / "dvc.lock").unlink(missing_ok=True)
     call(project, "git", "init", "--quiet")
-    # --dry prints the command without running it
-    assert "> accelerate launch --config_file stages/accelerate/ddp_cpu.yaml stages/finetune.py" in call(
-        project, "dvc", "repro", "--dry", "--single-item", "finetune", "--allow-missing"
-    )
+    call(project, "dvc", "repro", "--quiet", "format")
+    shown = call(project, "dvc", "repro", "--dry", "--single-item", "finetune")
+    assert "> accelerate launch --config_file stages/accelerate/ddp_cpu.yaml stages/finetune.py" in shown

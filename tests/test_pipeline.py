@@ -55,7 +55,7 @@ def modules_imported_by(path: Path) -> set[Path]:
 def test_the_deps_of_a_stage_are_exactly_what_it_imports(stage):
     script = ROOT / "stages" / f"{stage}.py"
     imported = {path.relative_to(ROOT).as_posix() for path in modules_imported_by(script)} | {f"stages/{stage}.py"}
-    listed = {dep for dep in dvc_yaml()["stages"][stage]["deps"] if dep.startswith("stages/")}
+    listed = {dep for dep in dvc_yaml()["stages"][stage]["deps"] if dep.startswith("stages/") and dep.endswith(".py")}
     assert listed == imported
 
 

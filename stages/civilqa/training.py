@@ -1,6 +1,7 @@
 """What a run trains with, and the trainer that does it."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -142,6 +143,19 @@ def choose_hardware(
         liger_kernel,
         compiled,
     ]
+
+
+def check_that_it_can_be_spread(quantization: str) -> None:
+    """Stop if a quantised base is to be spread over several GPUs.
+
+    Raises:
+        ParameterError: bitsandbytes packs its weights into bytes, which FSDP cannot cut into trained and frozen parts.
+    """
+    if quantization != "none" and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise ParameterError(
+            f"params.yaml: launch: found FSDP beside quantization {quantization}; set launch to DDP "
+            "(stages/accelerate/ddp.yaml), or train.quantization to none"
+        )
 
 
 def resolve_schedule(train: TrainParams, preset: Preset, profile: Profile, rows: int) -> Schedule:
