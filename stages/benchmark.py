@@ -29,6 +29,7 @@ from civilqa.hardware import (
     Hardware,
     HardwareParams,
     describe_machine,
+    inspect_machine,
     peak_memory_bytes,
     resolve_hardware,
     versions,
@@ -38,7 +39,14 @@ from civilqa.parameters import Section, read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer
 from civilqa.stage import run
-from civilqa.training import Preset, TrainParams, add_adapter, make_trainer, resolve_schedule
+from civilqa.training import (
+    Preset,
+    TrainParams,
+    add_adapter,
+    choose_hardware,
+    make_trainer,
+    resolve_schedule,
+)
 
 ADAPTER = Path("models/adapter")
 METRICS = Path("metrics/benchmark.json")
@@ -98,7 +106,6 @@ def random_prompts(n: int, length: int, tokenizer: PreTrainedTokenizerFast, seed
 def measure_training(
     model_params: ModelParams,
     profile: Profile,
-    hardware: Hardware,
     tokenizer: PreTrainedTokenizerFast,
     params: BenchmarkParams,
 ) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def measure_training(
     The preset decides quantization and gradient checkpointing; batch and length are the benchmark's own, so that
     figures of different presets can be compared.
     """
-    (train,) = read_sections(train=TrainParams)
+    train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
     preset = read_choice("presets", train.preset, Preset, "train.preset")
     batches = params.warmup + params.repeats
     examples = [
@@ -120,9 +127,11 @@ def measure_training(
         batch_size=params.train_batch_size,
         gradient_accumulation_steps=1,
         keep="last",
+        packing=False,
         steps=batches,
         warmup_steps=0,
     )
+    hardware, _ = choose_hardware(hardware_params, train, preset, inspect_machine())
     started = time.perf_counter()
     base = load_base(model_params, profile, hardware, schedule.quantization)
     synchronize(hardware.device)
@@ -138,6 +147,7 @@ def measure_training(
             train,
             hardware,
             scratch,
+            checkpoints=False,
         )
         trainer.add_callback(timer)
         trainer.train()
@@ -147,6 +157,10 @@ def measure_training(
     tokens = params.train_batch_size * params.train_length
     return {
         "preset": train.preset,
+        "attention": hardware.attention,
+        "optimizer": hardware.optimizer,
+        "liger_kernel": hardware.liger_kernel,
+        "compile": hardware.compile,
         "quantization": schedule.quantization,
         "gradient_checkpointing": schedule.gradient_checkpointing,
         "batch_size": params.train_batch_size,
@@ -215,7 +229,7 @@ def main() -> None:
     read_manifest(ADAPTER)  # a missing adapter is said now, not after minutes of measuring
     tokenizer = load_tokenizer(profile)
 
-    training = measure_training(model_params, profile, hardware, tokenizer, params)
+    training = measure_training(model_params, profile, tokenizer, params)
     training["peak_memory_bytes"] = peak_memory_bytes(hardware.device)
     model = load_tuned(model_params, profile, hardware, ADAPTER)
     generation = {

@@ -1,30 +1,45 @@
 """Trains a LoRA adapter on the formatted training split.
 
 Reads:  data/formatted/train.jsonl, data/formatted/validation.jsonl, the profile's base model
-Writes: models/adapter/ (weights, configuration, tokenizer, template), metrics/finetune.json,
+Writes: models/adapter/ (weights, configuration, tokenizer, template, model card), metrics/finetune.json,
         metrics/plots/loss_train.csv, metrics/plots/loss_validation.csv
-        metrics/runs/finetune.json: seconds, memory and machine; no output of the stage, since they differ every time
+        metrics/runs/finetune.json, metrics/runs/memory.csv: seconds, memory and machine; no outputs of the stage, since
+        they differ every time
 Params: train, the selected preset, model, the selected profile, hardware
+
+A run that was killed goes on from its last checkpoint, if nothing that decides the result has changed since.
 """
 
 import os
 import shutil
+import sys
 import time
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+from peft import PeftModel
+from trl import SFTTrainer
+
 from civilqa.base_models import check_base
+from civilqa.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
 from civilqa.errors import ParameterError, RecordError
-from civilqa.files import read_jsonl, sha256_json, write_csv, write_json
+from civilqa.estimate import Estimate, check_that_it_fits, probe
+from civilqa.files import read_jsonl, sha256_file, write_csv, write_json
 from civilqa.footprint import check_memory
 from civilqa.hardware import (
     HardwareParams,
     describe_machine,
+    inspect_machine,
     peak_memory_bytes,
-    resolve_hardware,
+    take_hold,
     versions,
 )
+from civilqa.locks import hold
+from civilqa.memory import MemorySampler, explain_out_of_memory
+from civilqa.model_card import write_model_card
 from civilqa.models import (
     adapter_identity,
     base_identity,
@@ -33,18 +48,90 @@ from civilqa.models import (
     save_adapter,
 )
 from civilqa.parameters import read_choice, read_sections
-from civilqa.profiles import read_profile
+from civilqa.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
+from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import Prompter, load_tokenizer, read_template
+from civilqa.resolve import Choice, format_table
 from civilqa.special_tokens import check_special_tokens
 from civilqa.stage import run
-from civilqa.training import IGNORED_LABEL, Preset, TrainParams, add_adapter, make_trainer, resolve_schedule
+from civilqa.training import (
+    IGNORED_LABEL,
+    Examples,
+    Preset,
+    Schedule,
+    TrainingHardware,
+    TrainParams,
+    add_adapter,
+    check_that_it_can_be_spread,
+    choose_hardware,
+    make_trainer,
+    pack,
+    resolve_schedule,
+)
 
 DATA = Path("data/formatted")
 ADAPTER = Path("models/adapter")
+ADAPTER_ASIDE = Path("models/.adapter.part")
 METRICS = Path("metrics/finetune.json")
 TRAIN_CURVE = Path("metrics/plots/loss_train.csv")
 VALIDATION_CURVE = Path("metrics/plots/loss_validation.csv")
 RUN = Path("metrics/runs/finetune.json")
+MEMORY = Path("metrics/runs/memory.csv")
+WORKSPACE_LOCK = Path(".checkpoints/workspace")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a training, read and resolved before anything is loaded."""
+
+    train: TrainParams
+    model: ModelParams
+    profile: Profile
+    hardware: TrainingHardware
+    choices: list[Choice]
+    schedule: Schedule
+    examples: Examples
+    records: dict[str, int]
+    truncated: int
+    base: dict[str, Any]
+
+    @property
+    def longest_tokens(self) -> int:
+        return max(len(example["input_ids"]) for example in self.examples["train"])
+
+    @property
+    def tokens_an_epoch(self) -> int:
+        return sum(len(example["input_ids"]) for example in self.examples["train"])
+
+    def fingerprint(self) -> str:
+        """Return what a checkpoint must share with this training to be one of it."""
+        machine = describe_machine()
+        return fingerprint(
+            {
+                "train": self.train.model_dump(exclude={"estimate_only"}),
+                "schedule": asdict(self.schedule),
+                "hardware": asdict(self.hardware),
+                "machine": {name: machine[name] for name in ("processor", "gpus", "system")},
+                "model": self.model.model_dump(),
+                "profile": self.profile.model_dump(),
+                "base": self.base,
+                "examples": self.examples,
+                "versions": versions(),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out of a training, and what it took."""
+
+    trainer: SFTTrainer
+    tokenizer: Any
+    parameters: dict[str, int]
+    estimate: Estimate
+    memory: list[dict[str, float]]
+    seconds: float
+    resumed_from_step: int
 
 
 def read_examples(path: Path, max_length: int | None, overlong: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -83,6 +170,17 @@ def read_examples(path: Path, max_length: int | None, overlong: str) -> tuple[li
     return examples, truncated
 
 
+def read_splits(train: TrainParams) -> tuple[Examples, int]:
+    """Return the examples of the training and the validation split, and the number of truncated records."""
+    examples, truncated = {}, []
+    for name in ("train", "validation"):
+        examples[name], over = read_examples(DATA / f"{name}.jsonl", train.max_length, train.overlong)
+        truncated += over
+    if truncated:
+        print(f"warning: {len(truncated)} answers cut at {train.max_length} tokens: {', '.join(truncated)}")
+    return examples, len(truncated)
+
+
 def write_curves(history: list[dict[str, float]]) -> None:
     """Write the loss by optimiser step: of each training batch, and of the validation split at each epoch's end."""
     train = [row for row in history if "loss" in row]
@@ -99,91 +197,238 @@ def write_curves(history: list[dict[str, float]]) -> None:
     )
 
 
-def main() -> None:
+def check_that_validation_is_there(examples: Examples, keep: str, patience: int | None) -> None:
+    """Stop if a checkpoint is to be chosen, or training to be ended, by a validation split that is empty.
+
+    Raises:
+        ParameterError: names the key that asks for it.
+    """
+    for key, asked, instead in (
+        ("keep", keep if keep == "best" else None, "last"),
+        *[("early_stopping_patience", patience, "null")],
+    ):
+        if asked is not None and not examples["validation"]:
+            raise ParameterError(
+                f"params.yaml: train.{key}: found {asked}, but there is no validation split to judge by; set "
+                f"train.{key} to {instead}, or raise split.validation_fraction"
+            )
+
+
+def summarize_losses(history: list[dict[str, float]]) -> dict[str, float]:
+    """Return first and last training loss, and best and last validation loss where there was one."""
+    train = [row["loss"] for row in history if "loss" in row]
+    validation = [row["eval_loss"] for row in history if "eval_loss" in row]
+    losses = {"train_first": train[0], "train_last": train[-1]}
+    return losses | ({"validation_best": min(validation), "validation_last": validation[-1]} if validation else {})
+
+
+def read_plan() -> Plan:
+    """Read parameters and data, resolve what is left to the machine, and print both."""
     train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
     preset = read_choice("presets", train.preset, Preset, "train.preset")
-    model_params, profile = read_profile()
-    hardware = resolve_hardware(hardware_params)
+    model, profile = read_profile()
+    hardware, choices = choose_hardware(hardware_params, train, preset, inspect_machine())
+    print(format_table(choices))
 
-    examples, truncated = {}, []
-    for name in ("train", "validation"):
-        examples[name], over = read_examples(DATA / f"{name}.jsonl", train.max_length, train.overlong)
-        truncated += over
-    if truncated:
-        print(f"warning: {len(truncated)} answers cut at {train.max_length} tokens: {', '.join(truncated)}")
+    examples, truncated = read_splits(train)
+    records = {name: len(part) for name, part in examples.items()}
+    if train.packing:
+        examples["train"] = pack(examples["train"], train.max_length)
     schedule = resolve_schedule(train, preset, profile, len(examples["train"]))
-    if schedule.keep == "best" and not examples["validation"]:
-        raise ParameterError(
-            "params.yaml: train.keep: found best, but there is no validation split to choose by; set train.keep to "
-            "last, or raise split.validation_fraction"
-        )
+    check_that_validation_is_there(examples, schedule.keep, train.early_stopping_patience)
+    check_that_it_can_be_spread(schedule.quantization)
     print("finetune: " + ", ".join(f"{key} {value}" for key, value in asdict(schedule).items()))
+    return Plan(
+        train=train,
+        model=model,
+        profile=profile,
+        hardware=hardware,
+        choices=choices,
+        schedule=schedule,
+        examples=examples,
+        records=records,
+        truncated=truncated,
+        base=base_identity(model, profile),
+    )
 
-    tokenizer = load_tokenizer(profile)
-    print(f"finetune: {check_base(profile, tokenizer)}")
-    print(f"finetune: {check_memory(profile, hardware, schedule.quantization)}")
-    base = load_base(model_params, profile, hardware, schedule.quantization)
-    print(f"finetune: {check_special_tokens(base, Prompter(tokenizer, read_template(DATA)), profile)}")
-    model = add_adapter(base, profile, schedule, train.seed)
+
+def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
+    """Train from the beginning or a cut-off run's last checkpoint; None if asked for an estimate only.
+
+    Raises:
+        MemoryShortage: it does not fit; says what to change.
+    """
+    take_hold(plan.hardware)
+    tokenizer = load_tokenizer(plan.profile)
+    print(f"finetune: {check_base(plan.profile, tokenizer)}")
+    print(f"finetune: {check_memory(plan.profile, plan.hardware, plan.schedule.quantization)}")
+    base = load_base(plan.model, plan.profile, plan.hardware, plan.schedule.quantization)
+    print(f"finetune: {check_special_tokens(base, Prompter(tokenizer, read_template(DATA)), plan.profile)}")
+    model = add_adapter(base, plan.profile, plan.schedule, plan.train.seed)
     parameters = count_parameters(model)
     share = parameters["trainable"] / parameters["total"]
     print(f"finetune: {parameters['trainable']:,} of {parameters['total']:,} parameters trained ({share:.2%})")
 
-    identity = base_identity(model_params, profile)  # once: of a base in a folder it reads every byte
-    # Not an output of the stage: DVC deletes those before it runs, and these must survive a killed run.
-    scratch = (
-        Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / sha256_json([asdict(schedule), examples, identity])
-    )
-    shutil.rmtree(scratch, ignore_errors=True)
-    trainer = make_trainer(model, tokenizer, examples, schedule, train, hardware, scratch)
+    trainer = make_trainer(model, tokenizer, plan.examples, plan.schedule, plan.train, plan.hardware, checkpoints)
+    estimate = probe(trainer, plan.examples["train"], plan.schedule, plan.hardware)
+    print(f"finetune: will take {estimate}")
+    check_that_it_fits(estimate, plan.schedule, plan.hardware, plan.longest_tokens)
+    if plan.train.estimate_only:
+        print("finetune: ends here, nothing was trained: train.estimate_only is true (so DVC will miss the outputs)")
+        return None
+
+    memory = MemorySampler(plan.hardware.device)
+    trainer.add_callback(memory)
+    resumed = find_resumable(checkpoints)
+    if resumed is not None:
+        print(f"finetune: a run was cut off; goes on from its step {step_of(resumed)} of {plan.schedule.steps}")
     started = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - started
-    history = trainer.state.log_history
+    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    return Trained(
+        trainer=trainer,
+        tokenizer=tokenizer,
+        parameters={**parameters, "trainable_share": share},
+        estimate=estimate,
+        memory=memory.rows,
+        seconds=time.perf_counter() - started,
+        resumed_from_step=step_of(resumed) if resumed else 0,
+    )
 
+
+def gather_adapter(trainer: SFTTrainer) -> tuple[PeftModel, dict[str, Any] | None]:
+    """Return the trained model, and its weights if they are spread over processes. Every process must call it."""
+    sharded = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+    return trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), sharded
+
+
+def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[str, Any] | None) -> None:
+    """Write the adapter's folder aside and put it in place whole: no killed run leaves half of one."""
+    shutil.rmtree(ADAPTER_ASIDE, ignore_errors=True)
+    save_adapter(model, ADAPTER_ASIDE, {"base": plan.base, "quantization": plan.schedule.quantization}, weights)
+    trained.tokenizer.chat_template = read_template(DATA)
+    trained.tokenizer.save_pretrained(str(ADAPTER_ASIDE))
+    write_model_card(
+        ADAPTER_ASIDE,
+        {
+            "data": {
+                "records": plan.records,
+                "sha256": {name: sha256_file(DATA / f"{name}.jsonl") for name in plan.records},
+            },
+            "training": {
+                "preset": plan.train.preset,
+                **asdict(plan.schedule),
+                "LoRA": plan.profile.lora.model_dump(),
+                "precision": plan.hardware.precision,
+                "seed": plan.train.seed,
+            },
+            "metrics": summarize_losses(trained.trainer.state.log_history),
+        },
+        plan.base,
+        plan.profile.notice,
+    )
     shutil.rmtree(ADAPTER, ignore_errors=True)
-    save_adapter(trainer.model, ADAPTER, {"base": identity, "quantization": schedule.quantization})
-    tokenizer.chat_template = read_template(DATA)
-    tokenizer.save_pretrained(str(ADAPTER))
-    shutil.rmtree(scratch, ignore_errors=True)
+    ADAPTER_ASIDE.rename(ADAPTER)
 
-    write_curves(history)
-    tokens_an_epoch = sum(len(example["input_ids"]) for example in examples["train"])
-    losses = {
-        "train_first": next(row["loss"] for row in history if "loss" in row),
-        "train_last": next(row["loss"] for row in reversed(history) if "loss" in row),
-    }
-    validation = [row["eval_loss"] for row in history if "eval_loss" in row]
-    if validation:
-        losses |= {"validation_best": min(validation), "validation_last": validation[-1]}
+
+def write_metrics(plan: Plan, trained: Trained) -> None:
+    """Write the metrics that two runs agree in, then those in which they differ."""
+    state = trained.trainer.state
     write_json(
         METRICS,
         {
-            "notice": profile.metrics_notice,
-            "profile": model_params.profile,
-            "preset": train.preset,
-            "schedule": asdict(schedule),
-            "records": {name: len(part) for name, part in examples.items()},
-            "truncated_records": len(truncated),
-            "tokens_an_epoch": tokens_an_epoch,
-            "loss": losses,
-            "parameters": {**parameters, "trainable_share": share},
-            "hardware": asdict(hardware),
+            "notice": plan.profile.metrics_notice,
+            "profile": plan.model.profile,
+            "preset": plan.train.preset,
+            "schedule": asdict(plan.schedule),
+            "steps_done": state.global_step,
+            "records": plan.records,
+            "truncated_records": plan.truncated,
+            "tokens_an_epoch": plan.tokens_an_epoch,
+            "loss": summarize_losses(state.log_history),
+            "parameters": trained.parameters,
+            "hardware": asdict(plan.hardware),
+            "resolved": {choice.key: asdict(choice) for choice in plan.choices},
             "versions": versions(),
         },
     )
+    steps = state.global_step - trained.resumed_from_step
+    tokens = plan.tokens_an_epoch * plan.schedule.epochs * steps / plan.schedule.steps
+    write_csv(MEMORY, trained.memory, ["step", "process_mib", "gpu_mib"])
     write_json(
         RUN,
         {
             "adapter_sha256": adapter_identity(ADAPTER)["adapter_model.safetensors"],
             "machine": describe_machine(),
-            "train_seconds": round(seconds, 2),
-            "tokens_per_second": round(tokens_an_epoch * schedule.epochs / seconds, 1),
-            "peak_memory_bytes": peak_memory_bytes(hardware.device),
+            "processes": plan.schedule.processes,
+            "resumed_from_step": trained.resumed_from_step,
+            "estimated_seconds": round(trained.estimate.seconds, 2),
+            "estimated_peak_memory_bytes": trained.estimate.peak_memory_bytes,
+            "train_seconds": round(trained.seconds, 2),
+            "tokens_per_second": round(tokens / trained.seconds, 1),
+            "peak_memory_bytes": peak_memory_bytes(plan.hardware.device),
         },
     )
-    print(f"finetune: loss {losses['train_first']:.3f} -> {losses['train_last']:.3f} in {seconds:.0f} s -> {ADAPTER}")
-    print(profile.notice)
+
+
+def forget_checkpoints(checkpoints: Path, dvc: psutil.Process | None) -> None:
+    """Delete the checkpoints of a finished training, unless the DVC that started it was killed meanwhile.
+
+    Then nobody records what it made: the next `dvc repro` begins by deleting it, and goes on from these.
+    """
+    if is_gone(dvc):
+        print(f"finetune: DVC, which started this, is gone: {checkpoints} stays for the next `dvc repro`")
+    else:
+        shutil.rmtree(checkpoints)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that the trainer made and nothing was put into."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def leave_at_once() -> None:
+    """End the process without the second that the interpreter takes to clear up.
+
+    A kill in that second would find the checkpoints deleted and the training not recorded by DVC.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def main() -> None:
+    silence_other_processes()
+    dvc, alone = find_dvc(), process_count() == 1
+    with ExitStack() as locks:
+        if is_main_process():
+            # Before anything else: a training that outlived a killed DVC still writes to this folder.
+            locks.enter_context(hold(WORKSPACE_LOCK, "training in this folder", wait=alone))
+        plan = read_plan()
+        checkpoints = checkpoint_root() / plan.fingerprint()
+        if is_main_process():
+            locks.enter_context(hold(checkpoints, "the same training in another folder", wait=alone))
+            locks.callback(remove_if_empty, checkpoints)
+            forget_old_trainings(checkpoints)
+        with explain_out_of_memory(plan.schedule, plan.hardware, plan.longest_tokens):
+            trained = train_adapter(plan, checkpoints)
+        if trained is None:
+            return
+        model, weights = gather_adapter(trained.trainer)
+        if is_main_process():
+            write_adapter(plan, trained, model, weights)
+            write_curves(trained.trainer.state.log_history)
+            write_metrics(plan, trained)
+            losses = summarize_losses(trained.trainer.state.log_history)
+            print(
+                f"finetune: loss {losses['train_first']:.3f} -> {losses['train_last']:.3f} in {trained.seconds:.0f} s "
+                f"-> {ADAPTER}"
+            )
+            print(plan.profile.notice)
+        trained.trainer.accelerator.end_training()  # leaves the group of processes in order
+        if is_main_process():
+            forget_checkpoints(checkpoints, dvc)
+    leave_at_once()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ PipelineError            a stage cannot go on; the message says where, what was 
 ├── RecordError          the dataset or one of its rows
 ├── TemplateError        a chat template and a tokenizer that do not fit together
 ├── ModelError           a base model or an adapter
-└── QuestionError        a question that cannot be asked; in Korean, for the one who asked it
+├── QuestionError        a question that cannot be asked; in Korean, for the one who asked it
+└── MemoryShortage       training does not fit the memory there is
 """
 
 
@@ -31,3 +32,7 @@ class ModelError(PipelineError):
 
 class QuestionError(PipelineError):
     """A question cannot be asked: it is empty, too long, or no text."""
+
+
+class MemoryShortage(PipelineError):
+    """Training ran out of memory, or would."""

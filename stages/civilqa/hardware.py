@@ -1,7 +1,9 @@
-"""What the machine is and what was resolved on it: device, precision, threads, versions."""
+"""What the machine is, and what a stage computes on: device, precision, threads, versions."""
 
+import importlib.util
 import os
 import platform
+import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,11 +13,15 @@ import psutil
 import torch
 from pydantic import Field
 
-from civilqa.errors import ParameterError
 from civilqa.parameters import Section
+from civilqa.processes import local_index
+from civilqa.resolve import Machine, resolve_device, resolve_precision
 
 # The packages that decide what the numbers are.
-COMPUTING_PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "trl", "bitsandbytes", "numpy")
+COMPUTING_PACKAGES = (
+    *("torch", "transformers", "tokenizers", "accelerate", "peft", "trl", "bitsandbytes", "numpy"),
+    *("liger-kernel", "flash-attn"),
+)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,16 +34,32 @@ class HardwareParams(Section):
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run computes on. `device` is cpu, cuda or mps; `precision` is fp32, bf16 or fp16."""
+    """What a run computes on: cpu, cuda or mps; in fp32, bf16 or fp16; with transformers' name of the attention."""
 
     device: str
     precision: str
     threads: int
+    attention: str = "sdpa"
 
     @property
     def dtype(self) -> torch.dtype:
         """The torch type of the weights and activations."""
         return DTYPES[self.precision]
+
+
+def inspect_machine() -> Machine:
+    """Return what the rules of resolve.py need to know of this machine."""
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    gpu = torch.cuda.get_device_properties(local_index()) if found["cuda"] else None
+    optional = ("bitsandbytes", "flash_attn", "liger_kernel")
+    return Machine(
+        devices=tuple(name for name, available in found.items() if available),
+        gpu=gpu.name if gpu else None,
+        compute_capability=(gpu.major, gpu.minor) if gpu else None,
+        gpu_memory_bytes=gpu.total_memory if gpu else None,
+        packages=frozenset(name for name in optional if importlib.util.find_spec(name)),
+        compiler=_finds_a_compiler(on_gpu=gpu is not None),
+    )
 
 
 def resolve_hardware(params: HardwareParams) -> Hardware:
@@ -46,27 +68,21 @@ def resolve_hardware(params: HardwareParams) -> Hardware:
     Raises:
         ParameterError: a device or precision was asked for that this machine does not have.
     """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    device = params.device
-    if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available[device]:
-        raise ParameterError(
-            f"params.yaml: hardware.device: found {device}, which this machine does not have (or torch was installed "
-            "without it); set it to auto or cpu"
-        )
-    bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    precision = params.precision
-    if precision == "auto":
-        precision = {"cpu": "fp32", "mps": "fp32"}.get(device, "bf16" if bf16 else "fp16")
-    if precision == "bf16" and device == "cuda" and not bf16:
-        raise ParameterError("params.yaml: hardware.precision: this GPU has no bf16; set it to auto or fp16")
-    if precision == "fp16" and device != "cuda":
-        raise ParameterError(f"params.yaml: hardware.precision: fp16 needs a CUDA GPU, found {device}; set it to auto")
-    # Sums are split over the threads: with another number of them the last bits of the weights differ.
-    torch.set_num_threads(params.threads)
+    machine = inspect_machine()
+    device = resolve_device(params.device, machine).resolved
+    precision = resolve_precision(params.precision, device, machine).resolved
     print(f"hardware: {device}, {precision}, {params.threads} threads (asked: {params.device}, {params.precision})")
-    return Hardware(device, precision, params.threads)
+    hardware = Hardware(device, precision, params.threads)
+    take_hold(hardware)
+    return hardware
+
+
+def take_hold(hardware: Hardware) -> None:
+    """Pin what torch computes with in this process: the number of CPU threads, and its own GPU of several."""
+    # Sums are split over the threads: with another number of them the last bits of the weights differ.
+    torch.set_num_threads(hardware.threads)
+    if hardware.device == "cuda":
+        torch.cuda.set_device(local_index())
 
 
 def versions() -> dict[str, str]:
@@ -102,6 +118,12 @@ def peak_memory_bytes(device: str) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024  # bytes on macOS, KiB on Linux
+
+
+def _finds_a_compiler(on_gpu: bool) -> bool:
+    if on_gpu:
+        return importlib.util.find_spec("triton") is not None
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))
 
 
 def _processor_name() -> str:

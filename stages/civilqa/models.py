@@ -81,6 +81,7 @@ def _read_weights(
         str(locate_weights(profile.name, profile.revision)),
         dtype=hardware.dtype,
         quantization_config=quantization_config,
+        attn_implementation=hardware.attention,
         device_map={"": hardware.device},
         use_safetensors=True,
         trust_remote_code=False,
@@ -103,7 +104,7 @@ def _draw_weights(
 ) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
     set_seed(model.seed)
-    base = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=hardware.attention)
     base.name_or_path = profile.name
     if quantization_config is None:
         return base.to(hardware.device, hardware.dtype)
@@ -114,6 +115,7 @@ def _draw_weights(
         state_dict=base.state_dict(),
         dtype=hardware.dtype,
         quantization_config=quantization_config,
+        attn_implementation=hardware.attention,
         device_map={"": hardware.device},
     )
 
@@ -127,7 +129,7 @@ def make_lora_config(profile: Profile) -> LoraConfig:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        modules_to_save=lora.modules_to_save or None,
+        modules_to_save=[*lora.modules_to_save] or None,  # a copy: peft appends to it
         trainable_token_indices=lora.trainable_token_indices or None,
         # The output layer is the embedding's transpose: trained apart they would drift from what a reload ties.
         ensure_weight_tying=bool(lora.modules_to_save),
@@ -189,14 +191,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def save_adapter(model: PeftModel, folder: Path, manifest: dict[str, Any]) -> None:
+def save_adapter(
+    model: PeftModel, folder: Path, manifest: dict[str, Any], state_dict: dict[str, torch.Tensor] | None = None
+) -> None:
     """Write adapter_model.safetensors, adapter_config.json and manifest.json; their bytes depend on the adapter alone.
 
     peft writes the configuration's sets in hash order, which changes from process to process, and a model card whose
     text depends on its version: the first is sorted, the second left out.
+
+    Args:
+        state_dict: the weights, where the model itself holds only a part of them (FSDP).
     """
     # False: whether the embeddings are in is decided by modules_to_save, not by asking the hub for the base's config.
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     fields = model.peft_config["default"].to_dict()
     fields = {key: sorted(value) if isinstance(value, set) else value for key, value in fields.items()}
@@ -251,11 +258,13 @@ def count_parameters(model: torch.nn.Module) -> dict[str, int]:
 
 
 def prepare_for_training(base: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
-    """Return a quantised base ready for LoRA; any other is returned as it is."""
+    """Return the base ready for LoRA: checkpointing switched on, a quantised one's other layers in fp32."""
+    # Not reentrant: torch's own recommendation, and the form that works with frozen weights and with DDP.
+    how = {"use_reentrant": False}
     if getattr(base, "is_quantized", False):
         return prepare_model_for_kbit_training(
-            base,
-            use_gradient_checkpointing=gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
+            base, use_gradient_checkpointing=gradient_checkpointing, gradient_checkpointing_kwargs=how
         )
+    if gradient_checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
     return base

@@ -1,6 +1,7 @@
 """What a run trains with, and the trainer that does it."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,18 +9,37 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from pydantic import Field
-from transformers import PreTrainedModel, ProgressCallback, set_seed
-from trl import SFTConfig, SFTTrainer
+from tqdm import tqdm
+from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, set_seed
+from trl import SFTConfig, SFTTrainer, pack_dataset
 
-from civilqa.hardware import Hardware
+from civilqa.checkpoints import SaveEverySteps, SealCheckpoints
+from civilqa.errors import ParameterError
+from civilqa.hardware import Hardware, HardwareParams
 from civilqa.models import make_lora_config, prepare_for_training
 from civilqa.parameters import Section
+from civilqa.processes import process_count
 from civilqa.profiles import Profile
+from civilqa.resolve import (
+    Choice,
+    Machine,
+    resolve_attention,
+    resolve_compile,
+    resolve_device,
+    resolve_liger_kernel,
+    resolve_optimizer,
+    resolve_precision,
+    resolve_quantization,
+)
 
 IGNORED_LABEL = -100  # what the loss skips, in torch and transformers
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}  # transformers' names
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Quantization = Literal["none", "8bit", "4bit"]
+
+Examples = dict[str, list[dict[str, Any]]]  # by split; each with input_ids, labels, and seq_lengths once packed
 
 
 class TrainParams(Section):
@@ -27,62 +47,162 @@ class TrainParams(Section):
     epochs: PositiveFloat | None
     learning_rate: PositiveFloat | None
     batch_size: PositiveInt | None
+    quantization: Quantization | None
+    gradient_checkpointing: bool | None
     max_length: PositiveInt | None
     overlong: Literal["stop", "truncate"]
+    packing: bool
     keep: Literal["last", "best"] | None
+    early_stopping_patience: PositiveInt | None
+    checkpoint_steps: PositiveInt | None
     seed: Annotated[int, Field(ge=0)]
     gradient_accumulation_steps: PositiveInt
     warmup_fraction: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: PositiveFloat
     neftune_noise_alpha: PositiveFloat | None
+    attention: Literal["auto", "flash_attention_2", "sdpa"]
+    optimizer: Literal["auto", "adamw", "paged_adamw_8bit"]
+    liger_kernel: Literal["auto"] | bool
+    compile: Literal["auto"] | bool
+    estimate_only: bool
 
 
 class Preset(Section):
     epochs: PositiveFloat
     learning_rate: PositiveFloat
     batch_size: PositiveInt
-    quantization: Literal["none", "8bit", "4bit"]
+    quantization: Quantization
     gradient_checkpointing: bool
 
 
 @dataclass(frozen=True)
+class TrainingHardware(Hardware):
+    """What training computes on and with."""
+
+    optimizer: str = "adamw"
+    liger_kernel: bool = False
+    compile: bool = False
+
+
+@dataclass(frozen=True)
 class Schedule:
-    """What a run trains with once preset, profile and overrides are put together."""
+    """What a run trains with once preset, profile and overrides are put together.
+
+    `batch_size` is that of one process; a step takes `batch_size * gradient_accumulation_steps * processes` records, or
+    rows of several records if they are packed.
+    """
 
     epochs: float
     learning_rate: float
     batch_size: int
     gradient_accumulation_steps: int
+    processes: int
     quantization: str
     gradient_checkpointing: bool
+    packing: bool
     keep: str
     steps: int
     warmup_steps: int
 
 
-def resolve_schedule(train: TrainParams, preset: Preset, profile: Profile, records: int) -> Schedule:
+def choose_hardware(
+    params: HardwareParams, train: TrainParams, preset: Preset, machine: Machine
+) -> tuple[TrainingHardware, list[Choice]]:
+    """Resolve everything that depends on the machine; returns it with a row of explanation for each choice.
+
+    Raises:
+        ParameterError: something was asked for that this machine cannot do.
+    """
+    quantization, key = (
+        (train.quantization, "train.quantization")
+        if train.quantization is not None
+        else (preset.quantization, f"presets.{train.preset}.quantization")
+    )
+    device = resolve_device(params.device, machine)
+    precision = resolve_precision(params.precision, device.resolved, machine)
+    attention = resolve_attention(train.attention, device.resolved, precision.resolved, machine)
+    liger_kernel = resolve_liger_kernel(train.liger_kernel, device.resolved, machine)
+    optimizer = resolve_optimizer(train.optimizer, device.resolved, quantization, machine)
+    compiled = resolve_compile(train.compile, device.resolved, machine)
+    hardware = TrainingHardware(
+        device=device.resolved,
+        precision=precision.resolved,
+        threads=params.threads,
+        attention=attention.resolved,
+        optimizer=optimizer.resolved,
+        liger_kernel=liger_kernel.resolved,
+        compile=compiled.resolved,
+    )
+    return hardware, [
+        device,
+        precision,
+        resolve_quantization(quantization, key, device.resolved, machine),
+        attention,
+        optimizer,
+        liger_kernel,
+        compiled,
+    ]
+
+
+def check_that_it_can_be_spread(quantization: str) -> None:
+    """Stop if a quantised base is to be spread over several GPUs.
+
+    Raises:
+        ParameterError: bitsandbytes packs its weights into bytes, which FSDP cannot cut into trained and frozen parts.
+    """
+    if quantization != "none" and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise ParameterError(
+            f"params.yaml: launch: found FSDP beside quantization {quantization}; set launch to DDP "
+            "(stages/accelerate/ddp.yaml), or train.quantization to none"
+        )
+
+
+def resolve_schedule(train: TrainParams, preset: Preset, profile: Profile, rows: int) -> Schedule:
     """Put preset, profile and overrides together.
 
     A preset is stated for a pretrained 1B model and scaled by the profile's factors; an override in `train` is taken
     as it stands.
+
+    Args:
+        rows: what the trainer takes its batches from: records, or packs of records.
     """
-    epochs = train.epochs if train.epochs is not None else preset.epochs * profile.epochs_factor
-    scaled_rate = preset.learning_rate * profile.learning_rate_factor
-    batch_size = train.batch_size or preset.batch_size
-    steps_an_epoch = math.ceil(records / (batch_size * train.gradient_accumulation_steps))
-    steps = math.ceil(steps_an_epoch * epochs)
+    epochs = _first_given(train.epochs, preset.epochs * profile.epochs_factor)
+    batch_size = _first_given(train.batch_size, preset.batch_size)
+    batches = math.ceil(math.ceil(rows / batch_size) / process_count())  # of each process, an epoch
+    steps = math.ceil(math.ceil(batches / train.gradient_accumulation_steps) * epochs)
     return Schedule(
         epochs=epochs,
-        learning_rate=train.learning_rate if train.learning_rate is not None else scaled_rate,
+        learning_rate=_first_given(train.learning_rate, preset.learning_rate * profile.learning_rate_factor),
         batch_size=batch_size,
         gradient_accumulation_steps=train.gradient_accumulation_steps,
-        quantization=preset.quantization,
-        gradient_checkpointing=preset.gradient_checkpointing,
-        keep=train.keep or profile.keep,
+        processes=process_count(),
+        quantization=_first_given(train.quantization, preset.quantization),
+        gradient_checkpointing=_first_given(train.gradient_checkpointing, preset.gradient_checkpointing),
+        packing=train.packing,
+        keep=_first_given(train.keep, profile.keep),
         steps=steps,
         warmup_steps=math.ceil(train.warmup_fraction * steps),
     )
+
+
+def _first_given(override: Any, otherwise: Any) -> Any:
+    return otherwise if override is None else override
+
+
+def pack(examples: list[dict[str, Any]], max_length: int | None) -> list[dict[str, Any]]:
+    """Return the examples put together into rows of at most `max_length` tokens, none of them cut.
+
+    Each row says the lengths of its examples in `seq_lengths`: trl starts the position ids of each at 0 again, and the
+    model then masks every example's attention to itself, in sdpa as in FlashAttention. Best fit decreasing leaves few
+    gaps. Source: Ding et al. 2024, Fewer Truncations Improve Language Modeling (arXiv:2404.10830).
+
+    Raises:
+        ParameterError: there is no limit to fill rows up to.
+    """
+    if max_length is None:
+        raise ParameterError("params.yaml: train.packing: found true, but train.max_length is null; set it to a number")
+    return pack_dataset(Dataset.from_list(examples), max_length, "bfd", {"keep_in_memory": True}).to_list()
 
 
 def add_adapter(base: PreTrainedModel, profile: Profile, schedule: Schedule, seed: int) -> PeftModel:
@@ -98,8 +218,27 @@ def add_adapter(base: PreTrainedModel, profile: Profile, schedule: Schedule, see
     return model
 
 
+class AdapterTrainer(SFTTrainer):
+    """trl's trainer, whose checkpoints hold the adapter and the training's state, and nothing to unpickle besides."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            # False: modules_to_save decides about the embeddings; peft would ask the hub for the base's configuration.
+            model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write none: the adapter's own card is made once, at the end."""
+
+
 class LossProgress(ProgressCallback):
     """The trainer's progress bar with the loss at its end, in place of a line of figures for each step."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            # initial: steps of an earlier run must not count towards this one's speed, which the time left comes from.
+            self.training_bar = tqdm(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
+        self.current_step = state.global_step
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and self.training_bar is not None and logs:
@@ -111,54 +250,75 @@ class LossProgress(ProgressCallback):
 def make_trainer(
     model: PeftModel,
     tokenizer: Any,
-    examples: dict[str, list[dict[str, Any]]],
+    examples: Examples,
     schedule: Schedule,
     train: TrainParams,
-    hardware: Hardware,
+    hardware: TrainingHardware,
     output_dir: Path,
+    checkpoints: bool = True,
 ) -> SFTTrainer:
-    """Return trl's trainer on examples that are already tokens and labels, so that it prepares nothing itself."""
+    """Return trl's trainer on examples that are already tokens and labels, so that it prepares nothing itself.
+
+    Args:
+        checkpoints: keep one of each epoch in `output_dir`, to resume from.
+    """
     validated = bool(examples["validation"])
     arguments = SFTConfig(
         output_dir=str(output_dir),
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
+        packing=schedule.packing,
         num_train_epochs=schedule.epochs,
         per_device_train_batch_size=schedule.batch_size,
         per_device_eval_batch_size=schedule.batch_size,
         gradient_accumulation_steps=schedule.gradient_accumulation_steps,
         gradient_checkpointing=schedule.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if schedule.gradient_checkpointing else None,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=schedule.warmup_steps,
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         neftune_noise_alpha=train.neftune_noise_alpha,
-        optim="adamw_torch_fused",
+        optim=OPTIMIZERS[hardware.optimizer],
+        # trl's loss needs no logits, so that of Liger's kernels the layers are used and not the loss.
+        use_liger_kernel=hardware.liger_kernel,
+        torch_compile=hardware.compile,
         bf16=hardware.precision == "bf16",
         fp16=hardware.precision == "fp16",
         use_cpu=hardware.device == "cpu",
+        ddp_find_unused_parameters=False if schedule.processes > 1 else None,
         seed=train.seed,
         data_seed=train.seed,
         dataloader_pin_memory=hardware.device == "cuda",
         logging_steps=1,
         logging_first_step=True,
         eval_strategy="epoch" if validated else "no",
-        save_strategy="epoch" if schedule.keep == "best" else "no",
-        save_total_limit=1,
-        save_only_model=True,
+        save_strategy="epoch" if checkpoints else "no",
+        restore_callback_states_from_checkpoint=True,  # the patience of early stopping
         load_best_model_at_end=schedule.keep == "best",
-        metric_for_best_model="eval_loss",
+        metric_for_best_model="eval_loss" if validated else None,
         report_to="none",
         disable_tqdm=False,
     )
-    trainer = SFTTrainer(
+    callbacks = [SealCheckpoints()] if checkpoints else []
+    if checkpoints and train.checkpoint_steps is not None:
+        callbacks.append(SaveEverySteps(train.checkpoint_steps))
+    if train.early_stopping_patience is not None and validated:
+        callbacks.append(EarlyStoppingCallback(train.early_stopping_patience))
+    trainer = AdapterTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(examples["train"]),
         eval_dataset=Dataset.from_list(examples["validation"]) if validated else None,
         processing_class=tokenizer,
+        callbacks=callbacks,
     )
+    # Weights that are trained are kept in fp32: small steps are lost in 16 bits, and fp16's gradient scaler refuses
+    # them. (trl turns those on a quantised base into bf16.) What they are multiplied with stays as it was loaded.
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LossProgress)
     return trainer
