@@ -158,18 +158,18 @@ def check_that_it_can_be_spread(quantization: str) -> None:
         )
 
 
-def resolve_schedule(train: TrainParams, preset: Preset, profile: Profile, rows: int) -> Schedule:
+def resolve_schedule(train: TrainParams, preset: Preset, profile: Profile, records: int) -> Schedule:
     """Put preset, profile and overrides together.
 
     A preset is stated for a pretrained 1B model and scaled by the profile's factors; an override in `train` is taken
     as it stands.
 
     Args:
-        rows: what the trainer takes its batches from: records, or packs of records.
+        records: how many the trainer takes its batches from; of packed ones, how many packs.
     """
     epochs = _first_given(train.epochs, preset.epochs * profile.epochs_factor)
     batch_size = _first_given(train.batch_size, preset.batch_size)
-    batches = math.ceil(math.ceil(rows / batch_size) / process_count())  # of each process, an epoch
+    batches = math.ceil(math.ceil(records / batch_size) / process_count())  # of each process, an epoch
     steps = math.ceil(math.ceil(batches / train.gradient_accumulation_steps) * epochs)
     return Schedule(
         epochs=epochs,
