@@ -13,7 +13,8 @@ Each line holds the record's text as a person reads it (`messages`, or `prompt` 
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -64,27 +65,36 @@ def format_records(records: list[Record], params: FormatParams, prompter: Prompt
     return lines
 
 
-def make_formatter(profile: Profile, params: FormatParams) -> Callable[[list[Record]], tuple[str, list[Lengths]]]:
+Item = tuple[str, Record]  # the name of a split and a record of it
+
+
+def make_formatter(profile: Profile, params: FormatParams) -> Callable[[list[Item]], list[tuple[str, Lengths]]]:
     """Return the function that turns records into lines of JSON and their lengths."""
     prompter = load_prompter(profile, params.style)
 
-    def format_chunk(records: list[Record]) -> tuple[str, list[Lengths]]:
-        rows = format_records(records, params, prompter)
-        lengths = [(row["id"], len(row["prompt_ids"]), len(row["completion_ids"])) for row in rows]
-        return "".join(map(json_line, rows)), lengths
+    def format_items(items: list[Item]) -> list[tuple[str, Lengths]]:
+        rows = format_records([record for _, record in items], params, prompter)
+        return [(json_line(row), (row["id"], len(row["prompt_ids"]), len(row["completion_ids"]))) for row in rows]
 
-    return format_chunk
+    return format_items
 
 
-def format_split(name: str, profile: Profile, params: FormatParams) -> Iterator[Lengths]:
-    """Write one split and yield the lengths of its records."""
-    path = SPLIT_FOLDER / f"{name}.jsonl"
-    progress = tqdm(desc=f"format {name}", total=count_lines(path), unit=" records", unit_scale=True)
-    with progress, open_aside(FOLDER / f"{name}.jsonl") as file:
-        for chunk, (text, lengths) in map_chunks(make_formatter, (profile, params), iterate_records(path)):
-            file.write(text)
+def format_splits(profile: Profile, params: FormatParams) -> dict[str, list[Lengths]]:
+    """Write every split; return the lengths of its records."""
+    paths = {name: SPLIT_FOLDER / f"{name}.jsonl" for name in SPLITS}
+    items = ((name, record) for name, path in paths.items() for record in iterate_records(path))
+    lengths: dict[str, list[Lengths]] = {name: [] for name in SPLITS}
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(open_aside(FOLDER / f"{name}.jsonl")) for name in SPLITS}
+        progress = stack.enter_context(
+            tqdm(desc="format", total=sum(map(count_lines, paths.values())), unit=" records", unit_scale=True)
+        )
+        for chunk, lines in map_chunks(make_formatter, (profile, params), items):
+            for (name, _), (line, length) in zip(chunk, lines, strict=True):
+                files[name].write(line)
+                lengths[name].append(length)
             progress.update(len(chunk))
-            yield from lengths
+    return lengths
 
 
 def count_tokens(lengths: list[Lengths]) -> dict[str, int]:
@@ -139,7 +149,7 @@ def main() -> None:
     print(f"format: {check_base(profile, prompter.tokenizer)}")
     end_token = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
 
-    lengths = {name: list(format_split(name, profile, params)) for name in SPLITS}
+    lengths = format_splits(profile, params)
     write_lengths(lengths)
     sample = next(iterate_records(SPLIT_FOLDER / "train.jsonl"))
     write_text(SAMPLE, describe_sample(sample, params, prompter))

@@ -14,7 +14,7 @@ Questions that are near-duplicates of each other form a group, and a group is de
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +25,7 @@ from tqdm import tqdm
 from civilqa.errors import ParameterError, RecordError
 from civilqa.files import write_json, write_jsonl
 from civilqa.near_duplicates import grams, group_near_duplicates, is_near, normalize
+from civilqa.parallel import map_chunks
 from civilqa.parameters import Section, read_sections
 from civilqa.records import SPLITS, Record, count_by, read_records, write_records
 from civilqa.stage import run
@@ -38,7 +39,6 @@ CATCH = 0.999  # the leak check's probability to find a leak that is just at the
 MINHASH_SEED = 1
 MAX_HASHES = 256  # of a sketch: more rows a band give fewer false candidates, but take more bands
 CHECKED = 5_000  # held-out questions of the leak check
-CHECK_CHUNK = 2_000  # records whose sketches are in memory at once
 
 Group = list[Record]
 
@@ -204,38 +204,45 @@ def check_no_leak(parts: dict[str, list[Record]], similarity: float) -> int:
             if other != name:
                 raise RecordError(f"{FOLDER}: {record.id} is in {other} and in {name}: {record.question[:60]}")
 
-    held_out = [(name, record) for name in SPLITS if name != "train" for record in parts[name]]
-    held_out = sorted(held_out, key=lambda item: item[1].id)[:CHECKED]
-    grams_of = [_grams(record) for _, record in held_out]
+    items = [(name, record) for name, part in parts.items() for record in part]
+    held_out = sorted((item for item in items if item[0] != "train"), key=lambda item: item[1].id)[:CHECKED]
+    progress = tqdm(desc="check", total=len(items), unit=" records", unit_scale=True)
+    with progress:
+        for chunk, leak in map_chunks(make_leak_finder, (held_out, similarity), items):
+            if leak:
+                raise RecordError(f"{FOLDER}: {leak}")
+            progress.update(len(chunk))
+    return len(held_out)
+
+
+Item = tuple[str, Record]  # the name of a split and a record of it
+
+
+def make_leak_finder(held_out: list[Item], similarity: float) -> Callable[[list[Item]], str | None]:
+    """Return the function that describes the first near-duplicate of a held-out record in another split, if any."""
     bands, rows = choose_bands(similarity)
     index = RMinHashLSH(threshold=similarity, num_perm=bands * rows, num_bands=bands)
-    for start, _, sketches in _sketches([record for _, record in held_out], bands * rows):
-        index.insert_many(sketches, start)
-    for name, part in parts.items():
-        progress = tqdm(desc=f"check {name}", total=len(part), unit=" records", unit_scale=True)
-        for start, sets, sketches in _sketches(part, bands * rows):
-            chunk = part[start : start + CHECK_CHUNK]
-            for record, own, keys in zip(chunk, sets, index.query_all(sketches), strict=True):
-                for key in keys:
-                    other, twin = held_out[key]
-                    if other != name and is_near(own, grams_of[key], similarity):
-                        raise RecordError(
-                            f"{FOLDER}: {record.id} in {name} is a near-duplicate of {twin.id} in {other}: "
-                            f"{record.question[:60]} | {twin.question[:60]}"
-                        )
-            progress.update(len(chunk))
-        progress.close()
-    return len(held_out)
+    grams_of = [_grams(record) for _, record in held_out]
+    index.insert_many(RMinHash.from_token_sets(grams_of, num_perm=bands * rows, seed=MINHASH_SEED), 0)
+
+    def find_leak(items: list[Item]) -> str | None:
+        sets = [_grams(record) for _, record in items]
+        sketches = RMinHash.from_token_sets(sets, num_perm=bands * rows, seed=MINHASH_SEED)
+        for (name, record), own, keys in zip(items, sets, index.query_all(sketches), strict=True):
+            for key in keys:
+                other, twin = held_out[key]
+                if other != name and is_near(own, grams_of[key], similarity):
+                    return (
+                        f"{record.id} in {name} is a near-duplicate of {twin.id} in {other}: "
+                        f"{record.question[:60]} | {twin.question[:60]}"
+                    )
+        return None
+
+    return find_leak
 
 
 def _grams(record: Record) -> set[str]:
     return grams(normalize(record.question))
-
-
-def _sketches(records: list[Record], hashes: int) -> Iterator[tuple[int, list[set[str]], list[RMinHash]]]:
-    for start in range(0, len(records), CHECK_CHUNK):
-        sets = [_grams(record) for record in records[start : start + CHECK_CHUNK]]
-        yield start, sets, RMinHash.from_token_sets(sets, num_perm=hashes, seed=MINHASH_SEED)
 
 
 def write_near_duplicates(groups: list[Group]) -> None:

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 
 import pytest
 
@@ -82,6 +83,32 @@ def test_tokens_are_those_of_the_whole_text_at_once(prompter, params):
     row = format_record(record(), params, prompter)
     prompt, completion = prompter.render(prompter.messages(QUESTION, "전세 상담가입니다."), ANSWER)
     assert prompter.encode([prompt + completion])[0] == row["prompt_ids"] + row["completion_ids"]
+
+
+def test_tokens_are_those_that_transformers_gives(prompter, params):
+    texts = [*prompter.render(prompter.messages(QUESTION, params.system_prompt("전세사기")), ANSWER), "", " 가\n\n나 "]
+    expected = prompter.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    assert prompter.encode(texts) == expected
+
+
+def test_truncation_and_padding_that_a_tokenizer_brings_are_off(tiny, tmp_path):
+    tiny = tiny.model_copy(update={"template": str(ROOT / "models/templates/korean_plain.jinja")})
+    whole = load_prompter(tiny, "conversational")
+    shutil.copytree(ROOT / "models/tiny", tmp_path / "tiny")
+    path = tmp_path / "tiny/tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    content["padding"] = {
+        "strategy": {"Fixed": 9},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": whole.tokenizer.pad_token_id,
+        "pad_type_id": 0,
+        "pad_token": whole.tokenizer.pad_token,
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    cut = load_prompter(tiny.model_copy(update={"name": str(tmp_path / "tiny")}), "conversational")
+    assert cut.encode([QUESTION, "가"]) == whole.encode([QUESTION, "가"])
 
 
 def test_the_end_token_is_not_the_padding_token(prompter):
