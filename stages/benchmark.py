@@ -1,12 +1,13 @@
 """Measures what users decide by: training and generation speed, first-token latency, memory, on the machine at hand.
 
 Reads:  models/adapter, the profile's base model
-Writes: metrics/benchmark.json
-Params: benchmark, train, the selected preset, model, the selected profile, hardware
+Writes: metrics/benchmark.json, metrics/plots/speed.csv
+Params: benchmark, the keys of train that decide its speed, the selected preset, model, the selected profile, hardware
 
 The training speed is that of the finetune stage's trainer on sequences of one length. Generation runs the tuned model
 with its adapter merged. Every figure is the median of `repeats` measurements after `warmup` unmeasured ones, with the
-smallest and the largest beside it. Timings differ from run to run and from machine to machine: the machine is named.
+smallest and the largest beside it. Timings differ from run to run and from machine to machine: the machine is named,
+and each rate stands beside what the machine can do at most, measured in the same run.
 """
 
 import random
@@ -15,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from pydantic import Field
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from civilqa.files import write_json
+from civilqa.files import write_csv, write_json
 from civilqa.hardware import (
     Hardware,
     HardwareParams,
@@ -38,6 +39,15 @@ from civilqa.models import WEIGHTS_FILE, load_base, load_tuned, read_manifest
 from civilqa.parameters import Section, read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer
+from civilqa.roofline import (
+    Limits,
+    compare,
+    decode_work,
+    measure_limits,
+    prefill_work,
+    synchronize,
+    training_work,
+)
 from civilqa.stage import run
 from civilqa.training import (
     Preset,
@@ -50,6 +60,25 @@ from civilqa.training import (
 
 ADAPTER = Path("models/adapter")
 METRICS = Path("metrics/benchmark.json")
+PLOT = Path("metrics/plots/speed.csv")
+
+# The keys of `train` that say how long and on what is trained, not how fast a step is: the benchmark has its own, so
+# that a change of them does not measure again. dvc.yaml lists all others.
+UNUSED = {
+    "epochs": 1.0,
+    "learning_rate": None,
+    "batch_size": None,
+    "max_length": None,
+    "overlong": "stop",
+    "packing": False,
+    "keep": "last",
+    "early_stopping_patience": None,
+    "checkpoint_steps": None,
+    "seed": 0,
+    "gradient_accumulation_steps": 1,
+    "warmup_fraction": 0.0,
+    "estimate_only": False,
+}
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -81,14 +110,6 @@ class StepTimer(TrainerCallback):
         self.seconds.append(time.perf_counter() - self._started)
 
 
-def synchronize(device: str) -> None:
-    """Wait until the GPU has done what it was given, so that a clock read next to it is right."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    elif device == "mps":
-        torch.mps.synchronize()
-
-
 def spread(values: list[float]) -> dict[str, float]:
     """Return median, minimum and maximum, to four significant digits: a timing has no more."""
     summary = {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -108,29 +129,23 @@ def measure_training(
     profile: Profile,
     tokenizer: PreTrainedTokenizerFast,
     params: BenchmarkParams,
+    limits: Limits,
 ) -> dict[str, Any]:
     """Return seconds a step and tokens a second of the finetune stage's trainer, and the seconds the base took to load.
 
-    The preset decides quantization and gradient checkpointing; batch and length are the benchmark's own, so that
-    figures of different presets can be compared.
+    `model_flops_utilization` is the share of the matmul rate measured beside it. The preset decides quantization and
+    gradient checkpointing; batch and length are the benchmark's own, so that figures of different presets can be
+    compared.
     """
     train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
     preset = read_choice("presets", train.preset, Preset, "train.preset")
+    train = train.model_copy(update=UNUSED | {"batch_size": params.train_batch_size})
     batches = params.warmup + params.repeats
     examples = [
         {"input_ids": ids, "labels": ids}
         for ids in random_prompts(batches * params.train_batch_size, params.train_length, tokenizer, params.seed)
     ]
-    schedule = replace(
-        resolve_schedule(train, preset, profile, len(examples)),
-        epochs=1,
-        batch_size=params.train_batch_size,
-        gradient_accumulation_steps=1,
-        keep="last",
-        packing=False,
-        steps=batches,
-        warmup_steps=0,
-    )
+    schedule = resolve_schedule(train, preset, profile, len(examples))
     hardware, _ = choose_hardware(hardware_params, train, preset, inspect_machine())
     started = time.perf_counter()
     base = load_base(model_params, profile, hardware, schedule.quantization)
@@ -140,7 +155,7 @@ def measure_training(
     try:
         timer = StepTimer(hardware.device)
         trainer = make_trainer(
-            add_adapter(base, profile, schedule, train.seed),
+            add_adapter(base, profile, schedule, params.seed),
             tokenizer,
             {"train": examples, "validation": []},
             schedule,
@@ -151,10 +166,13 @@ def measure_training(
         )
         trainer.add_callback(timer)
         trainer.train()
+        peak = peak_memory_bytes(hardware.device)
+        work = training_work(trainer.model, params.train_batch_size, params.train_length)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     seconds = timer.seconds[params.warmup :]
     tokens = params.train_batch_size * params.train_length
+    roofline = compare(work, statistics.median(seconds), limits)
     return {
         "preset": train.preset,
         "attention": hardware.attention,
@@ -168,6 +186,9 @@ def measure_training(
         "load_seconds": float(f"{load_seconds:.4g}"),
         "step_seconds": spread(seconds),
         "tokens_per_second": spread([tokens / second for second in seconds]),
+        "peak_memory_bytes": peak,
+        "model_flops_utilization": roofline["compute_share"],
+        "roofline": roofline,
     }
 
 
@@ -178,6 +199,7 @@ def measure_generation(
     hardware: Hardware,
     params: BenchmarkParams,
     batch_size: int,
+    limits: Limits,
 ) -> dict[str, Any]:
     """Return first-token latency, prefill and decode speed for a batch of prompts of one length.
 
@@ -206,13 +228,18 @@ def measure_generation(
     whole = repeat(lambda: seconds(params.new_tokens), params, f"generate, batch {batch_size}")
     prefill = statistics.median(first)
     decoded = batch_size * (params.new_tokens - 1)
+    decode = [second - prefill for second in whole]
     return {
         "batch_size": batch_size,
         "prompt_tokens": params.prompt_length,
         "new_tokens": params.new_tokens,
         "first_token_seconds": spread(first),
         "prefill_tokens_per_second": spread([batch_size * params.prompt_length / second for second in first]),
-        "decode_tokens_per_second": spread([decoded / (second - prefill) for second in whole]),
+        "decode_tokens_per_second": spread([decoded / second for second in decode]),
+        "prefill_roofline": compare(prefill_work(model, batch_size, params.prompt_length), prefill, limits),
+        "decode_roofline": compare(
+            decode_work(model, batch_size, params.prompt_length, params.new_tokens), statistics.median(decode), limits
+        ),
     }
 
 
@@ -222,6 +249,39 @@ def repeat(measure: Callable[[], float], params: BenchmarkParams, description: s
     return values[params.warmup :]
 
 
+def list_rooflines(training: dict[str, Any], generation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return how near each measured kind of work came to the machine's limits, by its name."""
+    rooflines = {"training": training["roofline"]}
+    for name in ("single", "batched"):
+        for work in ("prefill", "decode"):
+            rooflines[f"{work}, batch {generation[name]['batch_size']}"] = generation[name][f"{work}_roofline"]
+    return rooflines
+
+
+def plot_rows(rooflines: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the shares of the machine's limits in percent, a row for each kind of work and limit."""
+    return [
+        {"work": name, "series": limit, "percent": round(100 * roofline[key], 1)}
+        for name, roofline in rooflines.items()
+        for limit, key in (("matmul rate", "compute_share"), ("copy bandwidth", "memory_share"))
+    ]
+
+
+def print_summary(notice: str, limits: Limits, training: dict[str, Any], generation: dict[str, Any]) -> None:
+    """Print the medians that users decide by, below the machine's own limits."""
+    single, batched = generation["single"], generation["batched"]
+    print(f"\n{notice}")
+    print(f"machine    {limits.matmul_flops_per_second / 1e9:>10,.0f} GFLOP/s in matrix products")
+    print(f"machine    {limits.copy_bytes_per_second / 1e9:>10,.1f} GB/s copied")
+    print(f"training   {training['tokens_per_second']['median']:>10,.0f} tokens/s")
+    print(f"training   {100 * training['model_flops_utilization']:>10,.1f} % of the matmul rate")
+    print(f"first token{single['first_token_seconds']['median'] * 1000:>10,.1f} ms")
+    print(f"decode     {single['decode_tokens_per_second']['median']:>10,.0f} tokens/s, one question at a time")
+    print(
+        f"decode     {batched['decode_tokens_per_second']['median']:>10,.0f} tokens/s, {batched['batch_size']} at once"
+    )
+
+
 def main() -> None:
     params, hardware_params = read_sections(benchmark=BenchmarkParams, hardware=HardwareParams)
     model_params, profile = read_profile()
@@ -229,19 +289,24 @@ def main() -> None:
     read_manifest(ADAPTER)  # a missing adapter is said now, not after minutes of measuring
     tokenizer = load_tokenizer(profile)
 
-    training = measure_training(model_params, profile, tokenizer, params)
-    training["peak_memory_bytes"] = peak_memory_bytes(hardware.device)
+    limits = measure_limits(hardware.device, hardware.dtype)
+    training = measure_training(model_params, profile, tokenizer, params, limits)
+    started = time.perf_counter()
     model = load_tuned(model_params, profile, hardware, ADAPTER)
+    synchronize(hardware.device)
+    load_seconds = time.perf_counter() - started
     generation = {
-        name: measure_generation(model, tokenizer, hardware, params, batch_size)
+        name: measure_generation(model, tokenizer, hardware, params, batch_size, limits)
         for name, batch_size in (("single", 1), ("batched", params.generate_batch_size))
     }
+    generation["load_seconds"] = float(f"{load_seconds:.4g}")
     write_json(
         METRICS,
         {
             "notice": profile.metrics_notice,
             "profile": model_params.profile,
             "machine": describe_machine(),
+            "limits": {name: float(f"{value:.4g}") for name, value in asdict(limits).items()},
             "hardware": asdict(hardware),
             "versions": versions(),
             "repeats": params.repeats,
@@ -250,14 +315,11 @@ def main() -> None:
             "adapter_bytes": (ADAPTER / WEIGHTS_FILE).stat().st_size,
         },
     )
-    single, batched = generation["single"], generation["batched"]
-    print(f"\n{profile.notice}")
-    print(f"training   {training['tokens_per_second']['median']:>10,.0f} tokens/s")
-    print(f"first token{single['first_token_seconds']['median'] * 1000:>10,.1f} ms")
-    print(f"decode     {single['decode_tokens_per_second']['median']:>10,.0f} tokens/s, one question at a time")
-    print(
-        f"decode     {batched['decode_tokens_per_second']['median']:>10,.0f} tokens/s, {batched['batch_size']} at once"
-    )
+    rooflines = list_rooflines(training, generation)
+    write_csv(PLOT, plot_rows(rooflines), ["work", "series", "percent"])
+    print_summary(profile.notice, limits, training, generation)
+    for name, roofline in rooflines.items():
+        print(f"{name}: bound by {roofline['bound_by']}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,96 @@
+"""Shows where the time of `dvc repro` goes: the seconds of each stage, and what starting it imports.
+
+    python tests/benchmarks/startup.py             imports alone, a minute
+    python tests/benchmarks/startup.py --repro     and a whole run of the default in a copy of the project
+
+Writes startup.json beside this file. Imports are timed by Python itself (-X importtime) in a process of its own for
+each stage, the second one counted: the first reads the files from the disk.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from projects import ROOT, call, copy_project, write_report
+
+RESULT = Path(__file__).with_suffix(".json")
+STAGES = ("prepare", "split", "format", "finetune", "evaluate", "benchmark")
+SHOWN = 8  # packages a stage, the slowest first
+IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)")  # microseconds: itself, with what it imports
+
+
+def import_times(stage: str) -> dict[str, Any]:
+    """Return the seconds that a stage's imports take in all, and by the package whose modules they are."""
+    code = f"import sys; sys.path.insert(0, 'stages'); import {stage}"
+    for _ in range(2):
+        found = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    own: dict[str, int] = {}
+    for microseconds, _, _, module in IMPORT.findall(found.stderr):
+        package = module.partition(".")[0]
+        own[package] = own.get(package, 0) + int(microseconds)
+    slowest = sorted(own, key=own.__getitem__, reverse=True)[:SHOWN]
+    return {
+        "seconds": round(sum(own.values()) / 1e6, 2),
+        "modules": len(IMPORT.findall(found.stderr)),
+        "packages": {package: round(own[package] / 1e6, 2) for package in slowest},
+    }
+
+
+def time_stages(folder: Path, threads: int) -> dict[str, Any]:
+    """Run each stage from nothing in a copy of the project, then `dvc repro` with nothing to do."""
+    copy_project(folder)
+    for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
+        subprocess.run(command, cwd=folder, check=True)
+    dvc = str(Path(sys.executable).with_name("dvc"))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    stages = {}
+    for stage in STAGES:
+        finished = call([dvc, "repro", "--single-item", "--force", stage], folder, threads, PATH=path)
+        stages[stage] = {"seconds": finished.seconds, "peak_mib": finished.peak_mib}
+        print(f"{stage:10}{finished.seconds:>8.1f} s", flush=True)
+    nothing = call([dvc, "repro"], folder, threads, PATH=path)
+    training = json.loads((folder / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
+    return {
+        "stages": stages,
+        "training_loop_seconds": training["train_seconds"],
+        "all_seconds": round(sum(stage["seconds"] for stage in stages.values()), 1),
+        "nothing_to_do_seconds": nothing.seconds,
+        "nothing_to_do_ran": nothing.output.count("Running stage"),
+    }
+
+
+def print_imports(imports: dict[str, dict[str, Any]]) -> None:
+    print(f"{'imports':10}{'seconds':>8}{'modules':>9}   slowest packages")
+    for stage, found in imports.items():
+        packages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found["packages"].items())
+        print(f"{stage:10}{found['seconds']:>8.2f}{found['modules']:>9,}   {packages}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the imports of each stage, and a whole run.")
+    parser.add_argument("--repro", action="store_true", help="run the whole default pipeline, too (minutes)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    imports = {stage: import_times(stage) for stage in STAGES}
+    print_imports(imports)
+    report: dict[str, Any] = {"imports": imports}
+    if arguments.repro:
+        with tempfile.TemporaryDirectory() as name:
+            report["repro"] = time_stages(Path(name), arguments.threads)
+        repro = report["repro"]
+        print(f"{'all':10}{repro['all_seconds']:>8.1f} s, {repro['training_loop_seconds']:.1f} of it the training loop")
+        print(f"dvc repro with nothing to do: {repro['nothing_to_do_seconds']:.1f} s")
+    write_report(arguments.output, report)
+
+
+if __name__ == "__main__":
+    main()

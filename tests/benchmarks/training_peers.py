@@ -1,0 +1,282 @@
+"""Trains the same model on the same tokens through ours, `trl sft` and LLaMA-Factory, one after the other.
+
+    python tests/benchmarks/training_peers.py
+
+Writes training_peers.json beside this file. All three get the same base weights, the same training rows as tokens, LoRA
+on all linear layers, learning rate and its schedule, batch, steps, fp32 and threads; everything else is each program's
+default (trl's has gradient checkpointing on; a fourth run shows it without). Neither validates; ours keeps its
+checkpoint of each epoch. A peer counts only if it reaches the same loss: the mean of the last tenth of the steps.
+
+LLaMA-Factory gets an environment of its own, made at the first run in the user's cache (several minutes, PyPI).
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from projects import call, edit_params, make_project, run_stages, write_report
+
+RESULT = Path(__file__).with_suffix(".json")
+REQUIREMENTS = Path(__file__).with_name("llamafactory_requirements.txt")
+LLAMAFACTORY = "0.9.5"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "civilqa" / f"llamafactory-{LLAMAFACTORY}"
+BATCH = 4
+LEARNING_RATE = 3e-3
+LORA = {"rank": 32, "alpha": 64, "dropout": 0.0}
+SEED = 20260608
+SAME_LOSS = 0.05  # relative: the programs draw the adapter's first weights and the rows' order each in its own way
+
+
+def prepare_project(folder: Path, steps: int, threads: int) -> int:
+    """Make the project, its training tokens and the base's weights as files; returns the number of training rows."""
+    make_project(
+        folder,
+        **{
+            "hardware.threads": threads,
+            "hardware.device": "cpu",
+            "split.validation_fraction": 0.0,
+            "train.batch_size": BATCH,
+            "train.learning_rate": LEARNING_RATE,
+            "train.neftune_noise_alpha": None,
+            "train.keep": "last",
+            "profiles.tiny.lora.modules_to_save": [],
+        },
+    )
+    run_stages(folder, ("prepare", "split", "format"), threads)
+    save = (
+        "import sys; sys.path.insert(0, 'stages')\n"
+        "from civilqa.hardware import Hardware\n"
+        "from civilqa.models import load_base\n"
+        "from civilqa.profiles import read_profile\n"
+        "from civilqa.prompts import load_tokenizer\n"
+        "model, profile = read_profile()\n"
+        f"load_base(model, profile, Hardware('cpu', 'fp32', {threads})).save_pretrained('base')\n"
+        "load_tokenizer(profile).save_pretrained('base')\n"
+    )
+    call([sys.executable, "-c", save], folder, threads)
+    rows = write_tokens(folder)
+    batches = -(-rows // BATCH)
+    edit_params(
+        folder / "params.yaml",
+        **{
+            "profiles.tiny.name": "base",
+            "profiles.tiny.weights": "pretrained",
+            # half a step less: it is rounded up, whatever the last bit of the quotient is
+            "train.epochs": (steps - 0.5) / batches,
+        },
+    )
+    return rows
+
+
+def write_tokens(folder: Path) -> int:
+    """Write the training rows as the tokens and labels that our trainer gets; returns how many."""
+    (folder / "tokens").mkdir()
+    lines = (folder / "data/formatted/train.jsonl").read_text(encoding="utf-8").splitlines()
+    with (folder / "tokens/train.jsonl").open("w", encoding="utf-8") as file:
+        for row in map(json.loads, lines):
+            prompt, completion = row["prompt_ids"], row["completion_ids"]
+            tokens = prompt + completion
+            labels = [-100] * len(prompt) + completion
+            row = {"input_ids": tokens, "attention_mask": [1] * len(tokens), "labels": labels}
+            file.write(json.dumps(row) + "\n")
+    return len(lines)
+
+
+def run_ours(folder: Path, steps: int, threads: int) -> dict[str, Any]:
+    """Run the finetune stage. Its loop includes the checkpoint of each epoch."""
+    finished = run_stages(folder, ["finetune"], threads)["finetune"]
+    with (folder / "metrics/plots/loss_train.csv").open(encoding="utf-8") as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    run = json.loads((folder / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
+    return summarize(finished.seconds, run["train_seconds"], finished.peak_mib, losses, steps)
+
+
+def run_trl(folder: Path, steps: int, threads: int, *options: str) -> dict[str, Any]:
+    """Run trl's command line."""
+    output = folder / "trl"
+    shutil.rmtree(output, ignore_errors=True)
+    finished = call(
+        [
+            *(str(Path(sys.executable).with_name("trl")), "sft", "--model_name_or_path", "base"),
+            *("--dataset_name", "tokens", "--output_dir", str(output), "--report_to", "none"),
+            *("--use_peft", "--lora_r", str(LORA["rank"]), "--lora_alpha", str(LORA["alpha"])),
+            *("--lora_dropout", str(LORA["dropout"]), "--lora_target_modules", "all-linear"),
+            *("--learning_rate", str(LEARNING_RATE), "--lr_scheduler_type", "cosine"),
+            *("--warmup_steps", str(warmup(steps)), "--weight_decay", "0.01", "--seed", str(SEED)),
+            *("--per_device_train_batch_size", str(BATCH), "--max_steps", str(steps), "--logging_steps", "1"),
+            *("--use_cpu", "True", "--bf16", "False", "--dtype", "float32", *options),
+        ],
+        folder,
+        threads,
+        CUDA_VISIBLE_DEVICES="",
+    )
+    losses = read_losses(output / f"checkpoint-{steps}/trainer_state.json")
+    return summarize(finished.seconds, read_runtime(finished.output), finished.peak_mib, losses, steps)
+
+
+def run_llamafactory(folder: Path, steps: int, threads: int) -> dict[str, Any]:
+    """Run LLaMA-Factory's command line on the tokens, saved as its cache of a tokenised dataset."""
+    output, tokens = folder / "llamafactory", folder / "llamafactory-tokens"
+    shutil.rmtree(output, ignore_errors=True)
+    if not tokens.exists():
+        save = (
+            "from datasets import Dataset, DatasetDict\n"
+            "rows = Dataset.from_json('tokens/train.jsonl')\n"
+            f"DatasetDict({{'train': rows}}).save_to_disk({str(tokens)!r})\n"
+        )
+        call([str(python_of(CACHE)), "-c", save], folder, threads)
+    arguments = {
+        **{"stage": "sft", "do_train": True, "model_name_or_path": "base", "template": "empty"},
+        **{"dataset": "tokens", "tokenized_path": str(tokens), "output_dir": str(output), "report_to": "none"},
+        **{"finetuning_type": "lora", "lora_target": "all", "lora_rank": LORA["rank"], "lora_alpha": LORA["alpha"]},
+        **{"lora_dropout": LORA["dropout"], "learning_rate": LEARNING_RATE, "lr_scheduler_type": "cosine"},
+        **{"warmup_steps": warmup(steps), "weight_decay": 0.01, "seed": SEED, "max_steps": steps},
+        **{"per_device_train_batch_size": BATCH, "logging_steps": 1, "use_cpu": True},
+    }
+    path = folder / "llamafactory.yaml"
+    path.write_text(json.dumps(arguments), encoding="utf-8")  # JSON is YAML; 0.9.5 cannot open its own .json
+    command = python_of(CACHE).with_name("llamafactory-cli")
+    finished = call([str(command), "train", str(path)], folder, threads, CUDA_VISIBLE_DEVICES="")
+    loop = json.loads((output / "train_results.json").read_text(encoding="utf-8"))["train_runtime"]
+    losses = read_losses(output / "trainer_state.json")
+    return summarize(finished.seconds, loop, finished.peak_mib, losses, steps)
+
+
+def make_environment() -> None:
+    """Make LLaMA-Factory's environment if it is not there whole."""
+    done = CACHE / "installed"
+    if done.exists() and done.read_text(encoding="utf-8") == REQUIREMENTS.read_text(encoding="utf-8"):
+        return
+    print(f"installing LLaMA-Factory {LLAMAFACTORY} into {CACHE}", flush=True)
+    shutil.rmtree(CACHE, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(CACHE)], check=True)
+    install = [str(python_of(CACHE)), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, "--requirement", str(REQUIREMENTS)], check=True)
+    subprocess.run([*install, "--no-deps", f"llamafactory=={LLAMAFACTORY}"], check=True)
+    # torchaudio's compiled part is made for CUDA and stops the import where there is none; without it the import works.
+    for library in CACHE.glob("lib*/python*/site-packages/torchaudio/lib"):
+        shutil.rmtree(library)
+    done.write_text(REQUIREMENTS.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def python_of(environment: Path) -> Path:
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def warmup(steps: int) -> int:
+    return -(-steps // 10)  # as our train.warmup_fraction: 0.1, rounded up
+
+
+def read_runtime(output: str) -> float:
+    """Return the seconds of the training loop, which transformers' trainer prints at its end."""
+    found = re.findall(r"'?train_runtime'?\s*[:=]\s*'?([\d.]+)", output)
+    if not found:
+        raise SystemExit(f"no train_runtime in what was printed:\n{output[-4000:]}")
+    return float(found[-1])
+
+
+def read_losses(path: Path) -> list[float]:
+    history = json.loads(path.read_text(encoding="utf-8"))["log_history"]
+    return [row["loss"] for row in history if "loss" in row]
+
+
+def summarize(whole: float, loop: float, peak_mib: float, losses: list[float], steps: int) -> dict[str, Any]:
+    """Return a run's figures.
+
+    Raises:
+        SystemExit: it did not train as many steps as the others.
+    """
+    if len(losses) != steps:
+        raise SystemExit(f"trained {len(losses)} steps, want {steps}")
+    last = losses[-max(1, steps // 10) :]
+    return {
+        "whole_seconds": round(whole, 2),
+        "loop_seconds": round(loop, 2),
+        "peak_mib": peak_mib,
+        "first_loss": round(losses[0], 4),
+        "final_loss": round(statistics.mean(last), 4),
+    }
+
+
+def median_run(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the median of each figure over the repeats, and each repeat's seconds."""
+    middle = {key: round(statistics.median(run[key] for run in runs), 4) for key in runs[0]}
+    return middle | {"loops": [run["loop_seconds"] for run in runs], "wholes": [run["whole_seconds"] for run in runs]}
+
+
+def compare(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, Any]:
+    """Return our seconds divided by a peer's, and whether both reached the same loss."""
+    return {
+        "loop": round(ours["loop_seconds"] / peer["loop_seconds"], 3),
+        "whole": round(ours["whole_seconds"] / peer["whole_seconds"], 3),
+        "same_loss": abs(ours["final_loss"] - peer["final_loss"]) <= SAME_LOSS * peer["final_loss"],
+    }
+
+
+def print_table(medians: dict[str, dict[str, Any]], ratios: dict[str, dict[str, Any]]) -> None:
+    print(f"{'':34}{'loop':>9}{'whole':>9}{'peak':>10}{'loss':>8}   ours/peer: loop  whole")
+    for name, run in medians.items():
+        ratio = ratios.get(name)
+        note = "" if ratio is None else f"{ratio['loop']:>15.2f}{ratio['whole']:>7.2f}"
+        note += "" if ratio is None or ratio["same_loss"] else "  does not count: another loss"
+        print(
+            f"{name:34}{run['loop_seconds']:>7.1f} s{run['whole_seconds']:>7.1f} s{run['peak_mib']:>6.0f} MiB"
+            f"{run['final_loss']:>8.3f}   {note}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the same through ours, trl sft and LLaMA-Factory.")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--repeats", type=int, default=3, help="of each program, in turns; the median counts")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    steps, threads = arguments.steps, arguments.threads
+    make_environment()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "project"
+        rows = prepare_project(folder, steps, threads)
+        programs = {
+            "ours": lambda: run_ours(folder, steps, threads),
+            "trl sft": lambda: run_trl(folder, steps, threads),
+            "trl sft, no checkpointing": lambda: run_trl(folder, steps, threads, "--gradient_checkpointing", "False"),
+            f"LLaMA-Factory {LLAMAFACTORY}": lambda: run_llamafactory(folder, steps, threads),
+        }
+        runs: dict[str, list[dict[str, Any]]] = {program: [] for program in programs}
+        for repeat in range(arguments.repeats):
+            for program, run in programs.items():
+                runs[program].append(run())
+                print(f"{repeat + 1}/{arguments.repeats} {program}: {runs[program][-1]}", flush=True)
+    medians = {program: median_run(found) for program, found in runs.items()}
+    ratios = {program: compare(medians["ours"], run) for program, run in medians.items() if program != "ours"}
+    print_table(medians, ratios)
+    write_report(
+        arguments.output,
+        {
+            **{"steps": steps, "batch_size": BATCH, "rows": rows, "threads": threads, "learning_rate": LEARNING_RATE},
+            **{"lora": LORA, "repeats": arguments.repeats, "peers_versions": peers_versions()},
+            **{"runs": medians, "ours_divided_by": ratios},
+        },
+    )
+
+
+def peers_versions() -> dict[str, str]:
+    """Return what LLaMA-Factory computes with; trl's command line has the project's own versions."""
+    names = ("llamafactory", "torch", "transformers", "trl", "peft", "accelerate")
+    code = f"from importlib.metadata import version; import json; print(json.dumps({{n: version(n) for n in {names}}}))"
+    found = subprocess.run([str(python_of(CACHE)), "-c", code], check=True, capture_output=True, text=True)
+    return json.loads(found.stdout)
+
+
+if __name__ == "__main__":
+    main()
