@@ -428,8 +428,8 @@ def main() -> None:
         trained.trainer.accelerator.end_training()  # leaves the group of processes in order
         if is_main_process():
             forget_checkpoints(checkpoints, dvc)
-    leave_at_once()
 
 
 if __name__ == "__main__":
     run(main)
+    leave_at_once()

@@ -21,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from civilqa.base_models import check_base
+from civilqa.errors import RecordError
 from civilqa.files import count_lines, json_line, open_aside, write_csv, write_json, write_text
 from civilqa.parallel import map_chunks
 from civilqa.parameters import read_sections
@@ -149,9 +150,11 @@ def main() -> None:
     print(f"format: {check_base(profile, prompter.tokenizer)}")
     end_token = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
 
+    sample = next(iterate_records(SPLIT_FOLDER / "train.jsonl"), None)
+    if sample is None:
+        raise RecordError(f"{SPLIT_FOLDER / 'train.jsonl'}: holds no records; run `dvc repro split`")
     lengths = format_splits(profile, params)
     write_lengths(lengths)
-    sample = next(iterate_records(SPLIT_FOLDER / "train.jsonl"))
     write_text(SAMPLE, describe_sample(sample, params, prompter))
     # The template travels with the data: whoever reads the tokens can see what made them.
     write_text(FOLDER / TEMPLATE_FILE, prompter.template + "\n")

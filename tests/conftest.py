@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,9 @@ HEADER = "question,answer,category,difficulty"
 
 # The tests are offline by design: a test that reaches for the model hub must fail, not download.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# A shell starts its background jobs with Ctrl-C ignored, and so would be the programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def edit_params(path: Path, **changes: Any) -> None:

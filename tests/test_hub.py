@@ -227,7 +227,9 @@ def run_format(project, tmp_path, endpoint, **environment):
     )
     for split in ("train", "validation", "test"):
         (project / "data/splits").mkdir(parents=True, exist_ok=True)
-        (project / f"data/splits/{split}.jsonl").write_text("", encoding="utf-8")
+        (project / f"data/splits/{split}.jsonl").write_text(
+            json.dumps(dict.fromkeys(("id", "question", "answer", "category", "difficulty"), split)) + "\n"
+        )
     return subprocess.run(
         [sys.executable, "stages/format.py"],
         cwd=project,

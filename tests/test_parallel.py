@@ -99,6 +99,9 @@ def test_workers_do_not_outlive_the_stage(tmp_path, sent):
     assert workers
     time.sleep(2)  # until they have begun to work
     process.send_signal(sent)
-    process.wait(timeout=60)
+    try:
+        process.wait(timeout=60)
+    finally:
+        process.kill()
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive

@@ -76,6 +76,11 @@ def test_the_stages_that_compute_depend_on_the_versions():
         assert "requirements.txt" in dvc_yaml()["stages"][name]["deps"]
 
 
+def test_the_length_limit_of_training_concerns_finetune_alone():
+    for name, stage in dvc_yaml()["stages"].items():
+        assert bool({"train", "train.max_length"} & set(stage["params"])) == (name == "finetune")
+
+
 @pytest.mark.parametrize("stage", ["prepare", "split", "format"])
 def test_the_data_stages_import_no_torch(stage):
     script = f"import sys; sys.path.insert(0, 'stages'); import {stage}; print('torch' in sys.modules)"
@@ -262,8 +267,8 @@ def test_anyones_csv_runs_through_every_stage(project, run_stage):
         encoding="utf-8",
         check=True,
     )
-    assert "분야는 전세사기, 부동산물권 가운데서 고르십시오." in asked.stdout
-    assert asked.stdout.count("[공통] 질문> ") == 4
+    assert "'없음' 분야는 없습니다. 분야: 공통, 전세사기, 부동산물권" in asked.stdout
+    assert asked.stdout.count("토큰 · ") == 1
 
 
 # --- what was committed ----------------------------------------------------------------------------------------------
