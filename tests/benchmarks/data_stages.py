@@ -17,14 +17,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 from make_dataset import make_rows, write_dataset
+from projects import ROOT, describe_machine, held_bytes
 from ruamel.yaml import YAML
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "stages"))
-
-from civilqa.hardware import describe_machine  # noqa: E402  (from the folder above)
 
 RESULT = Path(__file__).with_suffix(".json")
 STAGES = ("prepare", "split", "format")
@@ -58,17 +53,6 @@ def measure(folder: Path, stage: str) -> dict[str, float]:
     if process.returncode:
         raise SystemExit(f"{stage} failed in {folder}")
     return {"seconds": round(seconds, 1), "peak_mib": round(peak / 2**20)}
-
-
-def held_bytes(pid: int) -> int:
-    total = 0
-    try:
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            total += process.memory_full_info().uss
-    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-        pass
-    return total
 
 
 def growth(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
