@@ -85,24 +85,26 @@ def test_an_address_that_cannot_be_had_is_refused():
 @contextlib.contextmanager
 def served(project: Path, *arguments: str):
     """Run the page as its user does, and yield its address."""
+    log = project / ".web.log"  # not a pipe: one that nobody reads fills up, and the page would wait for it
     process = subprocess.Popen(
         [sys.executable, "stages/chat.py", "web", "--port", "0", *arguments],
         cwd=project,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=log.open("w", encoding="utf-8"),
         text=True,
         encoding="utf-8",
         env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "True"},  # what the environment says must not matter
     )
     try:
         line = process.stdout.readline()
-        assert "http://127.0.0.1:" in line, process.stderr.read()
+        assert "http://127.0.0.1:" in line, log.read_text(encoding="utf-8")
         address = line.split()[1]
         wait_until_open(address)
         yield address
     finally:
         process.terminate()
         process.wait(timeout=30)
+    assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
 def wait_until_open(address: str) -> None:

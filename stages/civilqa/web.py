@@ -5,8 +5,10 @@ and on disk only when asked for. What a model or a user wrote is escaped before 
 once more; a Content-Security-Policy keeps the browser from loading anything from elsewhere.
 """
 
+import asyncio
 import html
 import ipaddress
+import logging
 import os
 import socket
 import threading
@@ -488,4 +490,11 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
     if not is_loopback(host):
         print("경고: 다른 컴퓨터에서도 열 수 있는 주소입니다. 누구나 질문할 수 있고 암호화되지 않습니다.")
     config = uvicorn.Config(make_app(blocks, host), log_level="warning", timeout_graceful_shutdown=3)
+    logging.getLogger("uvicorn.error").addFilter(is_no_farewell)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def is_no_farewell(record: logging.LogRecord) -> bool:
+    """Whether a log record is anything but an open tab that is cut off at the end, which is a traceback for each."""
+    cancelled = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
