@@ -244,8 +244,7 @@ def evaluation_table() -> str:
     if not EVALUATION.is_file():
         return "Not evaluated: `dvc repro evaluate` writes the scores, and a new export puts them here."
     metrics = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    test, differences = metrics["test"], metrics["difference"]
-    differences = differences.get("base", differences)
+    test, differences = metrics["test"], metrics["difference"]["base"]
     lines = [
         f"{test['n']} test questions that were never trained on; 95 % intervals of the difference.",
         "",
