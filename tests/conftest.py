@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from accidents import SMALL, Outcomes, checked, commit_all, copy_run
+
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "question,answer,category,difficulty"
 
@@ -21,6 +23,33 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 # A shell starts its background jobs with Ctrl-C ignored, and so would be the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--accidents-repeats", type=int, default=1, help="times that each accident is caused")
+    parser.addoption("--accidents-report", type=Path, help="JSON that counts what was tried and what held")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.outcomes = Outcomes()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--accidents-report")
+    if path is not None:
+        session.config.outcomes.write(path)
+
+
+@pytest.fixture
+def outcomes(pytestconfig: pytest.Config) -> Outcomes:
+    """Counts tries: `with outcomes.trial("kill -9", "finetune", "goes on from its last checkpoint"): ...`."""
+    return pytestconfig.outcomes
+
+
+@pytest.fixture
+def repeats(pytestconfig: pytest.Config) -> int:
+    """How often an accident at a random moment is caused: once, or as `--accidents-repeats` says."""
+    return pytestconfig.getoption("--accidents-repeats")
 
 
 def edit_params(path: Path, **changes: Any) -> None:
@@ -54,6 +83,25 @@ def copy_project(copy: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     return copy
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which `dvc repro` has run all six stages with small settings, committed; never to be changed."""
+    folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    edit_params(folder / "params.yaml", **SMALL)
+    checked(folder, "git", "init", "--quiet")
+    commit_all(folder, "start")
+    checked(folder, "dvc", "repro")
+    commit_all(folder, "finished")
+    return folder
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be broken."""
+    return copy_run(finished_run, tmp_path / "run")
 
 
 @pytest.fixture

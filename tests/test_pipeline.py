@@ -10,22 +10,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from accidents import SMALL
 from civilqa.parameters import read_params
 from conftest import HEADER, ROOT, edit_params
 
 STAGES = ("prepare", "split", "format", "finetune", "evaluate", "benchmark")
-
-# A run that takes seconds: it shows what runs and what is written, not what is learned.
-SMALL = {
-    "prepare.difficulties": ["초급"],
-    "train.epochs": 1,
-    "evaluate.max_new_tokens": 8,
-    "evaluate.max_train_records": 2,
-    "benchmark.repeats": 1,
-    "benchmark.warmup": 1,
-    "benchmark.new_tokens": 2,
-    "benchmark.train_length": 16,
-}
 
 
 def dvc_yaml():
