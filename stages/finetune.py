@@ -21,7 +21,6 @@ from typing import Any
 
 import psutil
 from peft import PeftModel
-from trl import SFTTrainer
 
 from civilqa.base_models import check_base
 from civilqa.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
@@ -55,7 +54,7 @@ from civilqa.resolve import Choice, format_table
 from civilqa.special_tokens import check_special_tokens
 from civilqa.stage import run
 from civilqa.training import (
-    IGNORED_LABEL,
+    AdapterTrainer,
     Examples,
     Preset,
     Schedule,
@@ -68,6 +67,7 @@ from civilqa.training import (
     pack,
     resolve_schedule,
 )
+from civilqa.varlen_attention import IGNORED_LABEL
 
 DATA = Path("data/formatted")
 ADAPTER = Path("models/adapter")
@@ -125,7 +125,7 @@ class Plan:
 class Trained:
     """What came out of a training, and what it took."""
 
-    trainer: SFTTrainer
+    trainer: AdapterTrainer
     tokenizer: Any
     parameters: dict[str, int]
     estimate: Estimate
@@ -295,7 +295,7 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     )
 
 
-def gather_adapter(trainer: SFTTrainer) -> tuple[PeftModel, dict[str, Any] | None]:
+def gather_adapter(trainer: AdapterTrainer) -> tuple[PeftModel, dict[str, Any] | None]:
     """Return the trained model, and its weights if they are spread over processes. Every process must call it."""
     sharded = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
     return trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), sharded

@@ -21,7 +21,6 @@ from civilqa.parameters import read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile
 from civilqa.prompts import load_tokenizer
 from civilqa.training import (
-    IGNORED_LABEL,
     Preset,
     TrainingHardware,
     TrainParams,
@@ -29,6 +28,7 @@ from civilqa.training import (
     make_trainer,
     resolve_schedule,
 )
+from civilqa.varlen_attention import IGNORED_LABEL
 from conftest import ROOT
 
 HARDWARE = TrainingHardware("cpu", "fp32", 2)

@@ -12,7 +12,6 @@ from civilqa.parameters import read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile
 from civilqa.prompts import load_tokenizer
 from civilqa.training import (
-    IGNORED_LABEL,
     Preset,
     TrainingHardware,
     TrainParams,
@@ -21,6 +20,7 @@ from civilqa.training import (
     pack,
     resolve_schedule,
 )
+from civilqa.varlen_attention import IGNORED_LABEL
 from conftest import ROOT
 from finetune import read_examples
 

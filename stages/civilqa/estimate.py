@@ -6,12 +6,11 @@ from typing import Any
 
 import psutil
 import torch
-from trl import SFTTrainer
 
 from civilqa.errors import MemoryShortage
 from civilqa.hardware import Hardware, peak_memory_bytes
 from civilqa.memory import format_advice
-from civilqa.training import OPTIMIZERS, Schedule, TrainingHardware
+from civilqa.training import OPTIMIZERS, AdapterTrainer, Schedule, TrainingHardware
 
 GIB = 2**30
 SLOW_SECONDS = 5.0  # a pass this long is measured once: warming up would change it little
@@ -36,7 +35,7 @@ class Estimate:
 
 
 def probe(
-    trainer: SFTTrainer, examples: list[dict[str, Any]], schedule: Schedule, hardware: TrainingHardware
+    trainer: AdapterTrainer, examples: list[dict[str, Any]], schedule: Schedule, hardware: TrainingHardware
 ) -> Estimate:
     """Return what the training will take, from a forward and backward pass over its longest batch.
 
@@ -52,10 +51,12 @@ def probe(
         seconds = _pass_seconds(trainer, longest, hardware)
         if seconds < SLOW_SECONDS:
             seconds = min(seconds, _pass_seconds(trainer, longest, hardware))
-    # The time of a batch goes with its tokens, padding included: a row as long as the longest of its batch. Batches are
-    # drawn at random, so that the mean length of records, weighted towards the longer, is what a step takes.
-    tokens = lengths[0] * len(longest)
-    mean = sum(length * length for length in lengths) / sum(lengths)
+    # The time of a batch goes with its tokens. Batches are drawn at random: a step takes what mean records do.
+    tokens = sum(lengths[: len(longest)])
+    mean = sum(lengths) / len(lengths)
+    if not trainer.padding_free:  # a row is as long as the longest of its batch
+        tokens = lengths[0] * len(longest)
+        mean = sum(length * length for length in lengths) / sum(lengths)
     passes = schedule.steps * schedule.gradient_accumulation_steps
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     return Estimate(
@@ -89,7 +90,7 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _pass_seconds(trainer: SFTTrainer, batch: list[dict[str, Any]], hardware: Hardware) -> float:
+def _pass_seconds(trainer: AdapterTrainer, batch: list[dict[str, Any]], hardware: Hardware) -> float:
     """Return the seconds of a forward and backward pass, in the precision of the training."""
     model = trainer.model.train()
     inputs = {
@@ -98,7 +99,7 @@ def _pass_seconds(trainer: SFTTrainer, batch: list[dict[str, Any]], hardware: Ha
     }
     started = time.perf_counter()
     with torch.autocast(hardware.device, hardware.dtype, enabled=hardware.precision != "fp32"):
-        loss = model(**inputs, fused_lm_head=True, use_cache=False).loss
+        loss = trainer.batch_loss(model, inputs)
     loss.backward()
     if hardware.device == "cuda":
         torch.cuda.synchronize()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from pydantic import Field
@@ -31,8 +32,8 @@ from civilqa.resolve import (
     resolve_precision,
     resolve_quantization,
 )
+from civilqa.varlen_attention import can_lie_end_to_end, lay_end_to_end, summed_answer_loss
 
-IGNORED_LABEL = -100  # what the loss skips, in torch and transformers
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}  # transformers' names
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -219,7 +220,41 @@ def add_adapter(base: PreTrainedModel, profile: Profile, schedule: Schedule, see
 
 
 class AdapterTrainer(SFTTrainer):
-    """trl's trainer, whose checkpoints hold the adapter and the training's state, and nothing to unpickle besides."""
+    """trl's trainer, whose checkpoints hold the adapter and the training's state, and nothing to unpickle besides.
+
+    On the CPU it computes the loss itself: trl's scores the prompts' tokens, too, wherever there is no Triton.
+    """
+
+    def batch_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the mean loss of the answer tokens of a batch, in nats, without counting it."""
+        if not self.uses_own_loss:
+            return model(**inputs, fused_lm_head=True, use_cache=False).loss
+        loss, tokens = summed_answer_loss(model, inputs)
+        return loss / max(tokens, 1)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if self.neftune_noise_alpha is not None and model.training and self.padding_free:
+            # The noise is made for a sequence as long as the row; what NEFTune divides by is the length of a record.
+            records = len(inputs["cu_seq_lens_q"]) - 1
+            embeddings = self.accelerator.unwrap_model(self.model).get_input_embeddings()
+            embeddings.neftune_noise_alpha = self.neftune_noise_alpha * math.sqrt(records)
+        if not self.uses_own_loss:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if num_items_in_batch is None:
+            return self.batch_loss(model, inputs)
+        loss, _ = summed_answer_loss(model, inputs)
+        # The count is that of all processes and all passes of a step; DDP takes the mean of the processes' gradients.
+        return loss / num_items_in_batch * self.accelerator.num_processes
+
+    @property
+    def uses_own_loss(self) -> bool:
+        return self.padding_free and self.args.device.type == "cpu"
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:
@@ -256,21 +291,27 @@ def make_trainer(
     hardware: TrainingHardware,
     output_dir: Path,
     checkpoints: bool = True,
-) -> SFTTrainer:
+) -> AdapterTrainer:
     """Return trl's trainer on examples that are already tokens and labels, so that it prepares nothing itself.
 
     Args:
         checkpoints: keep one of each epoch in `output_dir`, to resume from.
     """
     validated = bool(examples["validation"])
+    padding_free = hardware.attention == "flash_attention_2"
+    if hardware.device == "cpu" and can_lie_end_to_end(model.get_base_model()):
+        lay_end_to_end(model.get_base_model())
+        padding_free = True
     arguments = SFTConfig(
         output_dir=str(output_dir),
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
         packing=schedule.packing,
+        padding_free=padding_free,
         num_train_epochs=schedule.epochs,
         per_device_train_batch_size=schedule.batch_size,
-        per_device_eval_batch_size=schedule.batch_size,
+        # One record: the mean over batches is then the mean over records, whatever the batch.
+        per_device_eval_batch_size=1 if padding_free else schedule.batch_size,
         gradient_accumulation_steps=schedule.gradient_accumulation_steps,
         gradient_checkpointing=schedule.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if schedule.gradient_checkpointing else None,

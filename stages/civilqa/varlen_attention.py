@@ -1,0 +1,87 @@
+"""Attention for a batch whose records lie end to end in one row, without padding.
+
+A padded batch computes on padding in every layer and needs a mask, which keeps torch's attention from its causal
+kernel. In one row, `cu_seq_lens` says where each record begins; each attends to itself alone. FlashAttention reads
+the same borders on a GPU (its varlen interface); this is the counterpart for torch's attention on the CPU.
+
+Source: Dao 2023, FlashAttention-2 (arXiv:2307.08691); Kundu et al. 2024, Enhancing Training Efficiency Using Packing
+with Flash Attention (arXiv:2407.09105).
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+
+NAME = "sdpa_varlen"
+IGNORED_LABEL = -100  # what the loss skips, in torch and transformers
+
+
+def varlen_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return causal attention within each record of a row; without borders, that of the row.
+
+    Args:
+        query: (1, heads, tokens, head size); key and value may have fewer heads.
+        cu_seq_lens_q: (records + 1,), where each record begins and the last one ends.
+
+    Returns:
+        (1, tokens, heads, head size), and None in place of the attention's weights.
+    """
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    records = [
+        scaled_dot_product_attention(
+            *(states[:, :, start:end] for states in (query, key, value)),
+            dropout_p=dropout,
+            is_causal=True,
+            scale=scaling,
+        )
+        for start, end in pairwise(cu_seq_lens_q.tolist())
+    ]
+    return torch.cat(records, dim=2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, varlen_attention)  # without a mask function: none is made
+
+
+def can_lie_end_to_end(base: PreTrainedModel) -> bool:
+    """Return whether all that one token of a model takes from others goes through plain causal attention."""
+    config = base.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return base._supports_attention_backend and kinds == {"full_attention"} and not getattr(config, "sliding_window", 0)
+
+
+def lay_end_to_end(base: PreTrainedModel) -> None:
+    """Make a model take rows of several records."""
+    base.set_attn_implementation(NAME)
+
+
+def summed_answer_loss(model: torch.nn.Module, row: dict[str, Any]) -> tuple[torch.Tensor, int]:
+    """Return the summed loss in nats of the answer tokens of a row, and their number.
+
+    The output layer, with a vocabulary a good part of a small model's work, runs on the tokens before them alone.
+
+    Args:
+        row: what trl's collator makes without padding; `labels` of shape (1, tokens), those of the prompts and of each
+            record's first token ignored.
+    """
+    inputs = {name: value for name, value in row.items() if name != "labels"}
+    labels = row["labels"][0]
+    before = (labels[1:] != IGNORED_LABEL).nonzero()[:, 0]
+    logits = model(**inputs, logits_to_keep=before, use_cache=False).logits[0]  # (answer tokens, vocabulary)
+    return cross_entropy(logits.float(), labels[before + 1], reduction="sum"), len(before)
