@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import civilqa.lean_bitsandbytes  # noqa: F401
+
 import torch
 from pydantic import Field
 from tqdm import tqdm

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import civilqa.lean_bitsandbytes  # noqa: F401
+
 import psutil
 from peft import PeftModel
 

@@ -77,6 +77,15 @@ def test_the_data_stages_import_no_torch(stage):
     assert finished.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize("script", ["finetune", "evaluate", "benchmark", "export"])
+def test_what_compiles_nothing_imports_no_compiler(script):
+    code = (
+        f"import sys; sys.path.insert(0, 'stages'); import {script}; print('torch._inductor.compile_fx' in sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize(
     ("change", "message"),

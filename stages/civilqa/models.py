@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import civilqa.lean_bitsandbytes  # noqa: F401
+
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training

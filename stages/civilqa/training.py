@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import civilqa.lean_bitsandbytes  # noqa: F401
+
 import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
