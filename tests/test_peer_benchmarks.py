@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "tests/benchmarks"))
 import cost_by_size
 import startup
 import training_peers
+from projects import Finished
 
 
 def run_of(loop, whole, loss):
@@ -34,12 +35,13 @@ def test_a_peer_with_another_loss_does_not_count(loss, capsys):
 
 def test_a_peer_that_trained_fewer_steps_stops_the_comparison():
     with pytest.raises(SystemExit, match="trained 3 steps, want 4"):
-        training_peers.summarize(2.0, 1.0, 100.0, [3.0, 2.0, 1.0], 4)
+        training_peers.summarize(Finished(2.0, 100.0, ""), 1.0, [3.0, 2.0, 1.0], 4)
 
 
 def test_the_final_loss_is_the_mean_of_the_last_tenth():
-    run = training_peers.summarize(2.0, 1.0, 100.0, [5.0] * 18 + [1.0, 2.0], 20)
+    run = training_peers.summarize(Finished(2.0, 100.0, "", 7.0), 1.0, [5.0] * 18 + [1.0, 2.0], 20)
     assert run["final_loss"] == 1.5
+    assert run["peak_mib"] == 7.0, "the GPU's memory, where there is one"
 
 
 def test_the_loop_s_seconds_are_read_from_what_the_trainer_prints():

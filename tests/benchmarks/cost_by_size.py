@@ -2,10 +2,11 @@
 
     python tests/benchmarks/cost_by_size.py
 
-Writes cost_by_size.json and cost_by_size.csv (for plots) beside this file; 6,000 rows take several minutes. By rows:
-prepare to finetune on synthetic rows, one epoch in batches of four. By length: the benchmark stage's training step on
-four sequences of one length. Time that is linear in tokens has the same seconds for a million tokens everywhere; what
-a run costs before its first step, and attention, which grows with the square of the length, show in it.
+Writes cost_by_size.json, cost_by_rows.csv and cost_by_length.csv beside this file; `dvc plots show` draws the last two.
+6,000 rows take several minutes. By rows: prepare to finetune on synthetic rows, one epoch in batches of four. By
+length: the benchmark stage's training step on four sequences of one length. Time that is linear in tokens has the same
+seconds for a million tokens everywhere; what a run costs before its first step, and attention, which grows with the
+square of the length, show in it.
 """
 
 import argparse
@@ -78,6 +79,13 @@ def cost(kind: str, size: int, tokens: int, seconds: float, peak_mib: float) -> 
     return dict(zip(COLUMNS, (kind, size, tokens, seconds, per_million, peak_mib), strict=True))
 
 
+def write_csv(path: Path, results: list[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(results)
+
+
 def print_table(results: list[dict[str, Any]]) -> None:
     print(f"{'':8}{'size':>8}{'tokens':>12}{'seconds':>10}{'s / million tokens':>20}{'peak MiB':>10}")
     for row in results:
@@ -104,10 +112,8 @@ def main() -> None:
             results.append(train_on_length(trained, length, arguments.threads))
             print(json.dumps(results[-1]), flush=True)
     print_table(results)
-    with arguments.output.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(results)
+    for kind in ("rows", "length"):
+        write_csv(arguments.output.with_name(f"cost_by_{kind}.csv"), [row for row in results if row["kind"] == kind])
     write_report(arguments.output, {"batch_size": BATCH, "threads": arguments.threads, "sizes": results})
 
 

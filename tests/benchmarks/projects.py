@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,15 +20,20 @@ from civilqa.hardware import describe_machine, versions  # noqa: E402  (from the
 from conftest import copy_project, edit_params  # noqa: E402
 
 SAMPLE_SECONDS = 0.1
+NVIDIA_SMI = shutil.which("nvidia-smi")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended well: its seconds, the peak of the memory that it and its children held, what it printed."""
+    """A command that ended well: its seconds, the peak of the memory that it and its children held, what it printed.
+
+    `peak_gpu_mib` is what was in use on the first GPU, by whatever program; None where there is none.
+    """
 
     seconds: float
     peak_mib: float
     output: str
+    peak_gpu_mib: float | None = None
 
 
 def make_project(folder: Path, **params: Any) -> Path:
@@ -57,15 +63,24 @@ def call(command: list[str], folder: Path, threads: int, **environment: str) -> 
     started = time.perf_counter()
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=variables)
-        peak = 0
+        peak, gpu = 0, None
         while process.poll() is None:
             peak = max(peak, held_bytes(process.pid))
+            gpu = max(filter(None, (gpu, gpu_mib())), default=None)
             time.sleep(SAMPLE_SECONDS)
     seconds = time.perf_counter() - started
     output = log.read_text(encoding="utf-8", errors="replace")
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode} in {folder}:\n{output[-4000:]}")
-    return Finished(round(seconds, 2), round(peak / 2**20, 1), output)
+    return Finished(round(seconds, 2), round(peak / 2**20, 1), output, gpu)
+
+
+def gpu_mib() -> float | None:
+    """Return the memory in use on the first GPU, None where there is none."""
+    if NVIDIA_SMI is None:
+        return None
+    query = [NVIDIA_SMI, "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
+    return float(subprocess.run(query, capture_output=True, text=True, check=True).stdout)
 
 
 def held_bytes(pid: int) -> int:

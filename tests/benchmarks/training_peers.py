@@ -1,17 +1,20 @@
 """Trains the same model on the same tokens through ours, `trl sft` and LLaMA-Factory, one after the other.
 
-    python tests/benchmarks/training_peers.py
+    python tests/benchmarks/training_peers.py                    the tiny model on the CPU, in fp32
+    python tests/benchmarks/training_peers.py --device cuda      llama-1b-random on the first GPU, in bf16
 
-Writes training_peers.json beside this file. All three get the same base weights, the same training rows as tokens, LoRA
-on all linear layers, learning rate and its schedule, batch, steps, fp32 and threads; everything else is each program's
-default (trl's has gradient checkpointing on; a fourth run shows it without). Neither validates; ours keeps its
-checkpoint of each epoch. A peer counts only if it reaches the same loss: the mean of the last tenth of the steps.
+Writes training_peers.json (or training_peers_cuda.json) beside this file. All three get the same base weights, the same
+training rows as tokens, LoRA on all linear layers, learning rate and its schedule, batch, steps, precision and threads;
+everything else is each program's default (trl's has gradient checkpointing on; a fourth run shows it without). Neither
+validates; ours keeps its checkpoint of each epoch. A peer counts only if it reaches the same loss: the mean of the last
+tenth of the steps.
 
 LLaMA-Factory gets an environment of its own, made at the first run in the user's cache (several minutes, PyPI).
 """
 
 import argparse
 import csv
+import functools
 import json
 import os
 import re
@@ -23,32 +26,39 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from projects import call, edit_params, make_project, run_stages, write_report
+from projects import Finished, call, edit_params, make_project, run_stages, write_report
 
 RESULT = Path(__file__).with_suffix(".json")
 REQUIREMENTS = Path(__file__).with_name("llamafactory_requirements.txt")
 LLAMAFACTORY = "0.9.5"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "civilqa" / f"llamafactory-{LLAMAFACTORY}"
 BATCH = 4
-LEARNING_RATE = 3e-3
+PROFILES = {"cpu": "tiny", "cuda": "llama-1b-random"}
+PRECISIONS = {"cpu": "fp32", "cuda": "bf16"}  # of the base's weights as files
+LEARNING_RATES = {"cpu": 3e-3, "cuda": 2e-4}
 LORA = {"rank": 32, "alpha": 64, "dropout": 0.0}
 SEED = 20260608
 SAME_LOSS = 0.05  # relative: the programs draw the adapter's first weights and the rows' order each in its own way
 
 
-def prepare_project(folder: Path, steps: int, threads: int) -> int:
+def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
     """Make the project, its training tokens and the base's weights as files; returns the number of training rows."""
+    profile = f"profiles.{PROFILES[device]}"
     make_project(
         folder,
         **{
             "hardware.threads": threads,
-            "hardware.device": "cpu",
+            "hardware.device": device,
+            "model.profile": PROFILES[device],
             "split.validation_fraction": 0.0,
             "train.batch_size": BATCH,
-            "train.learning_rate": LEARNING_RATE,
+            "train.learning_rate": LEARNING_RATES[device],
             "train.neftune_noise_alpha": None,
             "train.keep": "last",
-            "profiles.tiny.lora.modules_to_save": [],
+            f"{profile}.lora.rank": LORA["rank"],
+            f"{profile}.lora.alpha": LORA["alpha"],
+            f"{profile}.lora.dropout": LORA["dropout"],
+            f"{profile}.lora.modules_to_save": [],
         },
     )
     run_stages(folder, ("prepare", "split", "format"), threads)
@@ -59,7 +69,7 @@ def prepare_project(folder: Path, steps: int, threads: int) -> int:
         "from civilqa.profiles import read_profile\n"
         "from civilqa.prompts import load_tokenizer\n"
         "model, profile = read_profile()\n"
-        f"load_base(model, profile, Hardware('cpu', 'fp32', {threads})).save_pretrained('base')\n"
+        f"load_base(model, profile, Hardware('cpu', '{PRECISIONS[device]}', {threads})).save_pretrained('base')\n"
         "load_tokenizer(profile).save_pretrained('base')\n"
     )
     call([sys.executable, "-c", save], folder, threads)
@@ -68,8 +78,9 @@ def prepare_project(folder: Path, steps: int, threads: int) -> int:
     edit_params(
         folder / "params.yaml",
         **{
-            "profiles.tiny.name": "base",
-            "profiles.tiny.weights": "pretrained",
+            f"{profile}.name": "base",
+            f"{profile}.weights": "pretrained",
+            f"{profile}.tokenizer": None,
             # half a step less: it is rounded up, whatever the last bit of the quotient is
             "train.epochs": (steps - 0.5) / batches,
         },
@@ -91,18 +102,19 @@ def write_tokens(folder: Path) -> int:
     return len(lines)
 
 
-def run_ours(folder: Path, steps: int, threads: int) -> dict[str, Any]:
+def run_ours(folder: Path, device: str, steps: int, threads: int) -> dict[str, Any]:
     """Run the finetune stage. Its loop includes the checkpoint of each epoch."""
     finished = run_stages(folder, ["finetune"], threads)["finetune"]
     with (folder / "metrics/plots/loss_train.csv").open(encoding="utf-8") as file:
         losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
     run = json.loads((folder / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
-    return summarize(finished.seconds, run["train_seconds"], finished.peak_mib, losses, steps)
+    return summarize(finished, run["train_seconds"], losses, steps)
 
 
-def run_trl(folder: Path, steps: int, threads: int, *options: str) -> dict[str, Any]:
+def run_trl(folder: Path, device: str, steps: int, threads: int, *options: str) -> dict[str, Any]:
     """Run trl's command line."""
     output = folder / "trl"
+    precision = ("--use_cpu", "True", "--bf16", "False", "--dtype", "float32") if device == "cpu" else ()
     shutil.rmtree(output, ignore_errors=True)
     finished = call(
         [
@@ -110,20 +122,21 @@ def run_trl(folder: Path, steps: int, threads: int, *options: str) -> dict[str, 
             *("--dataset_name", "tokens", "--output_dir", str(output), "--report_to", "none"),
             *("--use_peft", "--lora_r", str(LORA["rank"]), "--lora_alpha", str(LORA["alpha"])),
             *("--lora_dropout", str(LORA["dropout"]), "--lora_target_modules", "all-linear"),
-            *("--learning_rate", str(LEARNING_RATE), "--lr_scheduler_type", "cosine"),
+            *("--learning_rate", str(LEARNING_RATES[device]), "--lr_scheduler_type", "cosine"),
             *("--warmup_steps", str(warmup(steps)), "--weight_decay", "0.01", "--seed", str(SEED)),
             *("--per_device_train_batch_size", str(BATCH), "--max_steps", str(steps), "--logging_steps", "1"),
-            *("--use_cpu", "True", "--bf16", "False", "--dtype", "float32", *options),
+            *precision,
+            *options,
         ],
         folder,
         threads,
-        CUDA_VISIBLE_DEVICES="",
+        CUDA_VISIBLE_DEVICES=visible(device),
     )
     losses = read_losses(output / f"checkpoint-{steps}/trainer_state.json")
-    return summarize(finished.seconds, read_runtime(finished.output), finished.peak_mib, losses, steps)
+    return summarize(finished, read_runtime(finished.output), losses, steps)
 
 
-def run_llamafactory(folder: Path, steps: int, threads: int) -> dict[str, Any]:
+def run_llamafactory(folder: Path, device: str, steps: int, threads: int) -> dict[str, Any]:
     """Run LLaMA-Factory's command line on the tokens, saved as its cache of a tokenised dataset."""
     output, tokens = folder / "llamafactory", folder / "llamafactory-tokens"
     shutil.rmtree(output, ignore_errors=True)
@@ -138,17 +151,18 @@ def run_llamafactory(folder: Path, steps: int, threads: int) -> dict[str, Any]:
         **{"stage": "sft", "do_train": True, "model_name_or_path": "base", "template": "empty"},
         **{"dataset": "tokens", "tokenized_path": str(tokens), "output_dir": str(output), "report_to": "none"},
         **{"finetuning_type": "lora", "lora_target": "all", "lora_rank": LORA["rank"], "lora_alpha": LORA["alpha"]},
-        **{"lora_dropout": LORA["dropout"], "learning_rate": LEARNING_RATE, "lr_scheduler_type": "cosine"},
+        **{"lora_dropout": LORA["dropout"], "learning_rate": LEARNING_RATES[device], "lr_scheduler_type": "cosine"},
         **{"warmup_steps": warmup(steps), "weight_decay": 0.01, "seed": SEED, "max_steps": steps},
-        **{"per_device_train_batch_size": BATCH, "logging_steps": 1, "use_cpu": True},
+        **{"per_device_train_batch_size": BATCH, "logging_steps": 1},
+        **({"use_cpu": True} if device == "cpu" else {"bf16": True}),
     }
     path = folder / "llamafactory.yaml"
     path.write_text(json.dumps(arguments), encoding="utf-8")  # JSON is YAML; 0.9.5 cannot open its own .json
     command = python_of(CACHE).with_name("llamafactory-cli")
-    finished = call([str(command), "train", str(path)], folder, threads, CUDA_VISIBLE_DEVICES="")
+    finished = call([str(command), "train", str(path)], folder, threads, CUDA_VISIBLE_DEVICES=visible(device))
     loop = json.loads((output / "train_results.json").read_text(encoding="utf-8"))["train_runtime"]
     losses = read_losses(output / "trainer_state.json")
-    return summarize(finished.seconds, loop, finished.peak_mib, losses, steps)
+    return summarize(finished, loop, losses, steps)
 
 
 def make_environment() -> None:
@@ -172,6 +186,11 @@ def python_of(environment: Path) -> Path:
     return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def visible(device: str) -> str:
+    """Return the GPUs that a program may see: none, or the first alone."""
+    return "" if device == "cpu" else "0"
+
+
 def warmup(steps: int) -> int:
     return -(-steps // 10)  # as our train.warmup_fraction: 0.1, rounded up
 
@@ -189,7 +208,7 @@ def read_losses(path: Path) -> list[float]:
     return [row["loss"] for row in history if "loss" in row]
 
 
-def summarize(whole: float, loop: float, peak_mib: float, losses: list[float], steps: int) -> dict[str, Any]:
+def summarize(finished: Finished, loop: float, losses: list[float], steps: int) -> dict[str, Any]:
     """Return a run's figures.
 
     Raises:
@@ -199,9 +218,9 @@ def summarize(whole: float, loop: float, peak_mib: float, losses: list[float], s
         raise SystemExit(f"trained {len(losses)} steps, want {steps}")
     last = losses[-max(1, steps // 10) :]
     return {
-        "whole_seconds": round(whole, 2),
+        "whole_seconds": finished.seconds,
         "loop_seconds": round(loop, 2),
-        "peak_mib": peak_mib,
+        "peak_mib": finished.peak_mib if finished.peak_gpu_mib is None else finished.peak_gpu_mib,
         "first_loss": round(losses[0], 4),
         "final_loss": round(statistics.mean(last), 4),
     }
@@ -239,18 +258,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--repeats", type=int, default=3, help="of each program, in turns; the median counts")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--device", choices=PROFILES, default="cpu")
+    parser.add_argument("--output", type=Path, help="default: beside this file")
     arguments = parser.parse_args()
-    steps, threads = arguments.steps, arguments.threads
+    device, steps, threads = arguments.device, arguments.steps, arguments.threads
+    output = arguments.output or (RESULT if device == "cpu" else RESULT.with_stem(f"{RESULT.stem}_{device}"))
     make_environment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "project"
-        rows = prepare_project(folder, steps, threads)
+        rows = prepare_project(folder, device, steps, threads)
+        trl = functools.partial(run_trl, folder, device, steps, threads)
         programs = {
-            "ours": lambda: run_ours(folder, steps, threads),
-            "trl sft": lambda: run_trl(folder, steps, threads),
-            "trl sft, no checkpointing": lambda: run_trl(folder, steps, threads, "--gradient_checkpointing", "False"),
-            f"LLaMA-Factory {LLAMAFACTORY}": lambda: run_llamafactory(folder, steps, threads),
+            "ours": functools.partial(run_ours, folder, device, steps, threads),
+            "trl sft": trl,
+            "trl sft, no checkpointing": functools.partial(trl, "--gradient_checkpointing", "False"),
+            f"LLaMA-Factory {LLAMAFACTORY}": functools.partial(run_llamafactory, folder, device, steps, threads),
         }
         runs: dict[str, list[dict[str, Any]]] = {program: [] for program in programs}
         for repeat in range(arguments.repeats):
@@ -261,9 +283,10 @@ def main() -> None:
     ratios = {program: compare(medians["ours"], run) for program, run in medians.items() if program != "ours"}
     print_table(medians, ratios)
     write_report(
-        arguments.output,
+        output,
         {
-            **{"steps": steps, "batch_size": BATCH, "rows": rows, "threads": threads, "learning_rate": LEARNING_RATE},
+            **{"device": device, "profile": PROFILES[device], "steps": steps, "batch_size": BATCH, "rows": rows},
+            **{"threads": threads, "learning_rate": LEARNING_RATES[device]},
             **{"lora": LORA, "repeats": arguments.repeats, "peers_versions": peers_versions()},
             **{"runs": medians, "ours_divided_by": ratios},
         },
