@@ -68,6 +68,7 @@ from civilqa.training import (
     pack,
     resolve_schedule,
 )
+from civilqa.under_way import WORKSPACE_LOCK
 
 DATA = Path("data/formatted")
 ADAPTER = Path("models/adapter")
@@ -77,7 +78,6 @@ TRAIN_CURVE = Path("metrics/plots/loss_train.csv")
 VALIDATION_CURVE = Path("metrics/plots/loss_validation.csv")
 RUN = Path("metrics/runs/finetune.json")
 MEMORY = Path("metrics/runs/memory.csv")
-WORKSPACE_LOCK = Path(".checkpoints/workspace")
 
 
 @dataclass(frozen=True)
