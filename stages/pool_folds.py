@@ -194,11 +194,15 @@ def main() -> None:
     experiments = choose_folds(list_experiments(), current, sys.argv[1:])
     print("folds: " + ", ".join(f"{experiment.fold} {experiment.name}" for experiment in experiments))
     prepared = [
-        {row["id"] for row in read_rows(experiment.name, "data/prepared/records.jsonl")} for experiment in experiments
+        {row["id"] for row in read_rows(experiment.revision, "data/prepared/records.jsonl", experiment.name)}
+        for experiment in experiments
     ]
     if any(records != prepared[0] for records in prepared):
         raise PipelineError("the experiments have different records; run every fold on the same data")
-    folds = {experiment.fold: read_rows(experiment.name, "data/predictions/test.jsonl") for experiment in experiments}
+    folds = {
+        experiment.fold: read_rows(experiment.revision, "data/predictions/test.jsonl", experiment.name)
+        for experiment in experiments
+    }
     lines = pool(folds, prepared[0])
 
     params = experiments[0].params
