@@ -168,6 +168,11 @@ def choose_folds(experiments: list[Experiment], current: dict[str, Any], named: 
     return [folds[fold] for fold in sorted(folds)]
 
 
+def read_output(experiment: Experiment, path: str) -> list[dict[str, Any]]:
+    """Return the rows of a JSONL output as an experiment left it."""
+    return read_rows(experiment.revision, path, experiment.name)
+
+
 def pool(folds: dict[int, list[dict[str, Any]]], records: set[str]) -> list[dict[str, Any]]:
     """Return the test lines of all folds with their fold, sorted by id.
 
@@ -193,16 +198,10 @@ def main() -> None:
     current = read_current_params()
     experiments = choose_folds(list_experiments(), current, sys.argv[1:])
     print("folds: " + ", ".join(f"{experiment.fold} {experiment.name}" for experiment in experiments))
-    prepared = [
-        {row["id"] for row in read_rows(experiment.revision, "data/prepared/records.jsonl", experiment.name)}
-        for experiment in experiments
-    ]
+    prepared = [{row["id"] for row in read_output(one, "data/prepared/records.jsonl")} for one in experiments]
     if any(records != prepared[0] for records in prepared):
         raise PipelineError("the experiments have different records; run every fold on the same data")
-    folds = {
-        experiment.fold: read_rows(experiment.revision, "data/predictions/test.jsonl", experiment.name)
-        for experiment in experiments
-    }
+    folds = {one.fold: read_output(one, "data/predictions/test.jsonl") for one in experiments}
     lines = pool(folds, prepared[0])
 
     params = experiments[0].params
