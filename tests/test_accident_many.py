@@ -51,7 +51,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 def start(folder: Path, *command: str, **options: Any) -> subprocess.Popen:
     """Start a command as accidents.run runs it, its output in a file, since nobody may read a pipe."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    log = (folder.parent / f"{folder.name}.{time.monotonic_ns()}.log").open("w+", encoding="utf-8")
+    log = (folder.parent / f"{folder.name}.{time.monotonic_ns()}.log").open("w", encoding="utf-8")
     options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT} | options
     environment = os.environ | {"PATH": path} | options.pop("environment", {})
     process = subprocess.Popen(command, cwd=folder, env=environment, **options)
@@ -60,8 +60,8 @@ def start(folder: Path, *command: str, **options: Any) -> subprocess.Popen:
 
 
 def printed(process: subprocess.Popen) -> str:
-    process.log.seek(0)
-    return process.log.read()
+    # Opened anew: who reads from the file that was handed on moves the place where the process writes.
+    return Path(process.log.name).read_text(encoding="utf-8")
 
 
 def set_params(changes: dict[str, Any]) -> list[str]:
@@ -178,7 +178,7 @@ def test_what_a_killed_worker_was_at_is_queued_again(outcomes, run_copy, repeats
                     process.kill()
             psutil.wait_procs(processes_in(run_copy), timeout=10)
             if queue_states(run_copy).get(name) == "Running":
-                checked(run_copy, "dvc", "queue", "kill", "--force", name)
+                checked(run_copy, "dvc", "queue", "kill", name)
             if name in queue_states(run_copy):
                 checked(run_copy, "dvc", "queue", "remove", name)
             run(run_copy, "dvc", "exp", "remove", name)
@@ -365,7 +365,7 @@ def test_a_chat_goes_on_while_its_adapter_is_trained_anew(outcomes, run_copy):
             assert training.poll() is None
             assert not (run_copy / ADAPTER).exists()
             assert late.returncode == 1
-            assert f"지금 학습하는 중입니다(process {training.pid} (dvc repro" in late.stderr
+            assert f"지금 학습하는 중입니다(process {training.pid} (dvc))" in late.stderr
             assert "Traceback" not in late.stderr
         assert training.wait(300) == 0, printed(training)[-2000:]
     finally:
@@ -482,9 +482,9 @@ def test_a_missing_adapter_is_said_to_be_under_way_only_while_its_dvc_lives(tmp_
         other.kill()
         other.wait()
     under_way.DVC_LOCKS.parent.mkdir(parents=True)
-    entry = f'{{"write": {{"{(tmp_path / ADAPTER).as_posix()}": {{"pid": {other.pid}, "cmd": "repro"}}}}}}'
+    entry = f'{{"write": {{"{(tmp_path / ADAPTER).as_posix()}": {{"pid": {other.pid}, "cmd": "/bin/dvc repro"}}}}}}'
     under_way.DVC_LOCKS.write_text(entry, encoding="utf-8")
-    assert under_way.who_writes(ADAPTER) == (f"process {other.pid} (dvc repro)" if told else None)
+    assert under_way.who_writes(ADAPTER) == (f"process {other.pid} (dvc)" if told else None)
     assert under_way.who_writes(Path("elsewhere")) is None
     under_way.DVC_LOCKS.write_text(entry[:20], encoding="utf-8")
     assert under_way.who_writes(ADAPTER) is None

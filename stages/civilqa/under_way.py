@@ -17,7 +17,7 @@ DVC_LOCKS = Path(".dvc/tmp/rwlock")
 
 
 def who_writes(folder: Path) -> str | None:
-    """Return the process that is making a folder, `process 12 (dvc repro)`, or None; also for any but the adapter's."""
+    """Return the process that is making a folder, `process 12 (dvc)`, or None; also for any but the adapter's."""
     if folder.resolve() != ADAPTER.resolve():
         return None
     return _dvc_process(folder) or who_holds(WORKSPACE_LOCK)
@@ -27,8 +27,7 @@ def _dvc_process(folder: Path) -> str | None:
     """Return the DVC that runs the stage which writes the folder. One that was killed leaves its entry behind."""
     try:
         writers = json.loads(DVC_LOCKS.read_text(encoding="utf-8"))["write"]
-        entry = writers[str(folder.resolve())]
-        pid, command = int(entry["pid"]), str(entry["cmd"])
+        pid = int(writers[str(folder.resolve())]["pid"])
     except (OSError, ValueError, KeyError, TypeError):  # no DVC, nothing written now, or the file is being written
         return None
-    return f"process {pid} (dvc {command})" if psutil.pid_exists(pid) else None
+    return f"process {pid} (dvc)" if psutil.pid_exists(pid) else None
