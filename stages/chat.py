@@ -96,11 +96,7 @@ def main() -> None:
 
 def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
     engine.load_finetuned_model(arguments.model)
-    base = None
-    if arguments.base:
-        base = InferenceEngine()
-        base.params = engine.params
-        base.load_base_model(arguments.model)
+    base = engine.load_base_beside() if arguments.base else None
     if arguments.question is None:
         from civilqa.terminal import chat
 

@@ -7,18 +7,14 @@ With one name the workspace is compared with it. Only questions that both were t
 """
 
 import difflib
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import dvc.api
-from dvc.exceptions import DvcException
-from scmrepo.exceptions import SCMError
-
 from civilqa.errors import PipelineError
 from civilqa.files import read_jsonl
 from civilqa.report import badness, figure, problems
+from civilqa.revisions import read_rows
 from civilqa.scores import SCORES
 from civilqa.stage import run
 
@@ -32,20 +28,10 @@ def read_lines(revision: str) -> dict[str, Line]:
     """Return the predictions of a revision by record id.
 
     Raises:
-        PipelineError: there is no such revision, or its predictions are not in DVC's cache.
+        PipelineError: there is no such revision, or its predictions are not whole in DVC's cache.
     """
-    if revision == "workspace":
-        lines = list(read_jsonl(Path(PREDICTIONS)))
-    else:
-        try:
-            text = dvc.api.read(PREDICTIONS, rev=revision, encoding="utf-8")
-        except (DvcException, SCMError, FileNotFoundError) as error:
-            raise PipelineError(
-                f"{revision}: its {PREDICTIONS} cannot be read: {error}; `dvc exp list` names the experiments, "
-                "`dvc fetch` gets outputs from a remote"
-            ) from None
-        lines = [json.loads(line) for line in text.splitlines()]
-    return check_lines(lines, revision)
+    rows = read_jsonl(Path(PREDICTIONS)) if revision == "workspace" else read_rows(revision, PREDICTIONS)
+    return check_lines(list(rows), revision)
 
 
 def check_lines(lines: list[Line], revision: str) -> dict[str, Line]:
@@ -55,7 +41,8 @@ def check_lines(lines: list[Line], revision: str) -> dict[str, Line]:
         PipelineError: they were written by a version of the evaluate stage that scored less.
     """
     for line in lines:
-        if "citations" not in line["adapter"] or set(line["adapter"]["scores"]) != set(SCORES):
+        adapter = line.get("adapter", {})
+        if "id" not in line or "citations" not in adapter or set(adapter.get("scores", ())) != set(SCORES):
             raise PipelineError(
                 f"{revision}: its {PREDICTIONS} was written by another version of the evaluate stage; run `dvc repro "
                 "evaluate` there (the answers are kept, only the scores are made again)"

@@ -23,9 +23,10 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from civilqa.errors import ModelError
-from civilqa.files import read_jsonl, write_json, write_text
+from civilqa.files import read_jsonl, stamp, write_json, write_text
 from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.inference import ADAPTER, BENCHMARK_QUESTIONS, MERGED
+from civilqa.locks import hold
 from civilqa.models import MANIFEST_FILE, adapter_identity, load_adapter, load_base, load_tuned, read_manifest
 from civilqa.parameters import read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
@@ -274,28 +275,29 @@ def training_line() -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python stages/export.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=MERGED, help=f"folder to write (default {MERGED})")
-    choices = ("auto", "fp32", "bf16", "fp16")
-    parser.add_argument("--precision", choices=choices, default="auto", help="auto: what the base is published in")
-    arguments = parser.parse_args()
+def export(output: Path, asked_precision: str) -> None:
+    """Write the merged folder aside, look whether it answers as the adapter does, and put it in place whole.
+
+    Raises:
+        ModelError: there is no adapter, it was replaced meanwhile, or the folder does not answer as it does.
+    """
     prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
     model_params, profile = read_profile()
+    before = stamp(ADAPTER)
     trained = read_manifest(ADAPTER)
     hardware = resolve_hardware(hardware_params)
     prompter = Prompter(load_tokenizer(profile), read_template(ADAPTER))
     questions = parity_prompts(prompter, prompts)
     conversational = bool(prompter.tokenizer.chat_template)
 
-    folder = arguments.output.with_name(f".{arguments.output.name}.part")
+    folder = output.with_name(f".{output.name}.part")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         check_quantized = None
         if trained["quantization"] != "none":
             check_quantized = behave(load_tuned(model_params, profile, hardware, ADAPTER), prompter, questions)
         merged, adapter = merge(model_params, profile, prompter, questions)
-        precision = choose_precision(arguments.precision, profile, merged)
+        precision = choose_precision(asked_precision, profile, merged)
         write_model(merged, prompter, precision, folder)
         del merged
         gc.collect()
@@ -307,20 +309,33 @@ def main() -> None:
             "parity": check_parity(folder, prompter, questions, precision, adapter),
             "versions": versions(),
         }
+        if stamp(ADAPTER) != before:
+            raise ModelError(f"{ADAPTER}: was replaced while it was exported; export again once its training has ended")
         if check_quantized is not None:
             manifest["parity_with_quantized"] = compare(adapter, check_quantized)
         write_json(folder / MANIFEST_FILE, manifest)
         write_text(folder / "README.md", make_card(model_params.profile, profile, prompts, manifest))
         write_text(folder / "Modelfile", make_modelfile(prompter, prompts))
-        if arguments.output.exists():
-            shutil.rmtree(arguments.output)
-        folder.rename(arguments.output)
+        if output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    size = sum(path.stat().st_size for path in arguments.output.iterdir())
-    print(f"{arguments.output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest['parity']}")
+    size = sum(path.stat().st_size for path in output.iterdir())
+    print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest['parity']}")
     if check_quantized is not None:
         print(f"beside the adapter on its {trained['quantization']} base: {manifest['parity_with_quantized']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python stages/export.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=MERGED, help=f"folder to write (default {MERGED})")
+    choices = ("auto", "fp32", "bf16", "fp16")
+    parser.add_argument("--precision", choices=choices, default="auto", help="auto: what the base is published in")
+    arguments = parser.parse_args()
+    aside = arguments.output.with_name(f".{arguments.output.name}")
+    with hold(aside, f"export to {arguments.output}", wait=False):
+        export(arguments.output, arguments.precision)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ from civilqa.training import (
     pack,
     resolve_schedule,
 )
+from civilqa.under_way import WORKSPACE_LOCK
 from civilqa.varlen_attention import IGNORED_LABEL
 
 DATA = Path("data/formatted")
@@ -79,7 +80,6 @@ TRAIN_CURVE = Path("metrics/plots/loss_train.csv")
 VALIDATION_CURVE = Path("metrics/plots/loss_validation.csv")
 RUN = Path("metrics/runs/finetune.json")
 MEMORY = Path("metrics/runs/memory.csv")
-WORKSPACE_LOCK = Path(".checkpoints/workspace")
 
 
 @dataclass(frozen=True)

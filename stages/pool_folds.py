@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dvc.api
-from dvc.exceptions import DvcException
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from civilqa.comparison import Resampling, compare_all, group_scores, mean_scores
 from civilqa.errors import PipelineError
 from civilqa.files import sha256_json, write_json, write_jsonl, write_text
+from civilqa.parameters import PARAMS_PATH
 from civilqa.report import render_report
+from civilqa.revisions import read_rows
 from civilqa.stage import run
 
 METRICS = Path("metrics/folds.json")
@@ -59,9 +60,16 @@ def git(*arguments: str) -> str:
     Raises:
         PipelineError: git failed.
     """
-    finished = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    try:
+        finished = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    except FileNotFoundError:
+        raise PipelineError("git: not found; experiments are git commits: install git") from None
     if finished.returncode:
-        raise PipelineError(f"git {' '.join(arguments)}: {finished.stderr.strip()}")
+        reason = finished.stderr.strip().splitlines()
+        raise PipelineError(
+            f"git {' '.join(arguments)}: {reason[0] if reason else f'ended with {finished.returncode}'}; run this in "
+            "the checkout in which the experiments were made"
+        )
     return finished.stdout
 
 
@@ -73,13 +81,46 @@ def list_experiments() -> list[Experiment]:
     experiments = []
     for line in listed.splitlines():
         name, revision = line.removeprefix(prefix).split()
-        experiments.append(Experiment(name, revision, read_params(git("show", f"{revision}:params.yaml"))))
+        try:
+            params = parse_params(git("show", f"{revision}:{PARAMS_PATH}"))
+        except PipelineError as error:
+            print(f"warning: experiment {name} is left out: {error}")
+        else:
+            experiments.append(Experiment(name, revision, params))
     return experiments
 
 
-def read_params(text: str) -> dict[str, Any]:
-    """Return a params.yaml's content, read as DVC reads it."""
-    return YAML(typ="safe").load(text)
+def parse_params(text: str) -> dict[str, Any]:
+    """Return a params.yaml's content, read as DVC reads it.
+
+    Raises:
+        PipelineError: it is no YAML, or does not say which fold was tested on.
+    """
+    try:
+        params = YAML(typ="safe").load(text)
+        numbers = [params["split"][key] for key in ("fold", "folds")]
+    except YAMLError as error:
+        raise PipelineError(f"{PARAMS_PATH}: not readable as YAML: {error}") from None
+    except (KeyError, TypeError):
+        raise PipelineError(f"{PARAMS_PATH}: has no split.fold and split.folds; write both into it") from None
+    if not all(isinstance(number, int) for number in numbers):
+        raise PipelineError(f"{PARAMS_PATH}: split.fold and split.folds: found {numbers}, want whole numbers")
+    return params
+
+
+def read_current_params() -> dict[str, Any]:
+    """Return the params.yaml of this folder.
+
+    Raises:
+        PipelineError: it is not there, or see parse_params.
+    """
+    try:
+        text = PARAMS_PATH.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PipelineError(f"{PARAMS_PATH}: not found in {Path.cwd()}; run this from the repository's root") from None
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{PARAMS_PATH}: not readable as YAML: {error}") from None
+    return parse_params(text)
 
 
 def choose_folds(experiments: list[Experiment], current: dict[str, Any], named: list[str]) -> list[Experiment]:
@@ -128,18 +169,8 @@ def choose_folds(experiments: list[Experiment], current: dict[str, Any], named: 
 
 
 def read_output(experiment: Experiment, path: str) -> list[dict[str, Any]]:
-    """Return the rows of a JSONL output as an experiment left it.
-
-    Raises:
-        PipelineError: the output is not in DVC's cache.
-    """
-    try:
-        text = dvc.api.read(path, rev=experiment.revision, encoding="utf-8")
-    except (DvcException, FileNotFoundError) as error:
-        raise PipelineError(
-            f"{path} of experiment {experiment.name}: {error}; run its fold {experiment.fold} again"
-        ) from None
-    return [json.loads(line) for line in text.splitlines()]
+    """Return the rows of a JSONL output as an experiment left it."""
+    return read_rows(experiment.revision, path, experiment.name)
 
 
 def pool(folds: dict[int, list[dict[str, Any]]], records: set[str]) -> list[dict[str, Any]]:
@@ -164,15 +195,13 @@ def pool(folds: dict[int, list[dict[str, Any]]], records: set[str]) -> list[dict
 
 
 def main() -> None:
-    current = read_params(Path("params.yaml").read_text(encoding="utf-8"))
+    current = read_current_params()
     experiments = choose_folds(list_experiments(), current, sys.argv[1:])
     print("folds: " + ", ".join(f"{experiment.fold} {experiment.name}" for experiment in experiments))
-    prepared = [
-        {row["id"] for row in read_output(experiment, "data/prepared/records.jsonl")} for experiment in experiments
-    ]
+    prepared = [{row["id"] for row in read_output(one, "data/prepared/records.jsonl")} for one in experiments]
     if any(records != prepared[0] for records in prepared):
         raise PipelineError("the experiments have different records; run every fold on the same data")
-    folds = {experiment.fold: read_output(experiment, "data/predictions/test.jsonl") for experiment in experiments}
+    folds = {one.fold: read_output(one, "data/predictions/test.jsonl") for one in experiments}
     lines = pool(folds, prepared[0])
 
     params = experiments[0].params

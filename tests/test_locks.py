@@ -9,7 +9,7 @@ import pytest
 
 from civilqa import locks
 from civilqa.errors import PipelineError
-from civilqa.locks import hold, is_held
+from civilqa.locks import hold, who_holds
 from conftest import ROOT
 
 HOLDER = """
@@ -37,7 +37,7 @@ def other(tmp_path):
 def test_a_lock_that_is_given_back_leaves_nothing_behind(tmp_path):
     with hold(tmp_path / "lock", "a test") as waited:
         assert not waited
-        assert is_held(tmp_path / "lock")
+        assert who_holds(tmp_path / "lock") == f"process {os.getpid()} (a test)"
         assert json.loads((tmp_path / "lock.holder").read_text(encoding="utf-8"))["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
 
@@ -46,11 +46,11 @@ def test_a_block_that_fails_gives_its_lock_back(tmp_path):
     with pytest.raises(ZeroDivisionError), hold(tmp_path / "lock", "a test"):
         _ = 1 / 0
     assert list(tmp_path.iterdir()) == []
-    assert not is_held(tmp_path / "lock")
+    assert who_holds(tmp_path / "lock") is None
 
 
 def test_a_lock_held_elsewhere_is_refused_with_the_process_that_holds_it(tmp_path, other):
-    assert is_held(tmp_path / "lock")
+    assert who_holds(tmp_path / "lock") == f"process {other.pid} (a test)"
     with (
         pytest.raises(PipelineError, match=rf"process {other.pid} \(a test\) holds it"),
         hold(tmp_path / "lock", "another", wait=False),
@@ -72,5 +72,6 @@ def test_a_killed_process_gives_its_lock_back_and_whoever_waits_gets_it(tmp_path
 def test_the_name_of_a_dead_holder_stops_nobody(tmp_path):
     (tmp_path / "lock.lock").touch()
     (tmp_path / "lock.holder").write_text('{"pid": 1, "purpose": "long dead"}', encoding="utf-8")
+    assert who_holds(tmp_path / "lock") is None
     with hold(tmp_path / "lock", "a test", wait=False) as waited:
         assert not waited

@@ -9,14 +9,16 @@ import json
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from civilqa.errors import PipelineError
 from civilqa.files import sha256_file, sha256_json, write_json
-from civilqa.locks import is_held
+from civilqa.locks import hold
 
 SEAL_FILE = "seal.json"
 STATE_FILE = "trainer_state.json"
@@ -83,17 +85,25 @@ def step_of(checkpoint: Path) -> int:
 
 
 def forget_old_trainings(current: Path) -> None:
-    """Delete unfinished trainings other than the current but for the newest few, and say so. One that runs is kept."""
+    """Delete unfinished trainings other than the current but for the newest few, and say so. One that runs is kept.
+
+    Other trainings of the same checkout end and forget at the same time: a folder may be gone at any moment, and one
+    that is deleted here is held meanwhile, so that nobody goes on from half of it.
+    """
     root = current.parent
-    others = [folder for folder in root.glob("[0-9a-f]" * 64) if folder.is_dir() and folder != current]
-    others.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
-    old = [folder for folder in others[KEPT_TRAININGS:] if not is_held(folder)]
-    for folder in old:
-        shutil.rmtree(folder)
-    if old:
-        print(
-            f"checkpoints: deleted {len(old)} unfinished trainings, older than the last {KEPT_TRAININGS}, from {root}"
-        )
+    others: list[tuple[float, Path]] = []
+    for folder in root.glob("[0-9a-f]" * 64):
+        with suppress(FileNotFoundError):
+            others.append((folder.stat().st_mtime, folder))
+    others = [(changed, folder) for changed, folder in others if folder != current]
+    deleted = 0
+    for _, folder in sorted(others, reverse=True)[KEPT_TRAININGS:]:
+        with suppress(PipelineError), hold(folder, "deleting a training that was not finished", wait=False):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+                deleted += 1
+    if deleted:
+        print(f"checkpoints: deleted {deleted} unfinished trainings, older than the last {KEPT_TRAININGS}, from {root}")
 
 
 class SealCheckpoints(TrainerCallback):

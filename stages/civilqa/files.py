@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -95,6 +95,19 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return inode, size and time of change of a folder's files: another stamp, and it was replaced or written to.
+
+    It costs no reading, however large the files are. A folder that is not there has an empty one.
+    """
+    found = {}
+    with suppress(FileNotFoundError):  # gone while it was looked at, as a whole or in part
+        for path in sorted(folder.iterdir()):
+            status = path.stat()
+            found[path.name] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
 
 
 def sha256_json(value: Any) -> str:

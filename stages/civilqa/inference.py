@@ -9,6 +9,7 @@ Paths are relative to the root of the repository. Nothing heavy is imported befo
 """
 
 import contextlib
+import copy
 import json
 import queue
 import statistics
@@ -26,15 +27,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from civilqa.citations import judge_citation, parse_citations, title_matches
-from civilqa.errors import ModelError, ParameterError, QuestionError, TemplateError
+from civilqa.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
+from civilqa.files import stamp
 from civilqa.parameters import Section, check, read_sections
 from civilqa.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, NOT_YET_IN_FORCE, OUTSIDE_TABLE, load_reference
 from civilqa.text import clean
+from civilqa.under_way import ADAPTER, who_writes
 
 if TYPE_CHECKING:
     from civilqa.prompts import Message
 
-ADAPTER = Path("models/adapter")
 MERGED = Path("models/merged")
 
 # What a model is called where its answers are shown.
@@ -160,6 +162,7 @@ class InferenceEngine:
         self.name = ""
         self._model: Any = None
         self._prompter: Any = None
+        self.prompts: Any = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
 
     # Loading
@@ -176,14 +179,31 @@ class InferenceEngine:
             ModelError: there is neither in the folder, or the adapter belongs to another base.
         """
         folder = Path(folder)
-        if (folder / "adapter_config.json").is_file():
-            return self._load(folder, TUNED, template=folder)
-        if (folder / "config.json").is_file():
-            return self._load(folder, f"{TUNED}({folder})", template=folder)
+        with self._undisturbed(folder):
+            if (folder / "adapter_config.json").is_file():
+                return self._load(folder, TUNED, template=folder)
+            if (folder / "config.json").is_file():
+                return self._load(folder, f"{TUNED}({folder})", template=folder)
+        if writer := who_writes(folder):
+            raise ModelError(f"{folder}: 지금 학습하는 중입니다({writer}). 끝난 뒤에 다시 실행하십시오.")
         raise ModelError(
             f"{folder}: 학습된 모델이 없습니다. 먼저 `dvc repro finetune`(또는 python stages/finetune.py)으로 "
             "학습하거나 `dvc pull`로 받아 오십시오."
         )
+
+    def load_base_beside(self) -> "InferenceEngine":
+        """Return another engine with the base of this one, asked with the same prompts and settings.
+
+        Nothing is read again but the base: parameters and adapter may have been changed since this engine was loaded.
+        """
+        from civilqa.models import load_base
+
+        self._need_model()
+        beside = copy.copy(self)
+        beside._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
+        beside._model = load_base(self.model_params, self.profile, self._hardware)
+        beside._folder, beside._merged, beside.name = None, False, BASE
+        return beside
 
     def load_base_model(self, template: Path | str = ADAPTER) -> "InferenceEngine":
         """Load the profile's base without the adapter, to compare with.
@@ -207,6 +227,7 @@ class InferenceEngine:
         self.prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for answers
             hardware = resolve_hardware(hardware_params)
+        self._hardware = hardware
         merged = folder is not None and not (folder / "adapter_config.json").is_file()
         if folder is not None and not merged:
             read_manifest(folder)  # what is missing is said before minutes of loading
@@ -232,24 +253,50 @@ class InferenceEngine:
         self._folder, self._merged = folder, merged
         return self
 
+    @contextlib.contextmanager
+    def _undisturbed(self, folder: Path) -> Iterator[None]:
+        """Raise the ModelError that says so if the folder is replaced while the block reads it, whatever it met."""
+        self._folder, self._stamp = folder, stamp(folder)
+        try:
+            yield
+        except (PipelineError, OSError):
+            self._check_that_nothing_was_replaced()
+            raise
+        self._check_that_nothing_was_replaced()
+
+    def _check_that_nothing_was_replaced(self) -> None:
+        """Raise the ModelError that says that the folder is no longer the one whose weights are loaded."""
+        if self._folder and stamp(self._folder) != self._stamp:
+            raise ModelError(
+                f"{self._folder}: 불러오는 사이에 다른 모델로 바뀌었습니다(새로 학습하거나 받는 중). 그 일이 끝난 뒤에 "
+                "다시 실행하십시오."
+            )
+
     def _need_model(self) -> None:
         if self._model is None:
             raise ModelError("no model is loaded; call load_finetuned_model() or load_base_model() first")
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the answers: weights, template, system prompts, settings and versions."""
+        """Return what decides the answers: weights, template, system prompts, settings and versions.
+
+        Raises:
+            ModelError: the weights on the disk are no longer those that were loaded.
+        """
         from civilqa.files import sha256_file
         from civilqa.hardware import versions
         from civilqa.models import adapter_identity, base_identity
 
         self._need_model()
+        self._check_that_nothing_was_replaced()
         if self._merged:
             weights = {path.name: sha256_file(path) for path in sorted(self._folder.glob("*.safetensors"))}
         else:
             weights = base_identity(self.model_params, self.profile)
+        adapter = adapter_identity(self._folder) if self._folder and not self._merged else None
+        self._check_that_nothing_was_replaced()  # nor while they were hashed
         return {
             "weights": weights,
-            "adapter": adapter_identity(self._folder) if self._folder and not self._merged else None,
+            "adapter": adapter,
             "template": self._prompter.template,
             "system_prompts": self.prompts.system_prompts,
             "settings": self.params.model_dump(),
@@ -263,7 +310,8 @@ class InferenceEngine:
         """The categories that have a system prompt of their own."""
         from civilqa.prompts import FormatParams
 
-        (prompts,) = read_sections(format=FormatParams)
+        # Once a model is loaded, its own: params.yaml may be at work for the next training.
+        prompts = self.prompts or read_sections(format=FormatParams)[0]
         return [name for name in prompts.system_prompts if name != "default"]
 
     @property

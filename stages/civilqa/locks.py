@@ -53,16 +53,17 @@ def hold(path: Path, purpose: str, *, wait: bool = True) -> Iterator[bool]:
         lock.release()
 
 
-def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock of a path."""
-    if not Path(f"{path}.lock").exists():
-        return False
+def who_holds(path: Path) -> str | None:
+    """Return the process that holds the lock of a path, `process 12 (training in this folder)`, or None."""
+    holder = Path(f"{path}.holder")
+    if not holder.exists():  # without a touch of the lock, which its next holder may be taking
+        return None
     lock = FileLock(f"{path}.lock")
     if not _try_to_acquire(lock):
-        return True
+        return _describe(holder)
     _delete_while_held(lock)
     lock.release()
-    return False
+    return None
 
 
 def _try_to_acquire(lock: FileLock) -> bool:

@@ -18,6 +18,7 @@ from civilqa.files import sha256_file, sha256_json, write_json
 from civilqa.hardware import Hardware
 from civilqa.hub import CONFIG, locate, locate_weights
 from civilqa.profiles import ModelParams, Profile
+from civilqa.under_way import who_writes
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -186,6 +187,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST_FILE
     if not (folder / WEIGHTS_FILE).is_file() or not path.is_file():
+        if writer := who_writes(folder):
+            raise ModelError(f"{folder}: is being made by {writer}; wait until it has ended, then start again")
         raise ModelError(
             f"{folder}: holds no {WEIGHTS_FILE} and {MANIFEST_FILE}; run `dvc repro finetune` (or python "
             "stages/finetune.py)"

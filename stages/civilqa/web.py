@@ -108,17 +108,15 @@ footer { display: none !important; }
 class BaseOnDemand:
     """The base model, loaded when a comparison is first asked for."""
 
-    def __init__(self, engine: InferenceEngine, folder: Path) -> None:
-        self._tuned, self._folder = engine, folder
+    def __init__(self, engine: InferenceEngine) -> None:
+        self._tuned = engine
         self._lock = threading.Lock()
         self._engine: InferenceEngine | None = None
 
     def get(self) -> InferenceEngine:
         with self._lock:
             if self._engine is None:
-                self._engine = InferenceEngine()
-                self._engine.params = self._tuned.params
-                self._engine.load_base_model(self._folder)
+                self._engine = self._tuned.load_base_beside()
             return self._engine
 
 
@@ -480,7 +478,7 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
     listening = open_socket(host, port)
     try:
         engine.load_finetuned_model(folder)
-        blocks = make_page(engine, BaseOnDemand(engine, folder))
+        blocks = make_page(engine, BaseOnDemand(engine))
     except ModelError as error:
         if engine.has_model(folder):
             raise
