@@ -27,7 +27,7 @@ from civilqa.base_models import check_base
 from civilqa.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
 from civilqa.errors import ParameterError, RecordError
 from civilqa.estimate import Estimate, check_that_it_fits, probe
-from civilqa.files import read_jsonl, sha256_file, write_csv, write_json
+from civilqa.files import read_jsonl, write_csv, write_json
 from civilqa.footprint import check_memory
 from civilqa.hardware import (
     HardwareParams,
@@ -40,17 +40,12 @@ from civilqa.hardware import (
 from civilqa.locks import hold
 from civilqa.memory import MemorySampler, explain_out_of_memory
 from civilqa.model_card import write_model_card
-from civilqa.models import (
-    adapter_identity,
-    base_identity,
-    count_parameters,
-    load_base,
-    save_adapter,
-)
+from civilqa.models import count_parameters, load_base, save_adapter
 from civilqa.parameters import read_choice, read_sections
 from civilqa.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import Prompter, load_tokenizer, read_template
+from civilqa.provenance import WEIGHTS_FILE, Manifest, describe_making, read_manifest, seal
 from civilqa.resolve import Choice, format_table
 from civilqa.special_tokens import check_special_tokens
 from civilqa.stage import run
@@ -93,7 +88,7 @@ class Plan:
     examples: Examples
     records: dict[str, int]
     truncated: int
-    base: dict[str, Any]
+    made_from: Manifest
 
     @property
     def longest_tokens(self) -> int:
@@ -114,7 +109,7 @@ class Plan:
                 "machine": {name: machine[name] for name in ("processor", "gpus", "system")},
                 "model": self.model.model_dump(),
                 "profile": self.profile.model_dump(),
-                "base": self.base,
+                "made_from": self.made_from.model_dump(),
                 "examples": self.examples,
                 "versions": versions(),
             }
@@ -237,6 +232,7 @@ def read_plan() -> Plan:
     schedule = resolve_schedule(train, preset, profile, len(examples["train"]))
     check_that_validation_is_there(examples, schedule.keep, train.early_stopping_patience)
     check_that_it_can_be_spread(schedule.quantization)
+    made_from = describe_making(model, profile, schedule.quantization, read_template(DATA), DATA)
     print("finetune: " + ", ".join(f"{key} {value}" for key, value in asdict(schedule).items()))
     return Plan(
         train=train,
@@ -248,7 +244,7 @@ def read_plan() -> Plan:
         examples=examples,
         records=records,
         truncated=truncated,
-        base=base_identity(model, profile),
+        made_from=made_from,
     )
 
 
@@ -304,16 +300,13 @@ def gather_adapter(trainer: SFTTrainer) -> tuple[PeftModel, dict[str, Any] | Non
 def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[str, Any] | None) -> None:
     """Write the adapter's folder aside and put it in place whole: no killed run leaves half of one."""
     shutil.rmtree(ADAPTER_ASIDE, ignore_errors=True)
-    save_adapter(model, ADAPTER_ASIDE, {"base": plan.base, "quantization": plan.schedule.quantization}, weights)
+    save_adapter(model, ADAPTER_ASIDE, weights)
     trained.tokenizer.chat_template = read_template(DATA)
     trained.tokenizer.save_pretrained(str(ADAPTER_ASIDE))
     write_model_card(
         ADAPTER_ASIDE,
         {
-            "data": {
-                "records": plan.records,
-                "sha256": {name: sha256_file(DATA / f"{name}.jsonl") for name in plan.records},
-            },
+            "data": {"records": plan.records, "sha256": plan.made_from.data},
             "training": {
                 "preset": plan.train.preset,
                 **asdict(plan.schedule),
@@ -323,9 +316,10 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
             },
             "metrics": summarize_losses(trained.trainer.state.log_history),
         },
-        plan.base,
+        plan.made_from.base,
         plan.profile.notice,
     )
+    seal(ADAPTER_ASIDE, plan.made_from)
     shutil.rmtree(ADAPTER, ignore_errors=True)
     ADAPTER_ASIDE.rename(ADAPTER)
 
@@ -339,6 +333,7 @@ def write_metrics(plan: Plan, trained: Trained) -> None:
             "notice": plan.profile.metrics_notice,
             "profile": plan.model.profile,
             "preset": plan.train.preset,
+            "adapter_sha256": read_manifest(ADAPTER, Manifest).files[WEIGHTS_FILE],
             "schedule": asdict(plan.schedule),
             "steps_done": state.global_step,
             "records": plan.records,
@@ -357,7 +352,7 @@ def write_metrics(plan: Plan, trained: Trained) -> None:
     write_json(
         RUN,
         {
-            "adapter_sha256": adapter_identity(ADAPTER)["adapter_model.safetensors"],
+            "adapter_sha256": read_manifest(ADAPTER, Manifest).files[WEIGHTS_FILE],
             "machine": describe_machine(),
             "processes": plan.schedule.processes,
             "resumed_from_step": trained.resumed_from_step,
