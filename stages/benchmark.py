@@ -36,7 +36,7 @@ from civilqa.hardware import (
     versions,
 )
 from civilqa.models import load_base, load_tuned
-from civilqa.parameters import Section, read_choice, read_sections
+from civilqa.parameters import BatchSize, Section, Seed, Tokens, read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer
 from civilqa.provenance import WEIGHTS_FILE, open_adapter
@@ -82,18 +82,16 @@ UNUSED = {
     "estimate_only": False,
 }
 
-PositiveInt = Annotated[int, Field(ge=1)]
-
 
 class BenchmarkParams(Section):
-    seed: Annotated[int, Field(ge=0)]
-    repeats: PositiveInt
-    warmup: Annotated[int, Field(ge=0)]
-    train_batch_size: PositiveInt
-    train_length: Annotated[int, Field(ge=2)]
-    prompt_length: PositiveInt
-    new_tokens: Annotated[int, Field(ge=2)]
-    generate_batch_size: PositiveInt
+    seed: Seed
+    repeats: Annotated[int, Field(ge=1, le=1000)]
+    warmup: Annotated[int, Field(ge=0, le=1000)]
+    train_batch_size: BatchSize
+    train_length: Annotated[Tokens, Field(ge=2)]
+    prompt_length: Tokens
+    new_tokens: Annotated[Tokens, Field(ge=2)]
+    generate_batch_size: BatchSize
 
 
 class StepTimer(TrainerCallback):

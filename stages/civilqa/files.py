@@ -54,7 +54,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise RecordError(f"{path}: not found; run the stage that writes it, or `dvc repro`") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: no JSON: {error}; run the stage that writes it again") from None
     if not isinstance(value, dict):
         raise RecordError(f"{path}: found {type(value).__name__}, want a JSON object")
@@ -92,7 +92,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line.decode())
-            except ValueError as error:  # no JSON, or no UTF-8
+            except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or brackets by the thousand
                 raise RecordError(f"{path}:{number}: no JSON: {error}; run the stage that writes it again") from None
             if not isinstance(row, dict):
                 raise RecordError(f"{path}:{number}: found {type(row).__name__}, want a JSON object")

@@ -26,7 +26,7 @@ from pydantic import Field
 
 from civilqa.citations import judge_citation, parse_citations, title_matches
 from civilqa.errors import ModelError, ParameterError, QuestionError, TemplateError
-from civilqa.parameters import Section, check, read_sections
+from civilqa.parameters import BatchSize, Section, check, read_sections
 from civilqa.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, NOT_YET_IN_FORCE, OUTSIDE_TABLE, load_reference
 from civilqa.text import clean
 
@@ -69,7 +69,7 @@ class ChatParams(Section):
     top_p: Annotated[float, Field(gt=0, le=1)]
     repetition_penalty: Annotated[float, Field(ge=1, le=2)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: BatchSize
     max_question_characters: Annotated[int, Field(ge=1, le=100_000)]
     multi_turn: Literal["auto", "always", "never"]
 

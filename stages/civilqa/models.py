@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
 
 from civilqa.base_models import read_config
@@ -35,10 +34,11 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
             base = _draw_weights(model, profile, hardware, quantization_config)
         else:
             base = _read_weights(profile, hardware, quantization_config)
-    except torch.OutOfMemoryError:
-        raise  # a RuntimeError that has nothing to do with the files
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the base model '{profile.name}' cannot be loaded: {error}") from None
+    except (torch.OutOfMemoryError, ModelError):
+        raise  # the first has nothing to do with the files
+    except Exception as error:
+        # config.json may hold anything, and whatever part of transformers meets it fails in a way of its own.
+        raise ModelError(f"the base model '{profile.name}' cannot be loaded: {type(error).__name__}: {error}") from None
     if quantization == "4bit" and hardware.device == "cpu":
         _keep_weights_differentiable(base)
     return base.eval()
@@ -140,7 +140,9 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """
     try:
         return PeftModel.from_pretrained(base, str(folder)).eval()
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # as for a base's config.json
         raise ModelError(
             f"{folder}: does not fit the base model '{base.name_or_path}': {error}\nTrain it again: dvc repro finetune"
         ) from None
