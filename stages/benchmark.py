@@ -1,6 +1,6 @@
 """Measures what users decide by: training and generation speed, first-token latency, memory, on the machine at hand.
 
-Reads:  models/adapter, the profile's base model
+Reads:  models/adapter, the profile's base model, data/formatted (only to know that the adapter was trained on it)
 Writes: metrics/benchmark.json, metrics/plots/speed.csv
 Params: benchmark, the keys of train that decide its speed, the selected preset, model, the selected profile, hardware
 
@@ -37,10 +37,11 @@ from civilqa.hardware import (
     resolve_hardware,
     versions,
 )
-from civilqa.models import WEIGHTS_FILE, load_base, load_tuned, read_manifest
-from civilqa.parameters import Section, read_choice, read_sections
+from civilqa.models import load_base, load_tuned
+from civilqa.parameters import BatchSize, Section, Seed, Tokens, read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer
+from civilqa.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.roofline import (
     Limits,
     compare,
@@ -60,6 +61,7 @@ from civilqa.training import (
     resolve_schedule,
 )
 
+FORMATTED = Path("data/formatted")
 ADAPTER = Path("models/adapter")
 METRICS = Path("metrics/benchmark.json")
 PLOT = Path("metrics/plots/speed.csv")
@@ -82,18 +84,16 @@ UNUSED = {
     "estimate_only": False,
 }
 
-PositiveInt = Annotated[int, Field(ge=1)]
-
 
 class BenchmarkParams(Section):
-    seed: Annotated[int, Field(ge=0)]
-    repeats: PositiveInt
-    warmup: Annotated[int, Field(ge=0)]
-    train_batch_size: PositiveInt
-    train_length: Annotated[int, Field(ge=2)]
-    prompt_length: PositiveInt
-    new_tokens: Annotated[int, Field(ge=2)]
-    generate_batch_size: PositiveInt
+    seed: Seed
+    repeats: Annotated[int, Field(ge=1, le=1000)]
+    warmup: Annotated[int, Field(ge=0, le=1000)]
+    train_batch_size: BatchSize
+    train_length: Annotated[Tokens, Field(ge=2)]
+    prompt_length: Tokens
+    new_tokens: Annotated[Tokens, Field(ge=2)]
+    generate_batch_size: BatchSize
 
 
 class StepTimer(TrainerCallback):
@@ -288,13 +288,14 @@ def main() -> None:
     params, hardware_params = read_sections(benchmark=BenchmarkParams, hardware=HardwareParams)
     model_params, profile = read_profile()
     hardware = resolve_hardware(hardware_params)
-    read_manifest(ADAPTER)  # a missing adapter is said now, not after minutes of measuring
+    # An adapter that cannot be used is said now, not after minutes of measuring.
+    adapter = open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED)
     tokenizer = load_tokenizer(profile)
 
     limits = measure_limits(hardware.device, hardware.dtype)
     training = measure_training(model_params, profile, tokenizer, params, limits)
     started = time.perf_counter()
-    model = load_tuned(model_params, profile, hardware, ADAPTER)
+    model = load_tuned(adapter, hardware)
     synchronize(hardware.device)
     load_seconds = time.perf_counter() - started
     generation = {

@@ -11,6 +11,7 @@ questions are asked again to see whether the model learned what it was taught; t
 nothing about new questions.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -24,14 +25,17 @@ from civilqa.answers import Answer, Decoding, answer_questions, answer_store
 from civilqa.baselines import few_shot_rows, nearest_record
 from civilqa.bert_score import BertScore
 from civilqa.comparison import Resampling, compare_all, group_scores, mean_interval, mean_scores, scores_of
-from civilqa.files import read_jsonl, write_csv, write_json, write_jsonl, write_text
+from civilqa.errors import ParameterError, RecordError
+from civilqa.files import write_csv, write_json, write_jsonl, write_text
+from civilqa.formatted import check_tokens, read_formatted
 from civilqa.gold import Gold, cited_articles, mark_citations, read_gold
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.llm_judge import Judge, JudgeParams
-from civilqa.models import adapter_identity, base_identity, context_length, load_base, load_tuned
-from civilqa.parameters import Section, read_sections
-from civilqa.profiles import ModelParams, Profile, read_profile
+from civilqa.models import context_length, load_base, load_tuned
+from civilqa.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
+from civilqa.profiles import read_profile
 from civilqa.prompts import FormatParams, Prompter, load_tokenizer, read_template
+from civilqa.provenance import WEIGHTS_FILE, Adapter, open_adapter
 from civilqa.records import Record, read_records
 from civilqa.report import render_report
 from civilqa.scores import SCORES, score_answer
@@ -54,15 +58,15 @@ SUMMARY = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "key_point_re
 
 
 class EvaluateParams(Section):
-    batch_size: Annotated[int, Field(ge=1)]
-    max_new_tokens: Annotated[int, Field(ge=1)]
+    batch_size: BatchSize
+    max_new_tokens: Tokens
     max_train_records: Annotated[int, Field(ge=0)] | None
-    few_shot_examples: Annotated[int, Field(ge=0)]
+    few_shot_examples: Annotated[int, Field(ge=0, le=1000)]
     regenerate: bool
-    bert_score_model: str | None
+    bert_score_model: Text | None
     judge: JudgeParams
-    seed: Annotated[int, Field(ge=0)]
-    bootstrap_resamples: Annotated[int, Field(ge=100)]
+    seed: Seed
+    bootstrap_resamples: Resamples
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
@@ -72,8 +76,7 @@ def answer_rows(
     rows: dict[str, list[dict[str, Any]]],
     prompter: Prompter,
     params: EvaluateParams,
-    model_params: ModelParams,
-    profile: Profile,
+    adapter: Adapter,
     hardware: Hardware,
 ) -> dict[str, list[Answer]]:
     """Return each system's answers to its rows. The base is loaded once, and only if an answer has to be made.
@@ -85,22 +88,22 @@ def answer_rows(
 
     def base() -> PreTrainedModel:
         if not loaded:
-            loaded.append(load_base(model_params, profile, hardware))
+            loaded.append(load_base(adapter.model, adapter.profile, hardware))
         return loaded[0]
 
     loaders: dict[str, Callable[[], PreTrainedModel]] = {
         "base": base,
         "few_shot": base,
-        "adapter": lambda: load_tuned(model_params, profile, hardware, ADAPTER, base()),
+        "adapter": lambda: load_tuned(adapter, hardware, base()),
     }
     identity = {
-        "base": base_identity(model_params, profile),
+        "base": adapter.manifest.base,
         "device": hardware.device,
         "precision": hardware.precision,
         "threads": hardware.threads,
         "versions": versions(),
     }
-    adapters = {"base": None, "few_shot": None, "adapter": adapter_identity(ADAPTER)}
+    adapters = {"base": None, "few_shot": None, "adapter": adapter.identity}
     # The adapter comes last: merging it changes the base in place.
     return {
         system: answer_questions(
@@ -114,6 +117,48 @@ def answer_rows(
         )
         for system in ("base", "few_shot", "adapter")
     }
+
+
+def read_rows(path: Path, records: list[Record]) -> list[dict[str, Any]]:
+    """Return the formatted rows of the records, which must be the first ones of the file, in the same order.
+
+    Raises:
+        RecordError: they are not: an answer would be held against the reference of another question.
+    """
+    rows = list(itertools.islice(read_formatted(path), len(records)))
+    if [row["id"] for row in rows] != [record.id for record in records]:
+        raise RecordError(
+            f"{path}: does not hold the records of {SPLITS / path.name} in their order; run `dvc repro format` (or "
+            "python stages/format.py)"
+        )
+    return rows
+
+
+def check_that_no_test_question_was_trained_on(test: list[Record], train: list[Record]) -> None:
+    """Stop if a question is in both splits: its score would measure memory.
+
+    Raises:
+        RecordError: names them.
+    """
+    if both := sorted({record.id for record in test} & {record.id for record in train}):
+        raise RecordError(
+            f"{SPLITS}: {len(both)} questions are in train and in test: {', '.join(both[:5])}"
+            f"{' ...' if len(both) > 5 else ''}; run `dvc repro split` (or python stages/split.py)"
+        )
+
+
+def check_room(rows: list[dict[str, Any]], max_new_tokens: int, context: int) -> None:
+    """Stop if an answer could go on beyond what the base was made to read.
+
+    Raises:
+        ParameterError: says how many tokens there is room for.
+    """
+    longest = max((len(row["prompt_ids"]) for row in rows), default=0)
+    if longest + max_new_tokens > context:
+        raise ParameterError(
+            f"params.yaml: evaluate.max_new_tokens: found {max_new_tokens}, want at most {context - longest}: the base "
+            f"reads {context} tokens, and the longest question has {longest}"
+        )
 
 
 def fit_examples(
@@ -298,17 +343,21 @@ def main() -> None:
     model_params, profile = read_profile()
     hardware = resolve_hardware(hardware_params)
     prompter = Prompter(load_tokenizer(profile), read_template(FORMATTED))
+    adapter = open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED)
     golds = read_gold()
     resampling = Resampling(params.bootstrap_resamples, params.seed)
 
     train = read_records(SPLITS / "train.jsonl")
     records = {"test": read_records(SPLITS / "test.jsonl"), "train": train[: params.max_train_records]}
-    rows = {name: list(read_jsonl(FORMATTED / f"{name}.jsonl"))[: len(part)] for name, part in records.items()}
-    shown = fit_examples(rows["test"], records["test"], train, params, prompts, prompter, context_length(profile))
+    rows = {name: read_rows(FORMATTED / f"{name}.jsonl", part) for name, part in records.items()}
+    for name, part in rows.items():
+        check_tokens(FORMATTED / f"{name}.jsonl", part, prompter)
+    check_that_no_test_question_was_trained_on(records["test"], train)
     asked = [*rows["test"], *rows["train"]]
-    answers = answer_rows(
-        {"base": asked, "few_shot": shown, "adapter": asked}, prompter, params, model_params, profile, hardware
-    )
+    context = context_length(profile)
+    check_room(asked, params.max_new_tokens, context)
+    shown = fit_examples(rows["test"], records["test"], train, params, prompts, prompter, context)
+    answers = answer_rows({"base": asked, "few_shot": shown, "adapter": asked}, prompter, params, adapter, hardware)
     of_test = {system: given[: len(records["test"])] for system, given in answers.items()}
     of_train = {system: answers[system][len(records["test"]) :] for system in SYSTEMS["train"]}
     lines = {
@@ -324,6 +373,7 @@ def main() -> None:
     metrics = {
         "notice": profile.metrics_notice,
         "profile": model_params.profile,
+        "adapter_sha256": adapter.manifest.files[WEIGHTS_FILE],
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
         "few_shot_examples": min((row["examples"] for row in shown), default=0),
         "test": mean_scores(lines["test"], SYSTEMS["test"]),

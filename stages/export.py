@@ -13,6 +13,7 @@ appears only after it was read back and found to answer as the adapter does.
 
 import argparse
 import gc
+import itertools
 import json
 import shutil
 from dataclasses import dataclass
@@ -23,17 +24,19 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from civilqa.errors import ModelError
-from civilqa.files import read_jsonl, stamp, write_json, write_text
+from civilqa.files import read_json, sha256_file, stamp, write_json, write_text
+from civilqa.formatted import read_formatted
 from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.inference import ADAPTER, BENCHMARK_QUESTIONS, MERGED
 from civilqa.locks import hold
-from civilqa.models import MANIFEST_FILE, adapter_identity, load_adapter, load_base, load_tuned, read_manifest
+from civilqa.models import load_adapter, load_base, load_tuned
 from civilqa.parameters import read_sections
-from civilqa.profiles import ModelParams, Profile, read_profile
-from civilqa.prompts import FormatParams, Prompter, load_tokenizer, read_template
+from civilqa.profiles import Profile, read_profile
+from civilqa.prompts import FormatParams, Prompter, load_prompter
+from civilqa.provenance import TRAINED_ON, WEIGHTS_FILE, Adapter, MergedManifest, open_adapter, seal
 from civilqa.stage import run
 
-FORMATTED = Path("data/formatted/test.jsonl")
+FORMATTED = Path("data/formatted")
 EVALUATION = Path("metrics/evaluate.json")
 TRAINING = Path("metrics/finetune.json")
 
@@ -85,10 +88,11 @@ def compare(expected: Behaviour, found: Behaviour) -> dict[str, Any]:
     }
 
 
-def parity_prompts(prompter: Prompter, prompts: FormatParams) -> list[list[int]]:
-    """Return the first test prompts, or questions of our own where the dataset is not formatted."""
-    if FORMATTED.is_file():
-        return [row["prompt_ids"] for row in read_jsonl(FORMATTED)][:PARITY_PROMPTS]
+def parity_prompts(adapter: Adapter, prompter: Prompter, prompts: FormatParams) -> list[list[int]]:
+    """Return the first test prompts, or questions of our own where the data of the adapter's training is not there."""
+    present = {name: sha256_file(FORMATTED / name) for name in TRAINED_ON if (FORMATTED / name).is_file()}
+    if present == adapter.manifest.data and (FORMATTED / "test.jsonl").is_file():
+        return [row["prompt_ids"] for row in itertools.islice(read_formatted(FORMATTED / "test.jsonl"), PARITY_PROMPTS)]
     system = prompts.system_prompt("")
     return prompter.encode([prompter.render(prompter.messages(text, system))[0] for text in BENCHMARK_QUESTIONS])
 
@@ -103,12 +107,10 @@ def choose_precision(asked: str, profile: Profile, base: PreTrainedModel) -> str
     return {"bfloat16": "bf16", "float16": "fp16"}.get(published, "fp32")
 
 
-def merge(
-    model_params: ModelParams, profile: Profile, prompter: Prompter, prompts: list[list[int]]
-) -> tuple[PreTrainedModel, Behaviour]:
+def merge(adapter: Adapter, prompter: Prompter, prompts: list[list[int]]) -> tuple[PreTrainedModel, Behaviour]:
     """Return the merged model in fp32, and what the adapter on its base does with the prompts."""
     hardware = Hardware("cpu", "fp32", torch.get_num_threads())
-    adapted = load_adapter(load_base(model_params, profile, hardware), ADAPTER)
+    adapted = load_adapter(load_base(adapter.model, adapter.profile, hardware), adapter.folder)
     behaviour = behave(adapted, prompter, prompts)
     # safe_merge refuses weights that are not numbers.
     return adapted.merge_and_unload(safe_merge=True), behaviour
@@ -181,9 +183,9 @@ def make_modelfile(prompter: Prompter, prompts: FormatParams) -> str:
     )
 
 
-def make_card(profile_name: str, profile: Profile, prompts: FormatParams, manifest: dict[str, Any]) -> str:
+def make_card(adapter: Adapter, prompts: FormatParams, manifest: MergedManifest) -> str:
     """Return the model card: what this is, what it scored, how it is asked, what it must not be used for."""
-    parity = manifest["parity"]
+    profile, parity = adapter.profile, manifest.parity
     system_prompts = "\n".join(f"- {category}: {text}" for category, text in prompts.system_prompts.items())
     front = (
         "language: ko\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [law, korean, civil-law, lora]"
@@ -200,14 +202,14 @@ def make_card(profile_name: str, profile: Profile, prompts: FormatParams, manife
 >
 > {profile.metrics_notice}
 
-A LoRA adapter merged into its base, {base} (profile `{profile_name}`), in {manifest["precision"]}.
+A LoRA adapter merged into its base, {base} (profile `{adapter.model.profile}`), in {manifest.precision}.
 It was tuned on questions and answers about Korean civil law (민법), one question at a time.
 
 ## Evaluation
 
-{evaluation_table()}
+{evaluation_table(adapter)}
 
-{training_line()}
+{training_line(adapter)}
 
 Merging: on {parity["prompts"]} prompts the logits differ from the adapter's by at most
 {parity["max_logit_difference"]:g} (tolerance {parity["tolerance"]:g}), and {parity["equal_answers"]} of
@@ -240,11 +242,23 @@ No legal advice. The model cites articles that do not exist or do not fit, and i
 """
 
 
-def evaluation_table() -> str:
+def read_metrics(path: Path, adapter: Adapter) -> dict[str, Any] | None:
+    """Return a metrics file if it is of this adapter, else None: those of another one would be a false claim.
+
+    Raises:
+        RecordError: it is no JSON object.
+    """
+    if not path.is_file():
+        return None
+    metrics = read_json(path)
+    return metrics if metrics.get("adapter_sha256") == adapter.manifest.files[WEIGHTS_FILE] else None
+
+
+def evaluation_table(adapter: Adapter) -> str:
     """Return the scores of base and adapter as Markdown, as metrics/evaluate.json has them."""
-    if not EVALUATION.is_file():
+    metrics = read_metrics(EVALUATION, adapter)
+    if metrics is None:
         return "Not evaluated: `dvc repro evaluate` writes the scores, and a new export puts them here."
-    metrics = json.loads(EVALUATION.read_text(encoding="utf-8"))
     test, differences = metrics["test"], metrics["difference"]["base"]
     lines = [
         f"{test['n']} test questions that were never trained on; 95 % intervals of the difference.",
@@ -262,11 +276,11 @@ def evaluation_table() -> str:
     return "\n".join(lines)
 
 
-def training_line() -> str:
-    """Return a sentence on how the adapter was trained, if metrics/finetune.json is there."""
-    if not TRAINING.is_file():
+def training_line(adapter: Adapter) -> str:
+    """Return a sentence on how the adapter was trained, if metrics/finetune.json is there and is of this adapter."""
+    training = read_metrics(TRAINING, adapter)
+    if training is None:
         return ""
-    training = json.loads(TRAINING.read_text(encoding="utf-8"))
     schedule = training["schedule"]
     return (
         f"Training: {training['records']['train']} records, preset `{training['preset']}`, {schedule['epochs']:g} "
@@ -284,47 +298,47 @@ def export(output: Path, asked_precision: str) -> None:
     prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
     model_params, profile = read_profile()
     before = stamp(ADAPTER)
-    trained = read_manifest(ADAPTER)
+    prompter = load_prompter(profile, prompts.style)
+    trained = open_adapter(ADAPTER, model_params, profile, template=prompter.template)
     hardware = resolve_hardware(hardware_params)
-    prompter = Prompter(load_tokenizer(profile), read_template(ADAPTER))
-    questions = parity_prompts(prompter, prompts)
+    questions = parity_prompts(trained, prompter, prompts)
+    quantization = trained.manifest.quantization
     conversational = bool(prompter.tokenizer.chat_template)
 
     folder = output.with_name(f".{output.name}.part")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         check_quantized = None
-        if trained["quantization"] != "none":
-            check_quantized = behave(load_tuned(model_params, profile, hardware, ADAPTER), prompter, questions)
-        merged, adapter = merge(model_params, profile, prompter, questions)
+        if quantization != "none":
+            check_quantized = behave(load_tuned(trained, hardware), prompter, questions)
+        merged, adapter = merge(trained, prompter, questions)
         precision = choose_precision(asked_precision, profile, merged)
         write_model(merged, prompter, precision, folder)
         del merged
         gc.collect()
-        manifest = {
-            "base": trained["base"],
-            "adapter": adapter_identity(ADAPTER),
-            "conversational": conversational,
-            "precision": precision,
-            "parity": check_parity(folder, prompter, questions, precision, adapter),
-            "versions": versions(),
-        }
+        manifest = MergedManifest(
+            **trained.manifest.model_dump(exclude={"files"}),
+            adapter=trained.identity,
+            conversational=conversational,
+            precision=precision,
+            parity=check_parity(folder, prompter, questions, precision, adapter),
+            parity_with_quantized=None if check_quantized is None else compare(adapter, check_quantized),
+            versions=versions(),
+        )
         if stamp(ADAPTER) != before:
             raise ModelError(f"{ADAPTER}: was replaced while it was exported; export again once its training has ended")
-        if check_quantized is not None:
-            manifest["parity_with_quantized"] = compare(adapter, check_quantized)
-        write_json(folder / MANIFEST_FILE, manifest)
-        write_text(folder / "README.md", make_card(model_params.profile, profile, prompts, manifest))
+        write_text(folder / "README.md", make_card(trained, prompts, manifest))
         write_text(folder / "Modelfile", make_modelfile(prompter, prompts))
+        seal(folder, manifest)
         if output.exists():
             shutil.rmtree(output)
         folder.rename(output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     size = sum(path.stat().st_size for path in output.iterdir())
-    print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest['parity']}")
+    print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest.parity}")
     if check_quantized is not None:
-        print(f"beside the adapter on its {trained['quantization']} base: {manifest['parity_with_quantized']}")
+        print(f"beside the adapter on its {quantization} base: {manifest.parity_with_quantized}")
 
 
 def main() -> None:

@@ -28,8 +28,9 @@ from civilqa.base_models import check_base
 from civilqa.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
 from civilqa.errors import ParameterError, RecordError
 from civilqa.estimate import Estimate, check_that_it_fits, probe
-from civilqa.files import read_jsonl, sha256_file, write_csv, write_json
+from civilqa.files import write_csv, write_json
 from civilqa.footprint import check_memory
+from civilqa.formatted import check_tokens, read_formatted
 from civilqa.hardware import (
     HardwareParams,
     describe_machine,
@@ -41,17 +42,12 @@ from civilqa.hardware import (
 from civilqa.locks import hold
 from civilqa.memory import MemorySampler, explain_out_of_memory
 from civilqa.model_card import write_model_card
-from civilqa.models import (
-    adapter_identity,
-    base_identity,
-    count_parameters,
-    load_base,
-    save_adapter,
-)
+from civilqa.models import count_parameters, load_base, save_adapter
 from civilqa.parameters import read_choice, read_sections
 from civilqa.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import Prompter, load_tokenizer, read_template
+from civilqa.provenance import WEIGHTS_FILE, Manifest, describe_making, read_manifest, seal
 from civilqa.resolve import Choice, format_table
 from civilqa.special_tokens import check_special_tokens
 from civilqa.stage import run
@@ -64,6 +60,7 @@ from civilqa.training import (
     TrainParams,
     add_adapter,
     check_that_it_can_be_spread,
+    check_weights,
     choose_hardware,
     make_trainer,
     pack,
@@ -95,7 +92,7 @@ class Plan:
     examples: Examples
     records: dict[str, int]
     truncated: int
-    base: dict[str, Any]
+    made_from: Manifest
 
     @property
     def longest_tokens(self) -> int:
@@ -116,7 +113,7 @@ class Plan:
                 "machine": {name: machine[name] for name in ("processor", "gpus", "system")},
                 "model": self.model.model_dump(),
                 "profile": self.profile.model_dump(),
-                "base": self.base,
+                "made_from": self.made_from.model_dump(),
                 "examples": self.examples,
                 "versions": versions(),
             }
@@ -146,11 +143,8 @@ def read_examples(path: Path, max_length: int | None, overlong: str) -> tuple[li
         RecordError: the file is missing or not what format writes.
     """
     examples, truncated, refused = [], [], []
-    for row in read_jsonl(path):
-        try:
-            prompt, completion = row["prompt_ids"], row["completion_ids"]
-        except KeyError as error:
-            raise RecordError(f"{path}: a line has no {error}; run `dvc repro format`") from None
+    for row in read_formatted(path):
+        prompt, completion = row["prompt_ids"], row["completion_ids"]
         length = len(prompt) + len(completion)
         if max_length is not None and length > max_length:
             if overlong == "stop" or len(prompt) >= max_length:
@@ -178,6 +172,10 @@ def read_splits(train: TrainParams) -> tuple[Examples, int]:
     for name in ("train", "validation"):
         examples[name], over = read_examples(DATA / f"{name}.jsonl", train.max_length, train.overlong)
         truncated += over
+    if not examples["train"]:
+        raise RecordError(
+            f"{DATA / 'train.jsonl'}: holds no records; run `dvc repro format` (or python stages/format.py)"
+        )
     if truncated:
         print(f"warning: {len(truncated)} answers cut at {train.max_length} tokens: {', '.join(truncated)}")
     return examples, len(truncated)
@@ -239,6 +237,7 @@ def read_plan() -> Plan:
     schedule = resolve_schedule(train, preset, profile, len(examples["train"]))
     check_that_validation_is_there(examples, schedule.keep, train.early_stopping_patience)
     check_that_it_can_be_spread(schedule.quantization)
+    made_from = describe_making(model, profile, schedule.quantization, read_template(DATA), DATA)
     print("finetune: " + ", ".join(f"{key} {value}" for key, value in asdict(schedule).items()))
     return Plan(
         train=train,
@@ -250,7 +249,7 @@ def read_plan() -> Plan:
         examples=examples,
         records=records,
         truncated=truncated,
-        base=base_identity(model, profile),
+        made_from=made_from,
     )
 
 
@@ -262,10 +261,14 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     """
     take_hold(plan.hardware)
     tokenizer = load_tokenizer(plan.profile)
+    prompter = Prompter(tokenizer, read_template(DATA))
     print(f"finetune: {check_base(plan.profile, tokenizer)}")
+    for name in plan.records:
+        path = DATA / f"{name}.jsonl"
+        check_tokens(path, read_formatted(path), prompter)
     print(f"finetune: {check_memory(plan.profile, plan.hardware, plan.schedule.quantization)}")
     base = load_base(plan.model, plan.profile, plan.hardware, plan.schedule.quantization)
-    print(f"finetune: {check_special_tokens(base, Prompter(tokenizer, read_template(DATA)), plan.profile)}")
+    print(f"finetune: {check_special_tokens(base, prompter, plan.profile)}")
     model = add_adapter(base, plan.profile, plan.schedule, plan.train.seed)
     parameters = count_parameters(model)
     share = parameters["trainable"] / parameters["total"]
@@ -286,6 +289,7 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
         print(f"finetune: a run was cut off; goes on from its step {step_of(resumed)} of {plan.schedule.steps}")
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    check_weights(trainer.model)
     return Trained(
         trainer=trainer,
         tokenizer=tokenizer,
@@ -306,16 +310,13 @@ def gather_adapter(trainer: AdapterTrainer) -> tuple[PeftModel, dict[str, Any] |
 def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[str, Any] | None) -> None:
     """Write the adapter's folder aside and put it in place whole: no killed run leaves half of one."""
     shutil.rmtree(ADAPTER_ASIDE, ignore_errors=True)
-    save_adapter(model, ADAPTER_ASIDE, {"base": plan.base, "quantization": plan.schedule.quantization}, weights)
+    save_adapter(model, ADAPTER_ASIDE, weights)
     trained.tokenizer.chat_template = read_template(DATA)
     trained.tokenizer.save_pretrained(str(ADAPTER_ASIDE))
     write_model_card(
         ADAPTER_ASIDE,
         {
-            "data": {
-                "records": plan.records,
-                "sha256": {name: sha256_file(DATA / f"{name}.jsonl") for name in plan.records},
-            },
+            "data": {"records": plan.records, "sha256": plan.made_from.data},
             "training": {
                 "preset": plan.train.preset,
                 **asdict(plan.schedule),
@@ -325,9 +326,10 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
             },
             "metrics": summarize_losses(trained.trainer.state.log_history),
         },
-        plan.base,
+        plan.made_from.base,
         plan.profile.notice,
     )
+    seal(ADAPTER_ASIDE, plan.made_from)
     shutil.rmtree(ADAPTER, ignore_errors=True)
     ADAPTER_ASIDE.rename(ADAPTER)
 
@@ -341,6 +343,7 @@ def write_metrics(plan: Plan, trained: Trained) -> None:
             "notice": plan.profile.metrics_notice,
             "profile": plan.model.profile,
             "preset": plan.train.preset,
+            "adapter_sha256": read_manifest(ADAPTER, Manifest).files[WEIGHTS_FILE],
             "schedule": asdict(plan.schedule),
             "steps_done": state.global_step,
             "records": plan.records,
@@ -359,7 +362,7 @@ def write_metrics(plan: Plan, trained: Trained) -> None:
     write_json(
         RUN,
         {
-            "adapter_sha256": adapter_identity(ADAPTER)["adapter_model.safetensors"],
+            "adapter_sha256": read_manifest(ADAPTER, Manifest).files[WEIGHTS_FILE],
             "machine": describe_machine(),
             "processes": plan.schedule.processes,
             "resumed_from_step": trained.resumed_from_step,

@@ -25,7 +25,7 @@ from civilqa.citations import judge_citation, parse_citations
 from civilqa.errors import ParameterError, RecordError
 from civilqa.files import sha256_file, write_csv, write_json, write_jsonl
 from civilqa.parallel import map_chunks
-from civilqa.parameters import Section, read_sections
+from civilqa.parameters import Section, Text, read_sections
 from civilqa.personal_data import mask_personal_data
 from civilqa.records import Record, count_by, record_id, write_records
 from civilqa.stage import run
@@ -45,7 +45,7 @@ PLACES_SHOWN = 5
 
 
 class PrepareParams(Section):
-    source: str
+    source: Text
     columns: dict[Literal["question", "answer", "category", "difficulty"], str]
     categories: list[str]
     difficulties: list[str]

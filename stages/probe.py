@@ -25,10 +25,11 @@ from civilqa.errors import ModelError, PipelineError
 from civilqa.files import write_json, write_jsonl, write_text
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware
 from civilqa.hub import locate_weights
-from civilqa.models import load_base, load_tuned, read_manifest
-from civilqa.parameters import Section, read_sections
+from civilqa.models import load_base, load_tuned
+from civilqa.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
 from civilqa.prompts import load_tokenizer
+from civilqa.provenance import open_adapter
 from civilqa.stage import run
 from civilqa.statute_probe import OPTIONS, TASK, Item, make_items, task_yaml
 from civilqa.statutes import load_reference
@@ -42,11 +43,11 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class ProbeParams(Section):
-    python: str
-    items: Annotated[int, Field(ge=4)]
-    batch_size: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)]
-    bootstrap_resamples: Annotated[int, Field(ge=100)]
+    python: Text
+    items: Annotated[int, Field(ge=4, le=100_000)]
+    batch_size: BatchSize
+    seed: Seed
+    bootstrap_resamples: Resamples
 
 
 def find_harness(python: str) -> str:
@@ -71,7 +72,8 @@ def place_models(model_params: ModelParams, profile: Profile, hardware: Hardware
     Raises:
         ModelError: the adapter was trained on a quantised base, which cannot be merged into one folder.
     """
-    quantization = read_manifest(ADAPTER)["quantization"]
+    adapter = open_adapter(ADAPTER, model_params, profile)
+    quantization = adapter.manifest.quantization
     if quantization != "none":
         raise ModelError(
             f"{ADAPTER}: was trained on a base in {quantization}, which the probe cannot hand to the harness; train "
@@ -83,7 +85,7 @@ def place_models(model_params: ModelParams, profile: Profile, hardware: Hardware
         save(base, profile, folders["base"])
     else:
         folders["base"] = locate_weights(profile.name, profile.revision)
-    save(load_tuned(model_params, profile, hardware, ADAPTER, base), profile, folders["adapter"])
+    save(load_tuned(adapter, hardware, base), profile, folders["adapter"])
     return folders
 
 

@@ -111,15 +111,19 @@ def project(tmp_path: Path) -> Path:
 
 
 def make_adapter(folder: Path, quantization: str = "none") -> None:
-    """Write an adapter for the tiny base that changes its answers, without training it; the project's root is cwd."""
+    """Write an adapter for the tiny base that changes its answers, without training it; the project's root is cwd.
+
+    It claims to be trained on data/formatted, where there is any.
+    """
     import torch
     from peft import get_peft_model
 
     from civilqa.files import write_text
     from civilqa.hardware import Hardware
-    from civilqa.models import base_identity, load_base, make_lora_config, save_adapter
+    from civilqa.models import load_base, make_lora_config, save_adapter
     from civilqa.profiles import read_profile
     from civilqa.prompts import TEMPLATE_FILE
+    from civilqa.provenance import describe_making, seal
 
     model_params, profile = read_profile()
     torch.manual_seed(7)
@@ -127,8 +131,11 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
-    save_adapter(adapted, folder, {"base": base_identity(model_params, profile), "quantization": quantization})
-    write_text(folder / TEMPLATE_FILE, Path(profile.template).read_text(encoding="utf-8"))
+    save_adapter(adapted, folder)
+    template = Path(profile.template).read_text(encoding="utf-8")
+    write_text(folder / TEMPLATE_FILE, template)
+    formatted = Path("data/formatted") if Path("data/formatted").is_dir() else None
+    seal(folder, describe_making(model_params, profile, quantization, template.removesuffix("\n"), formatted))
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,12 @@
 import csv
 import json
-import shutil
 
 import pytest
 from ruamel.yaml import YAML
 
 import benchmark
 from civilqa.training import TrainParams
-from conftest import ROOT, edit_params
+from conftest import ROOT, edit_params, make_adapter
 
 SMALL = {
     "hardware.threads": 1,
@@ -29,8 +28,11 @@ def test_dvc_watches_exactly_the_training_keys_that_decide_the_speed():
 
 
 @pytest.fixture
-def measured(project, adapter_folder, run_stage):
-    shutil.copytree(adapter_folder, project / "models/adapter")
+def measured(project, run_stage, monkeypatch):
+    for stage in ("prepare", "split", "format"):
+        assert run_stage(stage).returncode == 0
+    monkeypatch.chdir(project)
+    make_adapter(project / "models/adapter")
     # Keys that the benchmark does not use would stop or change a training.
     edit_params(project / "params.yaml", **SMALL, **{"train.max_length": 3, "train.packing": True, "train.epochs": 9})
     done = run_stage("benchmark")

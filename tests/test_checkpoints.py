@@ -92,7 +92,7 @@ def train(profile, folder, *, cut_off_after=None, quantization="none", epochs=fl
         trainer.add_callback(CutOff(cut_off_after))
     resumed = find_resumable(checkpoints)
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    save_adapter(trainer.model, folder / "adapter", {})
+    save_adapter(trainer.model, folder / "adapter")
     kept = ("step", "loss", "learning_rate", "grad_norm", "eval_loss")
     history = [{key: row[key] for key in kept if key in row} for row in trainer.state.log_history[:-1]]
     return history, (folder / "adapter" / "adapter_model.safetensors").read_bytes()

@@ -16,6 +16,7 @@ from civilqa.hardware import Hardware
 from civilqa.inference import InferenceEngine
 from civilqa.models import load_base, load_tuned
 from civilqa.profiles import read_profile
+from civilqa.provenance import open_adapter
 from conftest import edit_params, make_adapter
 from export import Behaviour, compare
 
@@ -71,8 +72,7 @@ def test_the_merged_folder_is_whole_and_ignored_by_git(at_project):
     assert names >= {"tokenizer_config.json", "chat_template.jinja", "README.md", "Modelfile", "manifest.json"}
     assert not list(Path("models").glob(".*"))
     card = Path("models/merged/README.md").read_text(encoding="utf-8")
-    evaluation = json.loads(Path("metrics/evaluate.json").read_text(encoding="utf-8"))
-    assert f"| bits_per_character | {evaluation['test']['base']['bits_per_character']:.3f} |" in card
+    assert "Not evaluated" in card, "the scores in metrics/evaluate.json are of another adapter"
     assert "No legal advice" in card
     assert str(at_project) not in card
 
@@ -120,8 +120,9 @@ def test_peft_loads_the_adapter_outside_the_project(at_project, tmp_path):
         "model = AutoPeftModelForCausalLM.from_pretrained('adapter').eval()\n"
         "print(model(torch.arange(20, 60)[None]).logits.double().sum().item())"
     )
+    adapter = open_adapter(Path("models/adapter"), model_params, profile)
     with torch.inference_mode():
-        logits = load_tuned(model_params, profile, hardware, Path("models/adapter"))(torch.arange(20, 60)[None]).logits
+        logits = load_tuned(adapter, hardware)(torch.arange(20, 60)[None]).logits
     assert float(run_outside(tmp_path, code)) == pytest.approx(logits.double().sum().item(), rel=1e-4)
 
 

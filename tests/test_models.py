@@ -7,10 +7,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from civilqa.errors import ModelError, ParameterError
 from civilqa.hardware import Hardware, HardwareParams, resolve_hardware
-from civilqa.models import adapter_identity, base_identity, count_parameters, load_base, load_tuned
+from civilqa.models import count_parameters, load_base
 from civilqa.parameters import read_choice
 from civilqa.profiles import ModelParams, Profile
 from civilqa.prompts import load_tokenizer
+from civilqa.provenance import base_identity, open_adapter
 from conftest import ROOT
 
 HARDWARE = Hardware("cpu", "fp32", 2)
@@ -71,9 +72,7 @@ def test_a_base_that_cannot_be_had_names_what_runs_offline():
 
 def test_a_missing_adapter_names_the_stage_that_makes_it(tiny, tmp_path):
     with pytest.raises(ModelError, match="dvc repro finetune"):
-        load_tuned(MODEL, tiny, HARDWARE, tmp_path)
-    with pytest.raises(ModelError, match="dvc repro finetune"):
-        adapter_identity(tmp_path)
+        open_adapter(tmp_path, MODEL, tiny)
 
 
 def test_the_identity_of_a_random_base_is_its_shape_and_seed(tiny):

@@ -169,7 +169,7 @@ def test_rows_that_are_trained_alone_are_saved_loaded_and_merged_tied(folders, t
     ids = torch.tensor([[5, *CHAT_IDS, 7]])
     with torch.inference_mode():
         before = model(ids).logits
-    save_adapter(model, tmp_path / "adapter", {})
+    save_adapter(model, tmp_path / "adapter")
     loaded = load_adapter(load_base(MODEL, profile, CPU), tmp_path / "adapter")
     merged = load_adapter(load_base(MODEL, profile, CPU), tmp_path / "adapter").merge_and_unload()
     with torch.inference_mode():

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from civilqa.errors import RecordError
 from civilqa.statutes import (
     DELETED,
     EXISTS,
@@ -126,7 +127,7 @@ def test_article_in_two_columns_is_refused_with_its_line(tmp_path):
         "민법,,1,2026-01-01,2026-01-01,2026-06-08,1-3,3,\n",
         encoding="utf-8",
     )
-    with pytest.raises(ValueError, match=r"acts\.csv:2: 제3조 is listed in two columns"):
+    with pytest.raises(RecordError, match=r"acts\.csv:2: 제3조 is listed in two columns"):
         load_reference(tmp_path)
 
 

@@ -7,10 +7,11 @@ import torch
 
 from civilqa.errors import ModelError, ParameterError, RecordError
 from civilqa.files import write_jsonl
-from civilqa.models import base_identity, load_base, load_tuned, save_adapter
+from civilqa.models import load_base, load_tuned, save_adapter
 from civilqa.parameters import read_choice, read_sections
 from civilqa.profiles import ModelParams, Profile
 from civilqa.prompts import load_tokenizer
+from civilqa.provenance import describe_making, open_adapter, seal
 from civilqa.training import (
     Preset,
     TrainingHardware,
@@ -126,8 +127,8 @@ def train_once(train, profile, folder, validate=True, **changes):
     examples = examples_of() if validate else {**examples_of(), "validation": []}
     trainer = make_trainer(model, load_tokenizer(profile), examples, schedule, train, HARDWARE, folder / "scratch")
     trainer.train()
-    manifest = {"base": base_identity(MODEL, profile), "quantization": schedule.quantization}
-    save_adapter(trainer.model, folder / "adapter", manifest)
+    save_adapter(trainer.model, folder / "adapter")
+    seal(folder / "adapter", describe_making(MODEL, profile, schedule.quantization, ""))
     return [row["loss"] for row in trainer.state.log_history if "loss" in row], folder / "adapter"
 
 
@@ -153,7 +154,7 @@ def test_the_loss_falls_and_the_adapter_loads(train, tiny, tmp_path, quantizatio
     ids = torch.tensor([[10] * 24])
     with torch.inference_mode():
         before = load_base(MODEL, tiny, HARDWARE, quantization)(ids, labels=ids).loss
-        after = load_tuned(MODEL, tiny, HARDWARE, folder)(ids, labels=ids).loss
+        after = load_tuned(open_adapter(folder, MODEL, tiny), HARDWARE)(ids, labels=ids).loss
     assert after < before - 0.5
 
 
@@ -181,7 +182,7 @@ def test_keeping_the_best_needs_the_checkpoint_of_each_epoch(train, tiny, tmp_pa
 def test_an_adapter_of_another_base_is_refused(train, tiny, tmp_path):
     _, folder = train_once(train, tiny, tmp_path)
     with pytest.raises(ModelError, match="was trained on another base model"):
-        load_tuned(MODEL.model_copy(update={"seed": 2}), tiny, HARDWARE, folder)
+        open_adapter(folder, MODEL.model_copy(update={"seed": 2}), tiny)
 
 
 def test_adapter_config_lists_are_sorted_and_name_the_base(train, tiny, tmp_path):

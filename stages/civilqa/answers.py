@@ -5,7 +5,6 @@ everything that decides it (weights, tokens, decoding, versions): a changed adap
 answers, and the base's are there again however often the training changes.
 """
 
-import json
 import math
 import os
 from collections.abc import Callable
@@ -17,7 +16,8 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from civilqa.files import sha256_json, write_json
+from civilqa.errors import RecordError
+from civilqa.files import read_json, sha256_json, write_json
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,8 @@ def answer_questions(
         references = [rows[index]["completion_ids"] for index in batch]
         key = sha256_json([identity, asdict(decoding), prompts, references])
         path = answer_store() / f"{key}.json"
-        if path.exists() and not regenerate:
-            kept = [Answer(**fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
-        else:
+        kept = None if regenerate else read_kept(path, len(batch))
+        if kept is None:
             model = model or load_model()
             kept = [
                 make_answer(generated, tokenizer, decoding, answer_bits(model, prompt, reference))
@@ -87,9 +86,24 @@ def answer_questions(
                     generate(model, tokenizer, prompts, decoding), prompts, references, strict=True
                 )
             ]
-            write_json(path, [asdict(answer) for answer in kept])
+            fields = [asdict(answer) for answer in kept]
+            write_json(path, {"answers": fields, "sha256": sha256_json(fields)})
         answers |= dict(zip(batch, kept, strict=True))
     return [answers[index] for index in range(len(rows))]
+
+
+def read_kept(path: Path, count: int) -> list[Answer] | None:
+    """Return the answers of a batch as they were kept, or None if they were not, or are not whole any more."""
+    try:
+        entry = read_json(path)
+    except RecordError:
+        entry = {}
+    fields = entry.get("answers")
+    if isinstance(fields, list) and len(fields) == count and entry.get("sha256") == sha256_json(fields):
+        return [Answer(**each) for each in fields]
+    if path.exists():
+        print(f"answers: {path} is damaged, or of an older layout: generated again")
+    return None
 
 
 @torch.inference_mode()

@@ -44,6 +44,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file that a stage wrote.
+
+    Raises:
+        RecordError: the file is missing or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise RecordError(f"{path}: not found; run the stage that writes it, or `dvc repro`") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: no JSON: {error}; run the stage that writes it again") from None
+    if not isinstance(value, dict):
+        raise RecordError(f"{path}: found {type(value).__name__}, want a JSON object")
+    return value
+
+
 def json_line(row: Any) -> str:
     """Return one line of a JSONL file, keys in the order that the row gives them."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
@@ -71,11 +88,11 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.exists():
         raise RecordError(f"{path}: not found; run the stage that writes it, or `dvc repro`")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line.decode())
+            except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or brackets by the thousand
                 raise RecordError(f"{path}:{number}: no JSON: {error}; run the stage that writes it again") from None
             if not isinstance(row, dict):
                 raise RecordError(f"{path}:{number}: found {type(row).__name__}, want a JSON object")

@@ -10,7 +10,6 @@ Paths are relative to the root of the repository. Nothing heavy is imported befo
 
 import contextlib
 import copy
-import json
 import queue
 import statistics
 import sys
@@ -29,7 +28,7 @@ from pydantic import Field
 from civilqa.citations import judge_citation, parse_citations, title_matches
 from civilqa.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
 from civilqa.files import stamp
-from civilqa.parameters import Section, check, read_sections
+from civilqa.parameters import BatchSize, Section, check, read_sections
 from civilqa.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, NOT_YET_IN_FORCE, OUTSIDE_TABLE, load_reference
 from civilqa.text import clean
 from civilqa.under_way import ADAPTER, who_writes
@@ -72,7 +71,7 @@ class ChatParams(Section):
     top_p: Annotated[float, Field(gt=0, le=1)]
     repetition_penalty: Annotated[float, Field(ge=1, le=2)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: BatchSize
     max_question_characters: Annotated[int, Field(ge=1, le=100_000)]
     multi_turn: Literal["auto", "always", "never"]
 
@@ -176,20 +175,26 @@ class InferenceEngine:
         """Load an adapter on its base, or a full model as stages/export.py writes it.
 
         Raises:
-            ModelError: there is neither in the folder, or the adapter belongs to another base.
+            ModelError: there is neither in the folder, or it is not whole, or the adapter belongs to another base,
+                tokenizer or chat template.
         """
         folder = Path(folder)
+        if not self.has_model(folder):
+            if writer := who_writes(folder):
+                raise ModelError(f"{folder}: 지금 학습하는 중입니다({writer}). 끝난 뒤에 다시 실행하십시오.")
+            raise ModelError(
+                f"{folder}: 학습된 모델이 없습니다. 먼저 `dvc repro finetune`(또는 python stages/finetune.py)으로 "
+                "학습하거나 `dvc pull`로 받아 오십시오."
+            )
+        name = TUNED if (folder / "adapter_config.json").is_file() else f"{TUNED}({folder})"
         with self._undisturbed(folder):
-            if (folder / "adapter_config.json").is_file():
-                return self._load(folder, TUNED, template=folder)
-            if (folder / "config.json").is_file():
-                return self._load(folder, f"{TUNED}({folder})", template=folder)
-        if writer := who_writes(folder):
-            raise ModelError(f"{folder}: 지금 학습하는 중입니다({writer}). 끝난 뒤에 다시 실행하십시오.")
-        raise ModelError(
-            f"{folder}: 학습된 모델이 없습니다. 먼저 `dvc repro finetune`(또는 python stages/finetune.py)으로 "
-            "학습하거나 `dvc pull`로 받아 오십시오."
-        )
+            try:
+                return self._load(folder, name, template=folder)
+            except (ModelError, TemplateError) as error:
+                raise type(error)(
+                    f"{folder}: 이 모델을 불러올 수 없습니다. 파일이 손상되었거나 지금의 설정과 맞지 않습니다. "
+                    f"아래 이유를 보고 설정이나 파일을 되돌리거나 `dvc repro`로 다시 만드십시오.\n{error}"
+                ) from None
 
     def load_base_beside(self) -> "InferenceEngine":
         """Return another engine with the base of this one, asked with the same prompts and settings.
@@ -202,7 +207,7 @@ class InferenceEngine:
         beside = copy.copy(self)
         beside._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
         beside._model = load_base(self.model_params, self.profile, self._hardware)
-        beside._folder, beside._merged, beside.name = None, False, BASE
+        beside._folder, beside._merged, beside._adapter, beside.name = None, False, None, BASE
         return beside
 
     def load_base_model(self, template: Path | str = ADAPTER) -> "InferenceEngine":
@@ -220,8 +225,9 @@ class InferenceEngine:
         from transformers.utils import logging
 
         from civilqa.hardware import HardwareParams, resolve_hardware
-        from civilqa.models import load_base, load_tuned, read_manifest
+        from civilqa.models import load_base, load_tuned
         from civilqa.prompts import TEMPLATE_FILE, FormatParams, Prompter, load_prompter, load_tokenizer, read_template
+        from civilqa.provenance import MANIFEST_FILE, MergedManifest, check_files, open_adapter, read_manifest
 
         logging.disable_progress_bar()
         self.prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
@@ -229,28 +235,28 @@ class InferenceEngine:
             hardware = resolve_hardware(hardware_params)
         self._hardware = hardware
         merged = folder is not None and not (folder / "adapter_config.json").is_file()
-        if folder is not None and not merged:
-            read_manifest(folder)  # what is missing is said before minutes of loading
-        profile = self.profile
+        profile, adapter, manifest = self.profile, None, None
+        if merged and (folder / MANIFEST_FILE).is_file():  # a full model of another making has none
+            manifest = read_manifest(folder, MergedManifest)
+            check_files(folder, manifest)
         if merged:
             own = {"name": str(folder), "revision": None, "weights": "pretrained", "tokenizer": None, "pad_token": None}
             profile = profile.model_copy(update=own)
-        if (template / TEMPLATE_FILE).is_file():
+        if folder is not None and not merged:
+            self._prompter = load_prompter(profile, self.prompts.style)
+            # What does not fit is said before minutes of loading.
+            adapter = open_adapter(folder, self.model_params, profile, template=self._prompter.template)
+        elif (template / TEMPLATE_FILE).is_file():
             self._prompter = Prompter(load_tokenizer(profile), read_template(template))
         else:
             self._prompter = load_prompter(profile, self.prompts.style)
-        if folder is None or merged:
-            self._model = load_base(self.model_params, profile, hardware)
-        else:
-            self._model = load_tuned(self.model_params, profile, hardware, folder)
+        self._model = load_tuned(adapter, hardware) if adapter else load_base(self.model_params, profile, hardware)
         # The template that an export puts into its tokenizer is the one of training, and says nothing of the base.
         self._conversational = bool(self._prompter.tokenizer.chat_template)
-        if merged and (folder / "manifest.json").is_file():
-            self._conversational = json.loads((folder / "manifest.json").read_text("utf-8")).get(
-                "conversational", False
-            )
+        if manifest:
+            self._conversational = manifest.conversational
         self.name = name
-        self._folder, self._merged = folder, merged
+        self._folder, self._merged, self._adapter = folder, merged, adapter
         return self
 
     @contextlib.contextmanager
@@ -284,7 +290,7 @@ class InferenceEngine:
         """
         from civilqa.files import sha256_file
         from civilqa.hardware import versions
-        from civilqa.models import adapter_identity, base_identity
+        from civilqa.provenance import base_identity
 
         self._need_model()
         self._check_that_nothing_was_replaced()
@@ -292,11 +298,10 @@ class InferenceEngine:
             weights = {path.name: sha256_file(path) for path in sorted(self._folder.glob("*.safetensors"))}
         else:
             weights = base_identity(self.model_params, self.profile)
-        adapter = adapter_identity(self._folder) if self._folder and not self._merged else None
         self._check_that_nothing_was_replaced()  # nor while they were hashed
         return {
             "weights": weights,
-            "adapter": adapter,
+            "adapter": self._adapter.identity if self._adapter else None,
             "template": self._prompter.template,
             "system_prompts": self.prompts.system_prompts,
             "settings": self.params.model_dump(),

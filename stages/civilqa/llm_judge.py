@@ -8,7 +8,6 @@ nowhere.
 Source: Zheng et al. 2023, Judging LLM-as-a-judge with MT-Bench and Chatbot Arena (arXiv:2306.05685).
 """
 
-import json
 import os
 import re
 from pathlib import Path
@@ -19,9 +18,9 @@ from pydantic import Field
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from civilqa.errors import PipelineError
-from civilqa.files import sha256_json, write_json
-from civilqa.parameters import Section
+from civilqa.errors import PipelineError, RecordError
+from civilqa.files import read_json, sha256_json, write_json
+from civilqa.parameters import Section, Text
 
 KEY_VARIABLE = "JUDGE_API_KEY"
 SYSTEM_PROMPT = (
@@ -34,10 +33,10 @@ SYSTEM_PROMPT = (
 class JudgeParams(Section):
     """`url` is the address before /chat/completions, e.g. http://localhost:8000/v1; null switches the judge off."""
 
-    url: str | None
-    model: str | None
-    max_retries: Annotated[int, Field(ge=0)]
-    timeout_seconds: Annotated[float, Field(gt=0)]
+    url: Text | None
+    model: Text | None
+    max_retries: Annotated[int, Field(ge=0, le=100)]
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Judge:
@@ -88,7 +87,13 @@ class Judge:
         body = {"model": self.params.model, "messages": messages, "temperature": 0, "max_tokens": 8}
         path = self.store / f"{sha256_json(['judge', self.params.url, body])}.json"
         if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))["verdict"]
+            try:
+                kept = read_json(path).get("verdict")
+            except RecordError:
+                kept = None
+            if kept in (0, 1):
+                return kept
+            print(f"judge: {path} is damaged: asked again")
         verdict = read_verdict(self._ask(body))
         if verdict is not None:
             write_json(path, {"verdict": verdict})

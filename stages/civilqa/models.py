@@ -1,28 +1,21 @@
-"""Base models and adapters: loading, identity, saving."""
+"""Base models and adapters: loading and saving."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import civilqa.lean_bitsandbytes  # noqa: F401
 
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
 
 from civilqa.base_models import read_config
 from civilqa.errors import ModelError
-from civilqa.files import sha256_file, sha256_json, write_json
+from civilqa.files import write_json
 from civilqa.hardware import Hardware
 from civilqa.hub import CONFIG, locate, locate_weights
 from civilqa.profiles import ModelParams, Profile
-from civilqa.under_way import who_writes
-
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
-MANIFEST_FILE = "manifest.json"
+from civilqa.provenance import CONFIG_FILE, Adapter
 
 
 def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
@@ -43,10 +36,11 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
             base = _draw_weights(model, profile, hardware, quantization_config)
         else:
             base = _read_weights(profile, hardware, quantization_config)
-    except torch.OutOfMemoryError:
-        raise  # a RuntimeError that has nothing to do with the files
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the base model '{profile.name}' cannot be loaded: {error}") from None
+    except (torch.OutOfMemoryError, ModelError):
+        raise  # the first has nothing to do with the files
+    except Exception as error:
+        # config.json may hold anything, and whatever part of transformers meets it fails in a way of its own.
+        raise ModelError(f"the base model '{profile.name}' cannot be loaded: {type(error).__name__}: {error}") from None
     if quantization == "4bit" and hardware.device == "cpu":
         _keep_weights_differentiable(base)
     return base.eval()
@@ -148,16 +142,16 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """
     try:
         return PeftModel.from_pretrained(base, str(folder)).eval()
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # as for a base's config.json
         raise ModelError(
             f"{folder}: does not fit the base model '{base.name_or_path}': {error}\nTrain it again: dvc repro finetune"
         ) from None
 
 
-def load_tuned(
-    model: ModelParams, profile: Profile, hardware: Hardware, folder: Path, base: PreTrainedModel | None = None
-) -> torch.nn.Module:
-    """Return the tuned model of a folder, on the base that it was trained on, in evaluation mode.
+def load_tuned(adapter: Adapter, hardware: Hardware, base: PreTrainedModel | None = None) -> torch.nn.Module:
+    """Return the tuned model of an adapter, on the base that it was trained on, in evaluation mode.
 
     An adapter trained on a quantised base is run on one: on full-precision weights, which it never saw, it is another
     model. Otherwise it is merged into the base, since two extra matrix products a layer slow down every token.
@@ -166,40 +160,16 @@ def load_tuned(
         base: the profile's base in full precision, if it is loaded already; it may be changed by this.
 
     Raises:
-        ModelError: there is no adapter, or it was trained on another base.
+        ModelError: the base cannot be had, or the adapter does not fit it.
     """
-    manifest = read_manifest(folder)
-    if manifest["base"] != base_identity(model, profile):
-        raise ModelError(
-            f"{folder}: was trained on another base model ({manifest['base']}) than the one of profile "
-            f"'{model.profile}'; train it again with `dvc repro finetune`, or select the profile it was trained with"
-        )
-    if manifest["quantization"] != "none":
-        return load_adapter(load_base(model, profile, hardware, manifest["quantization"]), folder)
-    return load_adapter(base or load_base(model, profile, hardware), folder).merge_and_unload()
+    quantization = adapter.manifest.quantization
+    if quantization != "none":
+        return load_adapter(load_base(adapter.model, adapter.profile, hardware, quantization), adapter.folder)
+    return load_adapter(base or load_base(adapter.model, adapter.profile, hardware), adapter.folder).merge_and_unload()
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what the adapter's folder says of its making.
-
-    Raises:
-        ModelError: there is no adapter in the folder.
-    """
-    path = folder / MANIFEST_FILE
-    if not (folder / WEIGHTS_FILE).is_file() or not path.is_file():
-        if writer := who_writes(folder):
-            raise ModelError(f"{folder}: is being made by {writer}; wait until it has ended, then start again")
-        raise ModelError(
-            f"{folder}: holds no {WEIGHTS_FILE} and {MANIFEST_FILE}; run `dvc repro finetune` (or python "
-            "stages/finetune.py)"
-        )
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def save_adapter(
-    model: PeftModel, folder: Path, manifest: dict[str, Any], state_dict: dict[str, torch.Tensor] | None = None
-) -> None:
-    """Write adapter_model.safetensors, adapter_config.json and manifest.json; their bytes depend on the adapter alone.
+def save_adapter(model: PeftModel, folder: Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+    """Write adapter_model.safetensors and adapter_config.json; their bytes depend on the adapter alone.
 
     peft writes the configuration's sets in hash order, which changes from process to process, and a model card whose
     text depends on its version: the first is sorted, the second left out.
@@ -213,7 +183,6 @@ def save_adapter(
     fields = model.peft_config["default"].to_dict()
     fields = {key: sorted(value) if isinstance(value, set) else value for key, value in fields.items()}
     write_json(folder / CONFIG_FILE, {**fields, "inference_mode": True})
-    write_json(folder / MANIFEST_FILE, manifest)
 
 
 def context_length(profile: Profile) -> int:
@@ -226,29 +195,6 @@ def context_length(profile: Profile) -> int:
     if not isinstance(length, int):
         raise ModelError(f"{profile.name}: its {CONFIG} says no max_position_embeddings; add the number")
     return length
-
-
-def base_identity(model: ModelParams, profile: Profile) -> dict[str, Any]:
-    """Return what decides the base's weights: same identity, same weights."""
-    if profile.weights == "random":
-        path = locate(profile.name, profile.revision, [CONFIG]) / CONFIG
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return {"weights": "random", "seed": model.seed, "config_sha256": sha256_json(config)}
-    folder = Path(profile.name)
-    if folder.is_dir():
-        files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
-        return {"weights": "folder", "sha256": {path.name: sha256_file(path) for path in files}}
-    return {"weights": "hub", "name": profile.name, "revision": profile.revision}
-
-
-def adapter_identity(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the files that decide what the adapter does.
-
-    Raises:
-        ModelError: there is no adapter in the folder.
-    """
-    read_manifest(folder)
-    return {name: sha256_file(folder / name) for name in (WEIGHTS_FILE, CONFIG_FILE, MANIFEST_FILE)}
 
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int]:

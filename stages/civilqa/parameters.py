@@ -2,9 +2,10 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
+from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -27,6 +28,29 @@ SECTIONS = (
     "chat",
     "probe",
 )
+
+
+# What numpy's and torch's generators both take.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+# A number above these is a slip of the finger, and would be found out only when the memory or the patience ends.
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+Tokens = Annotated[int, Field(ge=1, le=2**20)]
+Resamples = Annotated[int, Field(ge=100, le=1_000_000)]
+
+
+def _fits_a_path(text: str) -> str:
+    if any(len(part.encode(errors="surrogatepass")) > 255 for part in text.split("/")) or len(text) > 4000:
+        raise ValueError("no path, name or address is so long")
+    if "\0" in text or not text.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return text
+
+
+# A path, a name or an address. An empty one is null misspelt.
+Text = Annotated[str, Field(min_length=1), pydantic.AfterValidator(_fits_a_path)]
+
+FOUND_CHARACTERS = 200  # of a wrong value in a message
 
 
 class Section(pydantic.BaseModel):
@@ -54,7 +78,10 @@ def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
         raise ParameterError(
             f"{path}: not found in {Path.cwd()}; run the stage from the root of the repository"
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot be read: {error.strerror}; it must be a file that you may read") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        # ValueError: no UTF-8, a date that no calendar has, a number of thousands of digits.
         raise ParameterError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(params, dict):
         raise ParameterError(f"{path}: holds {type(params).__name__}, want sections such as 'train:'")
@@ -107,7 +134,7 @@ def read_choice(section: str, name: str, section_type: type[Section], chosen_by:
 def check(section_type: type[Section], value: Any, place: str) -> tuple[Any, list[str]]:
     """Return (the section, []) or (None, problems) for a section's raw value; each problem names its place."""
     if not isinstance(value, dict):
-        return None, [f"{place}: found {value!r}, want a mapping with the keys {_keys(section_type)}"]
+        return None, [f"{place}: found {_found(value)}, want a mapping with the keys {_keys(section_type)}"]
     try:
         return section_type.model_validate(value), []
     except pydantic.ValidationError as error:
@@ -124,7 +151,12 @@ def _describe(section_type: type[Section], place: str, problem: dict[str, Any]) 
     if problem["type"] == "missing":
         return f"{where}: missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{where}: found {problem['input']!r}; {message}"
+    return f"{where}: found {_found(problem['input'])}; {message}"
+
+
+def _found(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= FOUND_CHARACTERS else f"{text[:FOUND_CHARACTERS]}... ({len(text)} characters)"
 
 
 def _owner(section_type: type[Section], location: list[str]) -> type[Section] | None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from civilqa.parameters import Section, read_choice, read_sections
+from civilqa.parameters import Section, Seed, Text, read_choice, read_sections
 
 # What a reader is told wherever results of such a model are shown: on the screen, and in the metrics.
 RANDOM_NOTICE = (
@@ -16,16 +16,19 @@ RANDOM_METRICS_NOTICE = "Random base weights: proves that the pipeline works, kn
 METRICS_NOTICE = "No legal advice. Statutes as of 2026-06-08."
 
 
+Factor = Annotated[float, Field(gt=0, le=10_000)]
+
+
 class ModelParams(Section):
-    profile: str
-    seed: Annotated[int, Field(ge=0)]
+    profile: Text
+    seed: Seed
 
 
 class LoraParams(Section):
     """Source: Hu et al. 2021, LoRA (arXiv:2106.09685). The update is scaled by alpha / rank."""
 
-    rank: Annotated[int, Field(ge=1)] = 16
-    alpha: Annotated[int, Field(ge=1)] = 32
+    rank: Annotated[int, Field(ge=1, le=8192)] = 16
+    alpha: Annotated[int, Field(ge=1, le=65_536)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     target_modules: str | list[str] = "all-linear"
     modules_to_save: list[str] = Field(default_factory=list)
@@ -35,14 +38,14 @@ class LoraParams(Section):
 class Profile(Section):
     """One entry of `profiles`. Only `name` must be given: `profiles.mine: {name: <hub id or folder>}` is a profile."""
 
-    name: str
-    revision: str | None = None
+    name: Text
+    revision: Text | None = None
     weights: Literal["random", "pretrained"] = "pretrained"
-    tokenizer: str | None = None
-    template: str | None = None
-    pad_token: str | None = None
-    epochs_factor: Annotated[float, Field(gt=0)] = 1.0
-    learning_rate_factor: Annotated[float, Field(gt=0)] = 1.0
+    tokenizer: Text | None = None
+    template: Text | None = None
+    pad_token: Text | None = None
+    epochs_factor: Factor = 1.0
+    learning_rate_factor: Factor = 1.0
     keep: Literal["last", "best"] = "best"
     lora: LoraParams = Field(default_factory=LoraParams)
 

@@ -41,8 +41,11 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
     folder = locate(source, profile.revision, [TOKENIZER], TOKENIZER_EXTRAS)
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
-    except Exception as error:
-        # The Rust tokenizer raises a bare Exception on a file that it cannot parse.
+    except BaseException as error:
+        # The Rust tokenizer raises a bare Exception on a file that it cannot parse; where it panics, which is a
+        # BaseException that no module exports, it is told by its name.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ModelError(f"{source}: the tokenizer in {folder} cannot be read: {error}") from None
     if profile.pad_token is not None:
         if profile.pad_token not in tokenizer.get_vocab():
@@ -192,7 +195,7 @@ def load_prompter(profile: Profile, style: str) -> Prompter:
         )
     if not path.is_file():
         raise TemplateError(f"{path}: no such template file; there are: {', '.join(_templates())}")
-    return Prompter(tokenizer, path.read_text(encoding="utf-8").removesuffix("\n"))
+    return Prompter(tokenizer, _read(path))
 
 
 def read_template(folder: Path) -> str:
@@ -204,7 +207,17 @@ def read_template(folder: Path) -> str:
     path = folder / TEMPLATE_FILE
     if not path.is_file():
         raise TemplateError(f"{path}: not found; run `dvc repro`")
-    return path.read_text(encoding="utf-8").removesuffix("\n")
+    return _read(path)
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"{path}: no UTF-8 ({error}); save it as UTF-8, or take it from git again") from None
+    if not text.strip():
+        raise TemplateError(f"{path}: is empty; take it from git again")
+    return text
 
 
 def _templates() -> list[str]:

@@ -5,12 +5,15 @@ Source: 국가법령정보센터 (law.go.kr), in the version named by `Reference
 
 import csv
 import functools
+import io
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from civilqa.errors import RecordError
 
 REFERENCE_FOLDER = Path(__file__).resolve().parents[2] / "data" / "reference"
 
@@ -19,6 +22,13 @@ DELETED = "deleted"
 NOT_YET_IN_FORCE = "not_yet_in_force"
 NO_SUCH_ARTICLE = "no_such_article"
 OUTSIDE_TABLE = "outside_table"
+
+ACT_COLUMNS = (
+    *("law", "short_names", "promulgation_no", "promulgated", "effective", "as_of"),
+    *("articles", "deleted", "not_yet_in_force"),
+)
+TITLE_COLUMNS = ("law", "article", "title")
+RESTORE = "take data/reference from git again: git checkout -- data/reference"
 
 # The columns of acts.csv that list articles, and what a listed article is.
 STATUS_COLUMNS = {"articles": EXISTS, "deleted": DELETED, "not_yet_in_force": NOT_YET_IN_FORCE}
@@ -149,38 +159,58 @@ def _bare_title(title: str) -> str:
     return bare.removesuffix("등") or bare
 
 
+def _read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the fields of each row of a table that the project wrote itself.
+
+    Raises:
+        RecordError: it is missing, cut off, no UTF-8, or a row has not exactly the columns.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}; {RESTORE}") from None
+    if not text.endswith("\n"):
+        raise RecordError(f"{path}: is cut off: its last line has no end; {RESTORE}")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if tuple(reader.fieldnames or ()) != columns:
+        raise RecordError(f"{path}:1: found the columns {reader.fieldnames}, want {', '.join(columns)}; {RESTORE}")
+    for row in reader:
+        if None in row or None in row.values():
+            raise RecordError(f"{path}:{reader.line_num}: has not {len(columns)} fields; {RESTORE}")
+        yield reader.line_num, row
+
+
 @functools.cache
 def load_reference(folder: Path = REFERENCE_FOLDER) -> Reference:
     """Read `acts.csv` and `titles.csv` of `folder`, once.
 
     Raises:
-        ValueError: a row contradicts itself, with the file and line.
+        RecordError: a file is missing, cut off or damaged, or a row contradicts itself, with the file and line.
     """
     acts_path, titles_path = Path(folder) / "acts.csv", Path(folder) / "titles.csv"
     acts: dict[str, Act] = {}
     dates = set()
-    with acts_path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            statuses: dict[ArticleNumber, str] = {}
-            try:
-                for column, status in STATUS_COLUMNS.items():
-                    for number in unpack_articles(row[column]):
-                        if statuses.setdefault(number, status) != status:
-                            raise ValueError(f"{article_name(number)} is listed in two columns; leave it in one")
-            except ValueError as error:
-                raise ValueError(f"{acts_path}:{reader.line_num}: {error}") from error
-            acts[row["law"]] = Act(
-                law=row["law"],
-                short_names=tuple(row["short_names"].split("|")) if row["short_names"] else (),
-                promulgation_no=row["promulgation_no"],
-                promulgated=row["promulgated"],
-                effective=row["effective"],
-                statuses=statuses,
-            )
-            dates.add(row["as_of"])
+    for line, row in _read_table(acts_path, ACT_COLUMNS):
+        statuses: dict[ArticleNumber, str] = {}
+        try:
+            for column, status in STATUS_COLUMNS.items():
+                for number in unpack_articles(row[column]):
+                    if statuses.setdefault(number, status) != status:
+                        raise ValueError(f"{article_name(number)} is listed in two columns; leave it in one")
+        except ValueError as error:
+            raise RecordError(f"{acts_path}:{line}: {error}") from None
+        acts[row["law"]] = Act(
+            law=row["law"],
+            short_names=tuple(row["short_names"].split("|")) if row["short_names"] else (),
+            promulgation_no=row["promulgation_no"],
+            promulgated=row["promulgated"],
+            effective=row["effective"],
+            statuses=statuses,
+        )
+        dates.add(row["as_of"])
     if len(dates) != 1:
-        raise ValueError(f"{acts_path}: as_of must be the same in every row, found {sorted(dates)}; rebuild the table")
-    with titles_path.open(encoding="utf-8", newline="") as file:
-        titles = {(row["law"], row["article"]): row["title"] for row in csv.DictReader(file)}
+        raise RecordError(f"{acts_path}: as_of must be the same in every row, found {sorted(dates)}; rebuild the table")
+    titles = {(row["law"], row["article"]): row["title"] for _, row in _read_table(titles_path, TITLE_COLUMNS)}
+    if unknown := sorted({law for law, _ in titles} - acts.keys()):
+        raise RecordError(f"{acts_path}: has no {', '.join(unknown)}, whose titles are in {titles_path}; {RESTORE}")
     return Reference(as_of=dates.pop(), acts=acts, titles=titles)

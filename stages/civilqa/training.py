@@ -2,9 +2,10 @@
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import civilqa.lean_bitsandbytes  # noqa: F401
 
@@ -13,14 +14,14 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from pydantic import Field
 from tqdm import tqdm
-from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, set_seed
+from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from civilqa.checkpoints import SaveEverySteps, SealCheckpoints
 from civilqa.errors import ParameterError
 from civilqa.hardware import Hardware, HardwareParams
 from civilqa.models import make_lora_config, prepare_for_training
-from civilqa.parameters import Section
+from civilqa.parameters import BatchSize, Section, Seed, Text, Tokens
 from civilqa.processes import process_count
 from civilqa.profiles import Profile
 from civilqa.resolve import (
@@ -38,32 +39,33 @@ from civilqa.varlen_attention import can_lie_end_to_end, lay_end_to_end, summed_
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}  # transformers' names
 
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+Epochs = Annotated[float, Field(gt=0, le=10_000)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(ge=1, le=10**9)]
 Quantization = Literal["none", "8bit", "4bit"]
 
 Examples = dict[str, list[dict[str, Any]]]  # by split; each with input_ids, labels, and seq_lengths once packed
 
 
 class TrainParams(Section):
-    preset: str
-    epochs: PositiveFloat | None
-    learning_rate: PositiveFloat | None
-    batch_size: PositiveInt | None
+    preset: Text
+    epochs: Epochs | None
+    learning_rate: LearningRate | None
+    batch_size: BatchSize | None
     quantization: Quantization | None
     gradient_checkpointing: bool | None
-    max_length: PositiveInt | None
+    max_length: Tokens | None
     overlong: Literal["stop", "truncate"]
     packing: bool
     keep: Literal["last", "best"] | None
-    early_stopping_patience: PositiveInt | None
-    checkpoint_steps: PositiveInt | None
-    seed: Annotated[int, Field(ge=0)]
-    gradient_accumulation_steps: PositiveInt
+    early_stopping_patience: Steps | None
+    checkpoint_steps: Steps | None
+    seed: Seed
+    gradient_accumulation_steps: BatchSize
     warmup_fraction: Annotated[float, Field(ge=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    max_grad_norm: PositiveFloat
-    neftune_noise_alpha: PositiveFloat | None
+    weight_decay: Annotated[float, Field(ge=0, le=10)]
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6)]
+    neftune_noise_alpha: Annotated[float, Field(gt=0, le=1000)] | None
     attention: Literal["auto", "flash_attention_2", "sdpa"]
     optimizer: Literal["auto", "adamw", "paged_adamw_8bit"]
     liger_kernel: Literal["auto"] | bool
@@ -72,9 +74,9 @@ class TrainParams(Section):
 
 
 class Preset(Section):
-    epochs: PositiveFloat
-    learning_rate: PositiveFloat
-    batch_size: PositiveInt
+    epochs: Epochs
+    learning_rate: LearningRate
+    batch_size: BatchSize
     quantization: Quantization
     gradient_checkpointing: bool
 
@@ -209,16 +211,75 @@ def pack(examples: list[dict[str, Any]], max_length: int | None) -> list[dict[st
 
 
 def add_adapter(base: PreTrainedModel, profile: Profile, schedule: Schedule, seed: int) -> PeftModel:
-    """Return the base with a new LoRA adapter on it, its first weights drawn from the seed."""
+    """Return the base with a new LoRA adapter on it, its first weights drawn from the seed.
+
+    Raises:
+        ParameterError: the profile's LoRA does not fit the base.
+    """
+    check_modules(base, profile)
     base = prepare_for_training(base, schedule.gradient_checkpointing)
     base.config.use_cache = False
     set_seed(seed)  # here, since the trainer sets its own seed only after the adapter is made
-    model = get_peft_model(base, make_lora_config(profile))
+    try:
+        model = get_peft_model(base, make_lora_config(profile))
+    except (ValueError, TypeError, IndexError, re.error) as error:  # a pattern, or rows, that do not fit the base
+        raise ParameterError(f"params.yaml: profiles: the lora of '{profile.name}' does not fit it: {error}") from None
     head = model.get_output_embeddings()
     if not hasattr(head, "bias"):
         # trl's loss reads it; peft's wrapper around an output layer with trained rows hides it.
         object.__setattr__(head, "bias", head.original_module.bias)
     return model
+
+
+def check_modules(base: PreTrainedModel, profile: Profile) -> None:
+    """Check that the base has every module that the profile's LoRA names; peft passes over those that are not there.
+
+    Raises:
+        ParameterError: names them, and those that there are.
+    """
+    names = [name for name, _ in base.named_modules() if name]
+    for key in ("target_modules", "modules_to_save"):
+        listed = getattr(profile.lora, key)
+        wanted = listed if isinstance(listed, list) else []  # a string is a pattern, or all-linear
+        absent = [name for name in wanted if not any(f".{there}".endswith(f".{name}") for there in names)]
+        if absent:
+            parts = {name.rpartition(".")[2] for name in names}
+            raise ParameterError(
+                f"params.yaml: profiles: lora.{key} of '{profile.name}': found {', '.join(map(repr, absent))}, which "
+                f"the base has not; there are: {', '.join(sorted(part for part in parts if not part.isdigit()))}"
+            )
+
+
+class StopAtNoNumber(TrainerCallback):
+    """Ends a training whose loss is no number any more: all weights would follow it."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        for name in ("loss", "eval_loss"):
+            if not math.isfinite((logs or {}).get(name, 0.0)):
+                raise_no_number(f"{name} is {logs[name]} at step {state.global_step}")
+
+
+def check_weights(model: PeftModel) -> None:
+    """Check that the trained weights are numbers: the last step has no loss after it that would show it.
+
+    Raises:
+        ParameterError: they are not.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise_no_number(f"{name} holds values that are no numbers")
+
+
+def raise_no_number(found: str) -> NoReturn:
+    """Raise for a training that ran away.
+
+    Raises:
+        ParameterError: always.
+    """
+    raise ParameterError(
+        f"params.yaml: train: the training ran away: {found}; lower train.learning_rate (or the profile's "
+        "learning_rate_factor), lora.alpha or train.max_grad_norm, or raise train.warmup_fraction"
+    )
 
 
 class AdapterTrainer(SFTTrainer):
@@ -336,6 +397,7 @@ def make_trainer(
         dataloader_pin_memory=hardware.device == "cuda",
         logging_steps=1,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would show the mean of the losses before in place of what is no number
         eval_strategy="epoch" if validated else "no",
         save_strategy="epoch" if checkpoints else "no",
         restore_callback_states_from_checkpoint=True,  # the patience of early stopping
@@ -344,7 +406,9 @@ def make_trainer(
         report_to="none",
         disable_tqdm=False,
     )
-    callbacks = [SealCheckpoints()] if checkpoints else []
+    callbacks: list[TrainerCallback] = [StopAtNoNumber()]
+    if checkpoints:
+        callbacks.append(SealCheckpoints())
     if checkpoints and train.checkpoint_steps is not None:
         callbacks.append(SaveEverySteps(train.checkpoint_steps))
     if train.early_stopping_patience is not None and validated:

@@ -28,10 +28,12 @@ from civilqa.models import load_tuned
 from civilqa.parameters import read_sections
 from civilqa.profiles import read_profile
 from civilqa.prompts import load_tokenizer
+from civilqa.provenance import open_adapter
 from civilqa.roofline import synchronize
 
 RESULT = Path(__file__).with_suffix(".json")
 ADAPTER = Path("models/adapter")
+FORMATTED = Path("data/formatted")
 
 
 def read_prompts(number: int) -> list[list[int]]:
@@ -97,7 +99,7 @@ def main() -> None:
         hardware = resolve_hardware(params)
         model_params, profile = read_profile()
         tokenizer = load_tokenizer(profile)
-        model = load_tuned(model_params, profile, hardware, ADAPTER)
+        model = load_tuned(open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED), hardware)
         prompts = read_prompts(arguments.prompts)
     generate_batched(model, tokenizer, prompts[:size], 4, size)  # not measured: the first call is slower
     single, one_by_one = measure(lambda: generate_one_by_one(model, tokenizer, prompts, new), hardware.device, repeats)
