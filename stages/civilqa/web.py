@@ -15,9 +15,9 @@ import threading
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 # Before gradio is imported: it reads them once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -25,8 +25,10 @@ os.environ["GRADIO_RUN_HISTORY"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr
+import pydantic
 import uvicorn
 from fastapi import FastAPI
+from pydantic import Field
 from starlette.datastructures import Headers
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -87,7 +89,7 @@ SECURITY_LINES = [(name.encode(), value.encode()) for name, value in SECURITY_HE
 # API's description, monitoring, editing of the page) is closed.
 OPEN_PATHS = {
     "GET": ("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/gradio_api/info", "/gradio_api/queue/data"),
-    "POST": ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel", "/gradio_api/reset"),
+    "POST": ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"),
 }
 OPEN_FOLDERS = {"GET": ("/assets/", "/static/", "/gradio_api/heartbeat/")}
 
@@ -267,7 +269,7 @@ class Page:
             asked = [turn[index] for turn in exchanges if len(turn) > index] if passes_turns_on else []
             history = [Turn(result["question"], result["answer"]) for result in asked if result["stopped"]]
             address = request.client.host if request.client else ""
-            stream = self.start(engine, request.session_hash, address, question, category, history=history)
+            stream = self.start(engine, request.session_hash, address, question or "", category or "", history=history)
             try:
                 yield *self._with(windows, index, question, ""), exchanges, question, ""
                 for text in grown(stream):
@@ -412,11 +414,23 @@ def make_missing_page(error: ModelError) -> gr.Blocks:
     return blocks
 
 
+class Event(pydantic.BaseModel):
+    """What the bodies of all requests that are open to POST have in common.
+
+    `data` holds what is typed and chosen. An object in it could be `{"path": ...}`, at which gradio copies a file of
+    this machine, or fetches an address, into its cache.
+    """
+
+    session_hash: Annotated[str, Field(max_length=64)]
+    fn_index: int
+    data: list[str | bool | int | float | None] = []
+
+
 class Guard:
     """ASGI middleware: refuses what is too much, too often, unused or from elsewhere; tells browsers to stay here."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, functions: Collection[int]) -> None:
+        self.app, self.functions = app, functions  # the numbers of the page's events
         self.open: Counter[str] = Counter()  # by address
         self.allowances: dict[str, tuple[float, float]] = {}  # by address: requests left, and when that was
 
@@ -435,6 +449,8 @@ class Guard:
         self.open[address] += 1
         try:
             body = await read_body(receive)
+            if isinstance(body, bytes) and scope["method"] == "POST" and not self.is_event(body):
+                body = 400, "이 화면이 보내는 요청이 아닙니다."
             if isinstance(body, bytes):
                 await self.app(scope, *guarded(body, receive, send))
             elif body is not None:
@@ -459,6 +475,13 @@ class Guard:
         if scope["method"] == "POST" and not local and not self.take(address, time.monotonic()):
             return 429, BUSY
         return None
+
+    def is_event(self, body: bytes) -> bool:
+        """Return whether a body is what the page's own events look like; gradio fails on others with a traceback."""
+        try:
+            return Event.model_validate_json(body).fn_index in self.functions
+        except pydantic.ValidationError:
+            return False
 
     def take(self, address: str, now: float) -> bool:
         """Return whether an address may send one more request now: REQUESTS_A_MINUTE at once, and as many a minute."""
@@ -539,7 +562,7 @@ def make_app(blocks: gr.Blocks, host: str) -> FastAPI:
         css=CSS,
         head=HEAD,
     )
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, functions=frozenset(blocks.fns))
     if is_loopback(host):
         # A page elsewhere could otherwise reach this one through a name of its own that points here (DNS rebinding).
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
