@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from civilqa.errors import ModelError
+from civilqa.errors import ModelError, ParameterError
 from civilqa.files import read_jsonl, write_json, write_text
 from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.inference import ADAPTER, BENCHMARK_QUESTIONS, MERGED
@@ -274,12 +274,31 @@ def training_line() -> str:
     )
 
 
+def check_output(folder: Path) -> None:
+    """Stop unless a folder is new, empty or an earlier export: it will be deleted before the new one takes its place.
+
+    Raises:
+        ParameterError: says what is there.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ParameterError(f"--output {folder}: is no folder of its own; name a new one")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    try:
+        exported = "parity" in json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        exported = False
+    if not exported:
+        raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python stages/export.py", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=MERGED, help=f"folder to write (default {MERGED})")
     choices = ("auto", "fp32", "bf16", "fp16")
     parser.add_argument("--precision", choices=choices, default="auto", help="auto: what the base is published in")
     arguments = parser.parse_args()
+    check_output(arguments.output)
     prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
     model_params, profile = read_profile()
     trained = read_manifest(ADAPTER)

@@ -326,6 +326,8 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
         plan.base,
         plan.profile.notice,
     )
+    if ADAPTER.is_symlink():
+        ADAPTER.unlink()  # not what it points to
     shutil.rmtree(ADAPTER, ignore_errors=True)
     ADAPTER_ASIDE.rename(ADAPTER)
 

@@ -54,6 +54,8 @@ def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
         raise ParameterError(
             f"{path}: not found in {Path.cwd()}; run the stage from the root of the repository"
         ) from None
+    except RecursionError:
+        raise ParameterError(f"{path}: nested too deeply; want sections such as 'train:'") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(params, dict):
