@@ -326,6 +326,11 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
         plan.base,
         plan.profile.notice,
     )
+    put_adapter_in_place()
+
+
+def put_adapter_in_place() -> None:
+    """Let the folder written aside take the adapter's place; of a link the link is removed, not what it points to."""
     if ADAPTER.is_symlink():
         ADAPTER.unlink()  # not what it points to
     shutil.rmtree(ADAPTER, ignore_errors=True)
