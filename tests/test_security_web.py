@@ -115,13 +115,14 @@ def page(tmp_path_factory):
             yield address
 
 
-def post(address, path="/gradio_api/queue/join", headers=None, **changes):
-    body = {"data": ["질문", "공통", False, False, None], "fn_index": event(address), "session_hash": "abc"} | changes
-    return httpx.post(address + path, json=body, headers=headers or {})
+def post(address, path="/gradio_api/queue/join", headers=None, fn_index=None, **changes):
+    fn_index = event(address) if fn_index is None else fn_index
+    body = {"data": ["질문", "공통", False, False, None], "fn_index": fn_index, "session_hash": "abc"} | changes
+    return httpx.post(address + path, json=body, headers=headers or {}, timeout=60)
 
 
 def event(address, name="ask"):
-    config = httpx.get(f"{address}/config").json()
+    config = httpx.get(f"{address}/config", timeout=60).json()
     return next(entry["id"] for entry in config["dependencies"] if entry["api_name"] == name)
 
 
@@ -260,17 +261,17 @@ def test_what_is_open_is_what_the_page_asks_for():
     assert not is_open("DELETE", "/config")
 
 
-def test_who_sits_elsewhere_is_told_apart_and_cannot_save(page):
+def test_who_sits_elsewhere_is_told_apart_and_cannot_save(page, monkeypatch):
+    monkeypatch.setattr("civilqa.web.REQUESTS_A_MINUTE", 5)  # one more every 12 s
     with served(Engine(), host="0.0.0.0") as address:  # noqa: S104 - it listens on the loopback
-        names = [entry["api_name"] for entry in httpx.get(f"{address}/config").json()["dependencies"]]
-        assert "save" not in names
+        names = [entry["api_name"] for entry in httpx.get(f"{address}/config", timeout=60).json()["dependencies"]]
         elsewhere = {"X-Forwarded-For": "192.0.2.1"}  # as a proxy on this machine says it
-        answers = [
-            httpx.get(f"{address}/config", headers=elsewhere).status_code,
-            *(post(address, headers=elsewhere, fn_index=99).status_code for _ in range(REQUESTS_A_MINUTE + 1)),
-        ]
-    assert answers == [200, *[400] * REQUESTS_A_MINUTE, 429]
-    assert "save" in [entry["api_name"] for entry in httpx.get(f"{page}/config").json()["dependencies"]]
+        answers = [post(address, headers=elsewhere, fn_index=99).status_code for _ in range(6)]
+        others = post(address, headers={"X-Forwarded-For": "192.0.2.2"}, fn_index=99).status_code
+    assert "save" not in names
+    assert answers == [400] * 5 + [429]
+    assert others == 400
+    assert "save" in [entry["api_name"] for entry in httpx.get(f"{page}/config", timeout=60).json()["dependencies"]]
 
 
 def test_a_body_that_never_comes_to_its_end_is_not_waited_for(page, monkeypatch):
@@ -293,19 +294,20 @@ def test_nothing_in_questions_answers_or_examples_runs_or_is_fetched(page, tmp_p
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1280, "height": 1600})
+        tab.set_default_timeout(120_000)
         requests, dialogs = [], []
         tab.on("request", lambda request: requests.append(request.url))
         tab.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
         tab.goto(page)
         tab.wait_for_selector("#question textarea")
         tab.locator("button.gallery-item").first.click()
-        expect(tab.locator("#question textarea")).not_to_be_empty()
+        expect(tab.locator("#question textarea")).not_to_be_empty(timeout=60_000)
         tab.locator("#compare input").check()
         for number, question in enumerate([EVIL, *ATTACKS[:3]], start=1):
             tab.fill("#question textarea", question)
             tab.locator("#send").click()
-            expect(tab.locator("#base .message.bot")).to_have_count(number, timeout=60_000)
-            expect(tab.locator("#question textarea")).to_be_empty(timeout=60_000)
+            expect(tab.locator("#base .message.bot")).to_have_count(number, timeout=120_000)
+            expect(tab.locator("#question textarea")).to_be_empty(timeout=120_000)
         inside = "#tuned {0}, #base {0}, #category {0}, .gallery {0}"
         for tag in ("script", "img", "a", "iframe", "style", "table .answer", "svg[onload]", "[onerror]", "[onclick]"):
             assert tab.locator(inside.format(tag)).count() == 0, tag
@@ -317,7 +319,7 @@ def test_nothing_in_questions_answers_or_examples_runs_or_is_fetched(page, tmp_p
         ):
             assert attack in shown
         tab.locator("#save").click()
-        expect(tab.locator("#status")).to_contain_text("저장했습니다")
+        expect(tab.locator("#status")).to_contain_text("저장했습니다", timeout=60_000)
         tab.screenshot(path=tmp_path / "page.png", full_page=True)
         assert tab.evaluate("window.pwned") is None
         assert dialogs == []
