@@ -16,6 +16,7 @@ from civilqa.files import read_jsonl
 from civilqa.report import badness, figure, problems
 from civilqa.revisions import read_rows
 from civilqa.scores import SCORES
+from civilqa.screen import printable
 from civilqa.stage import run
 
 PREDICTIONS = "data/predictions/test.jsonl"
@@ -97,8 +98,8 @@ def main() -> None:
     before, after = read_lines(old), read_lines(new)
     differing, same = compare(before, after)
     for first, second in differing:
-        print(f"\n{first['id']} [{first['category']} {first['difficulty']}] {first['question']}")
-        print("\n".join(difference(first, second)))
+        print(printable(f"\n{first['id']} [{first['category']} {first['difficulty']}] {first['question']}"))
+        print(printable("\n".join(difference(first, second))))
     only = len(before) + len(after) - 2 * (same + len(differing))
     print(f"\n{old} → {new}: 다른 답변 {len(differing)}개, 같은 답변 {same}개, 한쪽에만 있는 질문 {only}개")
 

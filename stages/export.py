@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from civilqa.errors import ModelError
+from civilqa.errors import ModelError, ParameterError
 from civilqa.files import read_json, sha256_file, stamp, write_json, write_text
 from civilqa.formatted import read_formatted
 from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
@@ -33,7 +33,7 @@ from civilqa.models import load_adapter, load_base, load_tuned
 from civilqa.parameters import read_sections
 from civilqa.profiles import Profile, read_profile
 from civilqa.prompts import FormatParams, Prompter, load_prompter
-from civilqa.provenance import TRAINED_ON, WEIGHTS_FILE, Adapter, MergedManifest, open_adapter, seal
+from civilqa.provenance import TRAINED_ON, WEIGHTS_FILE, Adapter, MergedManifest, open_adapter, read_manifest, seal
 from civilqa.stage import run
 
 FORMATTED = Path("data/formatted")
@@ -289,6 +289,22 @@ def training_line(adapter: Adapter) -> str:
     )
 
 
+def check_output(folder: Path) -> None:
+    """Stop unless a folder is new, empty or an earlier export: it will be deleted before the new one takes its place.
+
+    Raises:
+        ParameterError: says what is there.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ParameterError(f"--output {folder}: is no folder of its own; name a new one")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    try:
+        read_manifest(folder, MergedManifest)
+    except ModelError:
+        raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder") from None
+
+
 def export(output: Path, asked_precision: str) -> None:
     """Write the merged folder aside, look whether it answers as the adapter does, and put it in place whole.
 
@@ -347,6 +363,7 @@ def main() -> None:
     choices = ("auto", "fp32", "bf16", "fp16")
     parser.add_argument("--precision", choices=choices, default="auto", help="auto: what the base is published in")
     arguments = parser.parse_args()
+    check_output(arguments.output)
     aside = arguments.output.with_name(f".{arguments.output.name}")
     with hold(aside, f"export to {arguments.output}", wait=False):
         export(arguments.output, arguments.precision)

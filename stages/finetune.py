@@ -330,6 +330,13 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
         plan.profile.notice,
     )
     seal(ADAPTER_ASIDE, plan.made_from)
+    put_adapter_in_place()
+
+
+def put_adapter_in_place() -> None:
+    """Let the folder written aside take the adapter's place; of a link the link is removed, not what it points to."""
+    if ADAPTER.is_symlink():
+        ADAPTER.unlink()  # not what it points to
     shutil.rmtree(ADAPTER, ignore_errors=True)
     ADAPTER_ASIDE.rename(ADAPTER)
 

@@ -28,6 +28,7 @@ from civilqa.parallel import map_chunks
 from civilqa.parameters import Section, Text, read_sections
 from civilqa.personal_data import mask_personal_data
 from civilqa.records import Record, count_by, record_id, write_records
+from civilqa.screen import printable
 from civilqa.stage import run
 from civilqa.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, load_reference
 from civilqa.tables import BadRow, Row, TableInfo, find_tables, open_table
@@ -196,7 +197,7 @@ def open_tables(source: str, params: PrepareParams, reading: Reading) -> Iterato
                 f"{path}:1: no column {', '.join(missing)}; found {', '.join(info.columns)}; rename the columns, or "
                 "say in prepare.columns what yours are called, e.g. {question: 질문}"
             )
-        print(f"prepare: {path}: {info.format}, encoding {info.encoding}, delimiter {info.delimiter!r}")
+        print(f"prepare: {printable(str(path))}: {info.format}, encoding {info.encoding}, delimiter {info.delimiter!r}")
         reading.tables.append(info)
         yield from rows
 
@@ -285,7 +286,7 @@ def report_rejected(rejected: list[Rejected], on_invalid: str) -> None:
         raise RecordError(
             "\n".join(shown) + f"\nEvery one of them is in {REJECTED}; mend them, or set prepare.on_invalid to drop"
         )
-    print(f"warning: {len(rejected)} rows rejected, all in {REJECTED}:\n" + "\n".join(shown))
+    print(f"warning: {len(rejected)} rows rejected, all in {REJECTED}:\n" + printable("\n".join(shown)))
 
 
 def select(records: list[Record], params: PrepareParams) -> list[Record]:

@@ -140,7 +140,7 @@ def test_answers_of_another_run_are_not_continued(source, tmp_path, change):
 
 def test_a_second_process_at_the_same_file_is_refused(source, tmp_path):
     target = tmp_path / "out.jsonl"
-    with FileLock(f"{target}.lock"), pytest.raises(RecordError, match="다른 프로세스"):
+    with FileLock(target.with_name(f".{target.name}.lock")), pytest.raises(RecordError, match="다른 프로세스"):
         answer_file(Echo(), source, target)
 
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from civilqa.terminal import piped_lines, printable
+from civilqa.screen import printable
+from civilqa.terminal import piped_lines
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
 

@@ -10,9 +10,19 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from civilqa.errors import ParameterError
+from civilqa.errors import ParameterError, QuestionError
 from civilqa.inference import InferenceEngine
-from civilqa.web import MAX_BODY_BYTES, MAX_WAITING, Page, answer_html, escaped, is_loopback, marked, open_socket
+from civilqa.web import (
+    MAX_BODY_BYTES,
+    MAX_WAITING,
+    MAX_WAITING_A_CLIENT,
+    Page,
+    answer_html,
+    escaped,
+    is_loopback,
+    marked,
+    open_socket,
+)
 from conftest import ROOT
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
@@ -48,24 +58,43 @@ def test_what_was_written_is_escaped_and_stays_one_block():
     assert escaped('"&<>') == "&quot;&amp;&lt;&gt;"
 
 
+class Stream:
+    finished = False
+
+
+class StreamingEngine:
+    """Begins answers that never end by themselves."""
+
+    def stream_answer(self, *asked, **history):
+        return Stream()
+
+
 def test_the_waiting_room_is_bounded_and_forgets_who_has_left():
-    class Stream:
-        finished = False
-
-    page = Page(engine=None, base=None)
-    page.streams = {str(number): Stream() for number in range(MAX_WAITING)}
-    assert not page.has_room()
-    page.streams["3"].finished = True
-    assert page.has_room()
-    assert len(page.streams) == MAX_WAITING - 1
+    page, engine = Page(engine=None, base=None), StreamingEngine()
+    streams = [page.start(engine, f"session {number}", "127.0.0.1") for number in range(MAX_WAITING)]
+    with pytest.raises(QuestionError, match="잠시 뒤에 다시 물어 주십시오"):
+        page.start(engine, "one more", "127.0.0.1")
+    streams[3].finished = True
+    page.start(engine, "one more", "127.0.0.1")
+    assert len(page.streams) == MAX_WAITING
 
 
-def test_more_questions_than_there_is_room_for_are_politely_refused(monkeypatch):
-    page = Page(engine=None, base=None)
-    monkeypatch.setattr(page, "has_room", lambda: False)
-    ((_, _, _, kept, status),) = page.ask(QUESTION, "공통", False, False, [], None)
-    assert kept == QUESTION
-    assert "잠시 뒤에 다시 물어 주십시오" in status
+def test_a_session_has_one_answer_at_a_time():
+    page, engine = Page(engine=None, base=None), StreamingEngine()
+    first = page.start(engine, "session", "127.0.0.1")
+    with pytest.raises(QuestionError, match="아직 답하고 있습니다"):
+        page.start(engine, "session", "127.0.0.1")
+    first.finished = True
+    page.start(engine, "session", "127.0.0.1")
+
+
+def test_one_address_cannot_take_all_the_room():
+    page, engine = Page(engine=None, base=None), StreamingEngine()
+    for number in range(MAX_WAITING_A_CLIENT):
+        page.start(engine, f"session {number}", "192.0.2.1")
+    with pytest.raises(QuestionError, match="잠시 뒤에 다시 물어 주십시오"):
+        page.start(engine, "one more", "192.0.2.1")
+    page.start(engine, "another's", "192.0.2.2")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def answer_file(engine: InferenceEngine, source: Path, target: Path, category: s
     """
     rows = read_questions(source, category)
     part = target.with_name(f"{target.name}.part")
-    lock_path = target.with_name(f"{target.name}.lock")
+    lock_path = target.with_name(f".{target.name}.lock")  # hidden: an answer file named dvc must not take dvc.lock
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock_path, timeout=0):

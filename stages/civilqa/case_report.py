@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from civilqa.gold import Judgement, TestCase, judge_answer
 from civilqa.inference import InferenceEngine
-from civilqa.terminal import printable
+from civilqa.screen import printable
 
 
 def report_cases(engine: InferenceEngine, cases: list[TestCase]) -> None:
@@ -30,11 +30,13 @@ def report_cases(engine: InferenceEngine, cases: list[TestCase]) -> None:
 
 def show_group(console: Console, group: str, members: list[tuple[TestCase, Judgement]]) -> None:
     """Print one group: how many passed, then each case and what it lacks."""
-    console.print(f"{group}: {sum(judgement.passed for _, judgement in members)}/{len(members)} 통과", style="bold")
+    console.print(
+        f"{printable(group)}: {sum(judgement.passed for _, judgement in members)}/{len(members)} 통과", style="bold"
+    )
     for case, judgement in members:
         mark, style = ("✓ 통과", "green") if judgement.passed else ("✗ 실패", "red")
         question = case.question if len(case.question) <= 60 else f"{case.question[:59]}…"
-        console.print(f"  {mark} [{case.id}] {printable(question)}", style=style)
+        console.print(f"  {mark} [{printable(case.id)}] {printable(question)}", style=style)
         for reason in judgement.reasons:
             console.print(f"      - {printable(reason)}")
     console.print()

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import safe_globals
 
 from civilqa.errors import PipelineError
 from civilqa.files import sha256_file, sha256_json, write_json
@@ -53,9 +54,31 @@ def is_whole(checkpoint: Path) -> bool:
     """Return whether a checkpoint was sealed, and every file is there as it was sealed."""
     try:
         sealed = json.loads((checkpoint / SEAL_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return bool(sealed) and sealed == _hashes(checkpoint)
+
+
+def find_foreign(checkpoint: Path) -> str | None:
+    """Return the name of a file of a checkpoint that holds more than tensors and numbers, or None.
+
+    A pickle can run code when it is opened, and whoever can write one can forge the seal, too. Read with weights_only,
+    as the trainer does it, such a file runs nothing; here it also does not end the stage.
+    """
+    for path in sorted(checkpoint.rglob("*")):
+        if path.suffix in (".pt", ".pth", ".bin"):
+            try:
+                with safe_globals():  # numpy's random state
+                    torch.load(path, map_location="cpu", weights_only=True)
+            except Exception:  # whatever a forged or damaged file makes torch raise
+                return path.name
+        elif path.name == STATE_FILE:
+            try:
+                state = TrainerState.load_from_json(str(path))
+                state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+            except (ValueError, TypeError, KeyError, RecursionError):
+                return path.name
+    return None
 
 
 def find_resumable(folder: Path) -> Path | None:
@@ -68,12 +91,19 @@ def find_resumable(folder: Path) -> Path | None:
         if not is_whole(checkpoint):
             print(f"checkpoints: {checkpoint.name} was not written to its end, or was changed since: passed over")
             continue
+        foreign = find_foreign(checkpoint)
+        if foreign is not None:
+            print(f"checkpoints: {checkpoint.name}: {foreign} is no file that the trainer wrote: passed over, unopened")
+            continue
         state = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
         if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
             continue
         best = state.best_model_checkpoint
-        if best is not None and not is_whole(Path(best)):
+        if best is not None and (Path(best).parent.resolve() != folder.resolve() or not is_whole(Path(best))):
             print(f"checkpoints: {checkpoint.name} needs {best}, which is not whole: passed over")
+            continue
+        if best is not None and find_foreign(Path(best)) is not None:
+            print(f"checkpoints: {checkpoint.name} needs {best}, which the trainer did not write: passed over")
             continue
         return checkpoint
     return None

@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 from civilqa.errors import RecordError
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # Source: OWASP, CSV Injection
+
 
 @contextmanager
 def open_aside(path: Path) -> Iterator[TextIO]:
@@ -100,12 +102,21 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
-    """Write a CSV with the given columns; a row must have exactly these keys."""
+    """Write a CSV with the given columns; a row must have exactly these keys.
+
+    People open these in a spreadsheet, which takes a text that begins with one of FORMULA for a formula: such a text
+    gets an apostrophe before it, which spreadsheets do not show. JSON and JSONL files hold everything as it is.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: without_formula(value) for name, value in row.items()} for row in rows)
     write_text(path, text.getvalue())
+
+
+def without_formula(value: Any) -> Any:
+    """Return a cell's value such that no spreadsheet runs it; numbers stay as they are."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def sha256_file(path: Path) -> str:

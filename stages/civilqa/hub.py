@@ -407,7 +407,7 @@ def _how_to_get_in(name: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error's text, without the token."""
+    """Return the first line of an error's text, without the token: also one that is not in the environment."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
     token = get_token()

@@ -21,6 +21,7 @@ from urllib3.util import Retry
 from civilqa.errors import PipelineError, RecordError
 from civilqa.files import read_json, sha256_json, write_json
 from civilqa.parameters import Section, Text
+from civilqa.screen import CREDENTIALS, printable, without_secrets
 
 KEY_VARIABLE = "JUDGE_API_KEY"
 SYSTEM_PROMPT = (
@@ -46,8 +47,13 @@ class Judge:
         """Check the parameters.
 
         Raises:
-            PipelineError: there is an address without a model.
+            PipelineError: there is an address without a model, or a password in it.
         """
+        if CREDENTIALS.search(params.url or ""):
+            raise PipelineError(
+                "params.yaml: evaluate.judge.url: holds a user or password before '@', which dvc.lock and git would "
+                f"keep; take it out, and set the key with `export {KEY_VARIABLE}=...`"
+            )
         if params.model is None:
             raise PipelineError("params.yaml: evaluate.judge.model: found null; name the model that judge.url serves")
         self.params, self.store = params, store
@@ -108,7 +114,7 @@ class Judge:
             return response.json()
         except requests.RequestException as error:
             # Counted as a failure and shown as such: one lost verdict must not lose the evaluation.
-            print(f"judge: no verdict: {type(error).__name__}: {str(error)[:200]}")
+            print(printable(without_secrets(f"judge: no verdict: {type(error).__name__}: {str(error)[:200]}")))
             return None
 
 

@@ -43,7 +43,8 @@ _WORDS = {
     "절반": (Fraction(1, 2), "비율"),
 }  # fmt: skip
 
-_DIGITS = r"[0-9][0-9,]*(?:\.[0-9]+)?"
+# Bounded: a model that repeats itself writes thousands of digits, which are no number (and which int() refuses).
+_DIGITS = r"[0-9][0-9,]{0,30}(?:\.[0-9]{1,20})?"
 _AMOUNT = rf"{_DIGITS}\s?[십백천]?(?:\s?[만억조](?:\s?{_DIGITS}\s?[십백천]?)?){{0,3}}"
 _UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
 _DATE = re.compile(
@@ -74,8 +75,12 @@ def parse_quantities(text: str) -> list[Quantity]:
     behind a unit are not part of it: 5년 이하 and 5년 are the same number.
     """
     text = normalize(text)
+    kept, end = [], 0
     for citation in parse_citations(text):
-        text = text[: citation.start] + "\n" * (citation.end - citation.start) + text[citation.end :]
+        # Articles of one range share its span.
+        kept += [text[end : citation.start], "\n" * (citation.end - max(citation.start, end))]
+        end = citation.end
+    text = "".join([*kept, text[end:]])
     text = _DATE.sub(lambda match: "\n" * len(match[0]), text)
     found = []
     for match in _FRACTION.finditer(text):

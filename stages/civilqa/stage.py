@@ -2,16 +2,19 @@
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 
 from civilqa.errors import PipelineError
+from civilqa.screen import printable, without_secrets
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's main; a PipelineError ends the process with its message and exit code 1.
 
-    Any other exception is a defect of ours and keeps its traceback.
+    Any other exception is a defect of ours and keeps its traceback. Neither shows a secret, nor anything of a file that
+    a terminal would obey.
     """
     open_missing_streams()
     # DVC starts stages through a pipe, where Python on Windows or under LANG=C would not print Hangul.
@@ -22,7 +25,10 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(without_secrets(f"error: {error}")), file=sys.stderr)
+        sys.exit(1)
+    except Exception:
+        print(printable(without_secrets(traceback.format_exc())), file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         # `| head`: who read the output has left. The interpreter would fail over it once more at its end.

@@ -9,13 +9,14 @@ import csv
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, time
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from civilqa.errors import RecordError
 
@@ -28,6 +29,9 @@ BATCH_ROWS = 1000
 # A quote that is never closed makes the rest of the file one field; the limit stops that before a 500 MB file is in
 # memory. At 2,000 characters a page it is 5,000 pages.
 FIELD_CHARACTERS = 10_000_000
+
+# Of a workbook, or of a row group of a Parquet file: a file of a few kilobytes can unpack to what fills the memory.
+UNPACKED_BYTES = 2 << 30
 
 # How far to look for a JSONL file's first object, which names the columns.
 HEAD_LINES = 1000
@@ -544,6 +548,8 @@ def read_parquet(path: Path) -> Items:
         try:
             # Not thread-bound: with BATCH_ROWS rows at a time threads cost more than they save.
             table = pyarrow.parquet.ParquetFile(file)
+            for group in range(table.metadata.num_row_groups):
+                refuse_bomb(path, table.metadata.row_group(group).total_byte_size)
             names = check_columns(path, table.schema_arrow.names)
             yield TableInfo(str(path), "parquet", None, None, tuple(name for name in names if name))
             line = 2
@@ -580,6 +586,7 @@ def read_xlsx(path: Path) -> Items:
         file.seek(0)
         try:
             with warnings.catch_warnings():
+                check_unpacked_size(path, file)
                 warnings.simplefilter("ignore")  # about styles and validations, of which nothing is read
                 book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             with closing(book):
@@ -609,6 +616,24 @@ def read_xlsx(path: Path) -> Items:
             raise
         except Exception as error:  # zipfile's, the XML parser's, and any other that openpyxl meets damaged XML with
             raise RecordError(damaged(path, line, "an Excel workbook", error)) from None
+
+
+def check_unpacked_size(path: Path, file: BinaryIO) -> None:
+    """Refuse a workbook whose parts, of which some are read whole, unpack to more than UNPACKED_BYTES.
+
+    A part cannot lie about its size: zipfile reads no more of it than it declares.
+    """
+    refuse_bomb(path, sum(part.file_size for part in zipfile.ZipFile(file).infolist()))
+    file.seek(0)
+
+
+def refuse_bomb(path: Path, unpacked_bytes: int) -> None:
+    """Raise a RecordError if what would be unpacked at a time is more than UNPACKED_BYTES."""
+    if unpacked_bytes > UNPACKED_BYTES:
+        raise RecordError(
+            f"{path}: would unpack to {unpacked_bytes / 2**30:.1f} GiB, want at most {UNPACKED_BYTES / 2**30:.0f}; "
+            "save the table as CSV, or in several files"
+        )
 
 
 def damaged(path: Path, line: int, kind: str, error: Exception) -> str:

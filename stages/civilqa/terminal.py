@@ -1,7 +1,6 @@
 """A conversation in the terminal, in Korean: streaming, with commands; from a pipe, one answer a line of input."""
 
 import sys
-import unicodedata
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -20,6 +19,7 @@ from civilqa.inference import (
     citation_verdict,
     distinct_citations,
 )
+from civilqa.screen import printable
 
 COMMANDS = {
     "/분야": "분야를 고릅니다. 예: /분야 전세사기 (이름 없이 쓰면 목록을 봅니다)",
@@ -29,7 +29,6 @@ COMMANDS = {
     "/도움말": "이 도움말을 봅니다",
     "/끝": "나갑니다 (Ctrl-D도 됩니다)",
 }
-BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 STYLES = {"✓": "green", "✗": "bold red", "△": "yellow", "?": "dim"}
 
 # Of a line of piped input, so that a file without line ends is not read into memory: UTF-8 takes 3 bytes a syllable.
@@ -83,11 +82,6 @@ def piped_lines(file: BinaryIO, limit: int) -> Iterator[str]:
         while not line.endswith(b"\n") and line:
             line = file.readline(limit + 1)
         yield whole.decode("utf-8", errors="surrogateescape")
-
-
-def printable(text: str) -> str:
-    """Return text that a terminal shows and does not obey: without control characters and changes of direction."""
-    return "".join(char for char in text if char in "\n\t" or not (unicodedata.category(char) == "Cc" or char in BIDI))
 
 
 class Conversation:

@@ -14,9 +14,10 @@ import socket
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 # Before gradio is imported: it reads them once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -24,8 +25,11 @@ os.environ["GRADIO_RUN_HISTORY"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr
+import pydantic
 import uvicorn
 from fastapi import FastAPI
+from pydantic import Field
+from starlette.datastructures import Headers
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,11 +53,18 @@ DISCLAIMER = (
     "대한법률구조공단(국번 없이 132)과 상담하십시오. 이름, 주민등록번호, 주소 같은 개인정보는 적지 마십시오."
 )
 BUSY = "지금은 기다리는 질문이 많습니다. 잠시 뒤에 다시 물어 주십시오."
+UNFINISHED = "앞선 질문에 아직 답하고 있습니다. 답변이 끝난 뒤에 물어 주십시오."
 EVERYONE = "공통"
 
-MAX_WAITING = 8  # questions at a time, those that wait for the model included
+MAX_WAITING = 24  # questions at a time, those that wait for the model included
+MAX_WAITING_A_CLIENT = 4  # of them from one address, unless it is this machine's
 MAX_EXCHANGES = 50  # of one conversation: it is sent to the page with every piece of an answer
 MAX_BODY_BYTES = 256 * 1024  # of a request: a question of 2,000 syllables takes 6 KB
+MAX_BODY_SECONDS = 20  # for it to arrive
+MAX_OPEN = 300  # requests at a time: an open tab holds one, and one more while its question is answered
+MAX_OPEN_A_CLIENT = 30  # of them from one address, unless it is this machine's
+MAX_CONNECTIONS = 500  # those that have not sent a whole request yet included; of 1,024 files that a process may open
+REQUESTS_A_MINUTE = 120  # that change something, from one address, unless it is this machine's
 SECONDS_BETWEEN_UPDATES = 0.1
 EXAMPLES_A_SPLIT = 3
 
@@ -67,10 +78,20 @@ SECURITY_HEADERS = {
         "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-# The page uploads no file, and shows none.
-CLOSED_PATHS = ("/upload", "/file=", "/file/", "/proxy=", "/monitoring", "/stream/", "/component_server", "/deep_link")
+SECURITY_LINES = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+# What the page and gradio's own client ask for, by method. All else that gradio serves (uploads, files, a proxy, its
+# API's description, monitoring, editing of the page) is closed.
+OPEN_PATHS = {
+    "GET": ("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/gradio_api/info", "/gradio_api/queue/data"),
+    "POST": ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"),
+}
+OPEN_FOLDERS = {"GET": ("/assets/", "/static/", "/gradio_api/heartbeat/")}
 
 # gradio takes the language of its own words (clear, stop, error) from the browser. The page is Korean in any.
 HEAD = """<script>
@@ -186,19 +207,27 @@ class Page:
 
     def __init__(self, engine: InferenceEngine, base: BaseOnDemand) -> None:
         self.engine, self.base = engine, base
-        self.streams: dict[str, AnswerStream] = {}
+        self.streams: dict[str, tuple[str, AnswerStream]] = {}  # by session: the client's address, its running answer
         self.lock = threading.Lock()
 
-    def has_room(self) -> bool:
-        """Return whether fewer than MAX_WAITING answers are being made or waited for.
+    def start(self, engine: InferenceEngine, session: str, address: str, *asked: Any, **history: Any) -> AnswerStream:
+        """Begin an answer, if there is room for it. One session has one at a time, one address a few.
 
         Those that are finished are forgotten here, and not where they are read: a browser that is closed reads no end.
+
+        Raises:
+            QuestionError: there is no room, or the question cannot be asked.
         """
-        with self.lock:
-            for session, stream in list(self.streams.items()):
-                if stream.finished:
-                    del self.streams[session]
-            return len(self.streams) < MAX_WAITING
+        with self.lock:  # until it is counted: of many at once no more may come in than there is room for
+            self.streams = {name: running for name, running in self.streams.items() if not running[1].finished}
+            from_here = sum(running[0] == address for running in self.streams.values())
+            if session in self.streams:
+                raise QuestionError(UNFINISHED)
+            if len(self.streams) >= MAX_WAITING or (from_here >= MAX_WAITING_A_CLIENT and not is_loopback(address)):
+                raise QuestionError(BUSY)
+            stream = engine.stream_answer(*asked, **history)
+            self.streams[session] = address, stream
+        return stream
 
     def ask(
         self,
@@ -213,13 +242,11 @@ class Page:
         windows = [messages(exchanges, 0), messages(exchanges, 1)]
         if len(exchanges) >= MAX_EXCHANGES:
             yield *windows, exchanges, question, "대화가 길어졌습니다. '새 대화'를 눌러 주십시오."
-        elif not self.has_room():
-            yield *windows, exchanges, question, BUSY
-        else:
-            try:
-                yield from self._answer(question, category, compare, passes_turns_on, exchanges, windows, request)
-            except (QuestionError, ModelError) as error:
-                yield messages(exchanges, 0), messages(exchanges, 1), exchanges, question, f"⚠️ {error}"
+            return
+        try:
+            yield from self._answer(question, category, compare, passes_turns_on, exchanges, windows, request)
+        except (QuestionError, ModelError) as error:
+            yield messages(exchanges, 0), messages(exchanges, 1), exchanges, question, f"⚠️ {error}"
 
     def _answer(
         self,
@@ -232,18 +259,17 @@ class Page:
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         category = "" if category == EVERYONE else category
-        self.engine.check_question(question, category)
         results: list[dict[str, Any]] = []
         for index in range(2 if compare else 1):
-            first = "기반 모델을 불러옵니다…" if index else ""
-            yield *self._with(windows, index, question, first), exchanges, question, ""
+            if index:
+                yield *self._with(windows, index, question, "기반 모델을 불러옵니다…"), exchanges, question, ""
             engine = self.base.get() if index else self.engine
             asked = [turn[index] for turn in exchanges if len(turn) > index] if passes_turns_on else []
             history = [Turn(result["question"], result["answer"]) for result in asked if result["stopped"]]
-            stream = engine.stream_answer(question, category, history=history)
-            with self.lock:
-                self.streams[request.session_hash] = stream
+            address = request.client.host if request.client else ""
+            stream = self.start(engine, request.session_hash, address, question or "", category or "", history=history)
             try:
+                yield *self._with(windows, index, question, ""), exchanges, question, ""
                 for text in grown(stream):
                     yield *self._with(windows, index, question, text), exchanges, question, ""
             finally:
@@ -258,15 +284,18 @@ class Page:
     def stop(self, request: gr.Request) -> None:
         """End the answer of this browser; what there is of it stays."""
         with self.lock:
-            stream = self.streams.get(request.session_hash)
-        if stream is not None:
-            stream.stop()
+            running = self.streams.get(request.session_hash)
+        if running is not None:
+            running[1].stop()
 
     def save(self, exchanges: list[list[dict[str, Any]]]) -> str:
         """Write the conversation, and return what to tell."""
         if not exchanges:
             return "저장할 대화가 없습니다."
-        return f"이 페이지를 연 컴퓨터의 `{save_conversation(exchanges)}`에 저장했습니다."
+        try:
+            return f"이 페이지를 연 컴퓨터의 `{save_conversation(exchanges)}`에 저장했습니다."
+        except OSError as error:
+            return f"저장하지 못했습니다: {error}"
 
 
 def grown(stream: AnswerStream) -> Iterator[str]:
@@ -291,8 +320,12 @@ def example_questions(split: str) -> list[list[str]]:
     return [example for examples in rounds for example in examples][:EXAMPLES_A_SPLIT]
 
 
-def make_page(engine: InferenceEngine, base: BaseOnDemand) -> gr.Blocks:
-    """Return the page of a loaded engine."""
+def make_page(engine: InferenceEngine, base: BaseOnDemand, saves: bool = True) -> gr.Blocks:
+    """Return the page of a loaded engine.
+
+    Args:
+        saves: whether conversations may be written to this machine: not by whoever else can open the page.
+    """
     page = Page(engine, base)
     with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
         gr.Markdown(f"# {TITLE}")
@@ -323,7 +356,7 @@ def make_page(engine: InferenceEngine, base: BaseOnDemand) -> gr.Blocks:
             send = gr.Button("질문하기", variant="primary", min_width=140, elem_id="send")
             stop = gr.Button("멈추기", variant="stop", min_width=140, elem_id="stop")
             clear = gr.Button("새 대화", min_width=140, elem_id="clear")
-            save = gr.Button("대화 저장", min_width=140, elem_id="save")
+            save = gr.Button("대화 저장", min_width=140, elem_id="save", visible=saves)
         status = gr.Markdown(elem_id="status")
         for split, label in (("train", "예시: 모델이 학습한 질문"), ("test", "예시: 모델이 처음 보는 질문")):
             examples = example_questions(split)
@@ -336,7 +369,7 @@ def make_page(engine: InferenceEngine, base: BaseOnDemand) -> gr.Blocks:
             [question, category, compare, turns, exchanges],
             [tuned_window, base_window, exchanges, question, status],
             trigger_mode="once",
-            concurrency_limit=MAX_WAITING + 4,  # more than may wait, so that who is refused hears it at once
+            concurrency_limit=None,  # Page.start decides, and says why; gradio's own queue would do so in English
             show_progress="hidden",
             api_name="ask",
         )
@@ -344,7 +377,8 @@ def make_page(engine: InferenceEngine, base: BaseOnDemand) -> gr.Blocks:
         clear.click(
             lambda: ([], [], [], ""), None, [tuned_window, base_window, exchanges, status], api_visibility="private"
         )
-        save.click(page.save, exchanges, status, api_visibility="private")
+        if saves:
+            save.click(page.save, exchanges, status, api_visibility="private")
         compare.change(lambda on: gr.update(visible=on), compare, base_window, api_visibility="private")
         blocks.unload(page.stop)
     return blocks
@@ -378,52 +412,137 @@ def make_missing_page(error: ModelError) -> gr.Blocks:
     return blocks
 
 
-class Guard:
-    """ASGI middleware: refuses large requests and unused paths, and tells browsers to stay here."""
+class Event(pydantic.BaseModel):
+    """What the bodies of all requests that are open to POST have in common.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    `data` holds what is typed and chosen. An object in it could be `{"path": ...}`, at which gradio copies a file of
+    this machine, or fetches an address, into its cache.
+    """
+
+    session_hash: Annotated[str, Field(max_length=64)]
+    fn_index: int
+    data: list[str | bool | int | float | None] = []
+
+
+class Guard:
+    """ASGI middleware: refuses what is too much, too often, unused or from elsewhere; tells browsers to stay here."""
+
+    def __init__(self, app: ASGIApp, functions: Collection[int]) -> None:
+        self.app, self.functions = app, functions  # the numbers of the page's events
+        self.open: Counter[str] = Counter()  # by address
+        self.allowances: dict[str, tuple[float, float]] = {}  # by address: requests left, and when that was
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        if any(closed in scope["path"] for closed in CLOSED_PATHS):
-            await refuse(send, 404, "없는 주소입니다.")
+        if scope["type"] == "websocket":  # the page opens none
+            await send({"type": "websocket.close"})
             return
-        body = bytearray()
-        message: Message = {"more_body": True}
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY_BYTES:
-                await refuse(send, 413, "요청이 너무 큽니다.")
-                return
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        address = scope["client"][0] if scope.get("client") else ""
+        refusal = self.refusal(scope, address)
+        if refusal is not None:
+            await refuse(send, *refusal)
+            return
+        self.open[address] += 1
+        try:
+            body = await read_body(receive)
+            if isinstance(body, bytes) and scope["method"] == "POST" and not self.is_event(body):
+                body = 400, "이 화면이 보내는 요청이 아닙니다."
+            if isinstance(body, bytes):
+                await self.app(scope, *guarded(body, receive, send))
+            elif body is not None:
+                await refuse(send, *body)
+        finally:
+            self.open -= Counter([address])  # which forgets addresses that have none left
 
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
+    def refusal(self, scope: Scope, address: str) -> tuple[int, str] | None:
+        """Return status and reason for a request that is not to be answered."""
+        if not is_open(scope["method"], scope["path"]):
+            return 404, "없는 주소입니다."
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        # A page elsewhere can send a request here, though it cannot read the answer.
+        if headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/":
+            return 403, "다른 사이트에서 보낸 요청입니다."
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            return 403, "다른 사이트에서 보낸 요청입니다."
+        local = is_loopback(address)
+        if self.open.total() >= MAX_OPEN or (self.open[address] >= MAX_OPEN_A_CLIENT and not local):
+            return 503, BUSY
+        if scope["method"] == "POST" and not local and not self.take(address, time.monotonic()):
+            return 429, BUSY
+        return None
 
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *headers]}
-            await send(message)
+    def is_event(self, body: bytes) -> bool:
+        """Return whether a body is what the page's own events look like; gradio fails on others with a traceback."""
+        try:
+            return Event.model_validate_json(body).fn_index in self.functions
+        except pydantic.ValidationError:
+            return False
 
-        await self.app(scope, replay, send_guarded)
+    def take(self, address: str, now: float) -> bool:
+        """Return whether an address may send one more request now: REQUESTS_A_MINUTE at once, and as many a minute."""
+        if len(self.allowances) >= 10_000:
+            self.allowances = {key: value for key, value in self.allowances.items() if now - value[1] < 60}
+            if len(self.allowances) >= 10_000 and address not in self.allowances:
+                return False
+        left, since = self.allowances.get(address, (REQUESTS_A_MINUTE, now))
+        left = min(REQUESTS_A_MINUTE, left + (now - since) * REQUESTS_A_MINUTE / 60)
+        self.allowances[address] = max(left - 1, 0), now
+        return left >= 1
+
+
+def is_open(method: str, path: str) -> bool:
+    """Return whether the page needs a path."""
+    method = "GET" if method == "HEAD" else method
+    if path in OPEN_PATHS.get(method, ()):
+        return True
+    return path.startswith(OPEN_FOLDERS.get(method, ())) and not {"..", "."} & set(path.replace("\\", "/").split("/"))
+
+
+async def read_body(receive: Receive) -> bytes | tuple[int, str] | None:
+    """Return a request's body, or status and reason to refuse it, or None where the client is gone."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    return 413, "요청이 너무 큽니다."
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        return 408, "요청이 끝까지 오지 않았습니다."
+
+
+def guarded(body: bytes, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Return receive, which gives the body that was read already, and send, which adds the security headers."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return whole.pop() if whole else await receive()
+
+    async def send_guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), *SECURITY_LINES]}
+        await send(message)
+
+    return replay, send_guarded
 
 
 async def refuse(send: Send, status: int, reason: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"), *SECURITY_LINES]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": reason.encode()})
 
 
 def make_app(blocks: gr.Blocks, host: str) -> FastAPI:
     """Return the web application: the page behind the guard; on the loopback it answers to its names alone."""
-    blocks.queue(max_size=64, api_open=False)
+    blocks.queue(max_size=MAX_OPEN, api_open=False)
     app = FastAPI(openapi_url=None)
     gr.mount_gradio_app(
         app,
@@ -431,7 +550,7 @@ def make_app(blocks: gr.Blocks, host: str) -> FastAPI:
         path="/",
         footer_links=[],
         run_history=False,
-        show_error=True,
+        show_error=is_loopback(host),
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
@@ -441,7 +560,7 @@ def make_app(blocks: gr.Blocks, host: str) -> FastAPI:
         css=CSS,
         head=HEAD,
     )
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, functions=frozenset(blocks.fns))
     if is_loopback(host):
         # A page elsewhere could otherwise reach this one through a name of its own that points here (DNS rebinding).
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
@@ -478,7 +597,7 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
     listening = open_socket(host, port)
     try:
         engine.load_finetuned_model(folder)
-        blocks = make_page(engine, BaseOnDemand(engine))
+        blocks = make_page(engine, BaseOnDemand(engine), saves=is_loopback(host))
     except ModelError as error:
         if engine.has_model(folder):
             raise
@@ -487,7 +606,13 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
     print(f"브라우저에서 {address} 을 여십시오. 끝내려면 Ctrl-C를 누르십시오.")
     if not is_loopback(host):
         print("경고: 다른 컴퓨터에서도 열 수 있는 주소입니다. 누구나 질문할 수 있고 암호화되지 않습니다.")
-    config = uvicorn.Config(make_app(blocks, host), log_level="warning", timeout_graceful_shutdown=3)
+    config = uvicorn.Config(
+        make_app(blocks, host),
+        log_level="warning",
+        timeout_graceful_shutdown=3,
+        limit_concurrency=MAX_CONNECTIONS,
+        server_header=False,
+    )
     logging.getLogger("uvicorn.error").addFilter(is_no_farewell)
     uvicorn.Server(config).run(sockets=[listening])
 
