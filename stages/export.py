@@ -11,10 +11,14 @@ also for an adapter that was trained on a quantised base: 4-bit weights can take
 appears only after it was read back and found to answer as the adapter does.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import argparse
 import gc
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +27,10 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from civilqa.errors import ModelError
-from civilqa.files import read_jsonl, write_json, write_text
+from civilqa.files import folder_aside, read_jsonl, write_json, write_text
 from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.inference import ADAPTER, BENCHMARK_QUESTIONS, MERGED
+from civilqa.locks import hold
 from civilqa.models import MANIFEST_FILE, adapter_identity, load_adapter, load_base, load_tuned, read_manifest
 from civilqa.parameters import read_sections
 from civilqa.profiles import ModelParams, Profile, read_profile
@@ -288,10 +293,11 @@ def main() -> None:
     questions = parity_prompts(prompter, prompts)
     conversational = bool(prompter.tokenizer.chat_template)
 
-    folder = arguments.output.with_name(f".{arguments.output.name}.part")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        check_quantized = None
+    check_quantized = None
+    with (
+        hold(arguments.output.with_name(f".{arguments.output.name}"), f"export to {arguments.output}", wait=False),
+        folder_aside(arguments.output) as folder,
+    ):
         if trained["quantization"] != "none":
             check_quantized = behave(load_tuned(model_params, profile, hardware, ADAPTER), prompter, questions)
         merged, adapter = merge(model_params, profile, prompter, questions)
@@ -312,11 +318,6 @@ def main() -> None:
         write_json(folder / MANIFEST_FILE, manifest)
         write_text(folder / "README.md", make_card(model_params.profile, profile, prompts, manifest))
         write_text(folder / "Modelfile", make_modelfile(prompter, prompts))
-        if arguments.output.exists():
-            shutil.rmtree(arguments.output)
-        folder.rename(arguments.output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
     print(f"{arguments.output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest['parity']}")
     if check_quantized is not None:

@@ -10,6 +10,11 @@ Params: train, the selected preset, model, the selected profile, hardware
 A run that was killed goes on from its last checkpoint, if nothing that decides the result has changed since.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import os
 import shutil
 import sys
@@ -27,7 +32,7 @@ from civilqa.base_models import check_base
 from civilqa.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
 from civilqa.errors import ParameterError, RecordError
 from civilqa.estimate import Estimate, check_that_it_fits, probe
-from civilqa.files import read_jsonl, sha256_file, write_csv, write_json
+from civilqa.files import folder_aside, read_jsonl, sha256_file, write_csv, write_json
 from civilqa.footprint import check_memory
 from civilqa.hardware import (
     HardwareParams,
@@ -71,7 +76,6 @@ from civilqa.training import (
 
 DATA = Path("data/formatted")
 ADAPTER = Path("models/adapter")
-ADAPTER_ASIDE = Path("models/.adapter.part")
 METRICS = Path("metrics/finetune.json")
 TRAIN_CURVE = Path("metrics/plots/loss_train.csv")
 VALIDATION_CURVE = Path("metrics/plots/loss_validation.csv")
@@ -303,31 +307,29 @@ def gather_adapter(trainer: SFTTrainer) -> tuple[PeftModel, dict[str, Any] | Non
 
 def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[str, Any] | None) -> None:
     """Write the adapter's folder aside and put it in place whole: no killed run leaves half of one."""
-    shutil.rmtree(ADAPTER_ASIDE, ignore_errors=True)
-    save_adapter(model, ADAPTER_ASIDE, {"base": plan.base, "quantization": plan.schedule.quantization}, weights)
-    trained.tokenizer.chat_template = read_template(DATA)
-    trained.tokenizer.save_pretrained(str(ADAPTER_ASIDE))
-    write_model_card(
-        ADAPTER_ASIDE,
-        {
-            "data": {
-                "records": plan.records,
-                "sha256": {name: sha256_file(DATA / f"{name}.jsonl") for name in plan.records},
+    with folder_aside(ADAPTER) as folder:
+        save_adapter(model, folder, {"base": plan.base, "quantization": plan.schedule.quantization}, weights)
+        trained.tokenizer.chat_template = read_template(DATA)
+        trained.tokenizer.save_pretrained(str(folder))
+        write_model_card(
+            folder,
+            {
+                "data": {
+                    "records": plan.records,
+                    "sha256": {name: sha256_file(DATA / f"{name}.jsonl") for name in plan.records},
+                },
+                "training": {
+                    "preset": plan.train.preset,
+                    **asdict(plan.schedule),
+                    "LoRA": plan.profile.lora.model_dump(),
+                    "precision": plan.hardware.precision,
+                    "seed": plan.train.seed,
+                },
+                "metrics": summarize_losses(trained.trainer.state.log_history),
             },
-            "training": {
-                "preset": plan.train.preset,
-                **asdict(plan.schedule),
-                "LoRA": plan.profile.lora.model_dump(),
-                "precision": plan.hardware.precision,
-                "seed": plan.train.seed,
-            },
-            "metrics": summarize_losses(trained.trainer.state.log_history),
-        },
-        plan.base,
-        plan.profile.notice,
-    )
-    shutil.rmtree(ADAPTER, ignore_errors=True)
-    ADAPTER_ASIDE.rename(ADAPTER)
+            plan.base,
+            plan.profile.notice,
+        )
 
 
 def write_metrics(plan: Plan, trained: Trained) -> None:

@@ -15,6 +15,7 @@ from civilqa.errors import ModelError
 from civilqa.files import sha256_file, sha256_json, write_json
 from civilqa.hardware import Hardware
 from civilqa.hub import CONFIG, locate, locate_weights
+from civilqa.machine_errors import is_out_of_memory
 from civilqa.profiles import ModelParams, Profile
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -40,9 +41,9 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
             base = _draw_weights(model, profile, hardware, quantization_config)
         else:
             base = _read_weights(profile, hardware, quantization_config)
-    except torch.OutOfMemoryError:
-        raise  # a RuntimeError that has nothing to do with the files
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise  # it has nothing to do with the files
         raise ModelError(f"the base model '{profile.name}' cannot be loaded: {error}") from None
     if quantization == "4bit" and hardware.device == "cpu":
         _keep_weights_differentiable(base)
@@ -146,6 +147,8 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     try:
         return PeftModel.from_pretrained(base, str(folder)).eval()
     except (RuntimeError, ValueError, KeyError, OSError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"{folder}: does not fit the base model '{base.name_or_path}': {error}\nTrain it again: dvc repro finetune"
         ) from None

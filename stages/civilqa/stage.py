@@ -1,24 +1,55 @@
-"""How a stage starts and how it ends when something is wrong."""
+"""How a program starts, and how it ends when something is wrong."""
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 
 from civilqa.errors import PipelineError
+from civilqa.interruptions import Terminated, describe, end_at_once, raise_in_work
+from civilqa.locks import hold
+from civilqa.machine_errors import ENGLISH, Words, explain
+
+LOCKS = Path(".checkpoints")
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a stage's main; a PipelineError ends the process with its message and exit code 1.
+def run(main: Callable[[], None], alone: str | None = None, words: Words = ENGLISH) -> None:
+    """Run a program's main; what a person can act on ends the process with a message and a status, no traceback.
 
-    Any other exception is a defect of ours and keeps its traceback.
+    1: a PipelineError, or an error of the machine. 130: Ctrl-C. 143: SIGTERM. Any other exception is a defect of ours
+    and keeps its traceback.
+
+    Args:
+        alone: the stage that no other process may run in this folder meanwhile, such as one whose DVC was killed. Two
+            would write the same outputs, the earlier started perhaps with other parameters and last.
+        words: in which errors of the machine are told.
     """
     # DVC starts stages through a pipe, where Python on Windows or under LANG=C would not print Hangul.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", line_buffering=True)
     # What the pinned libraries will rename in their next version is nothing that a user of this one can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch)\.")
+    raise_in_work()
     try:
-        main()
+        with hold(LOCKS / alone, f"stages/{alone}.py in this folder") if alone else nullcontext():
+            main()
+        sys.stdout.flush()
     except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        _end(f"\nerror: {describe(signal.SIGINT, words)}", 128 + signal.SIGINT)
+    except Terminated as ended:
+        _end(f"\nerror: {describe(ended.number, words)}", ended.code)
+    except Exception as error:
+        message = explain(error, words)
+        if message is None:
+            raise
+        _end(f"error: {message}", 1)
+    end_at_once(0)
+
+
+def _end(message: str, status: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(status)

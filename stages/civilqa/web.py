@@ -41,6 +41,7 @@ from civilqa.inference import (
     citation_verdict,
     distinct_citations,
 )
+from civilqa.machine_errors import KOREAN, explain
 from civilqa.records import read_records
 
 TITLE = "민법 질의응답"
@@ -220,8 +221,11 @@ class Page:
         else:
             try:
                 yield from self._answer(question, category, compare, passes_turns_on, exchanges, windows, request)
-            except (QuestionError, ModelError) as error:
-                yield messages(exchanges, 0), messages(exchanges, 1), exchanges, question, f"⚠️ {error}"
+            except Exception as error:
+                message = str(error) if isinstance(error, QuestionError | ModelError) else explain(error, KOREAN)
+                if message is None:
+                    raise
+                yield messages(exchanges, 0), messages(exchanges, 1), exchanges, question, f"⚠️ {message}"
 
     def _answer(
         self,
@@ -268,7 +272,11 @@ class Page:
         """Write the conversation, and return what to tell."""
         if not exchanges:
             return "저장할 대화가 없습니다."
-        return f"이 페이지를 연 컴퓨터의 `{save_conversation(exchanges)}`에 저장했습니다."
+        try:
+            path = save_conversation(exchanges)
+        except OSError as error:
+            return f"⚠️ 저장하지 못했습니다: {explain(error, KOREAN) or error}"
+        return f"이 페이지를 연 컴퓨터의 `{path}`에 저장했습니다."
 
 
 def grown(stream: AnswerStream) -> Iterator[str]:

@@ -1,0 +1,260 @@
+"""Runs a program again and again, each time with one accident caused inside it; its imports are paid for once.
+
+    with Program("finetune") as program:
+        ended = program.run(folder, fault={"signal": signal.SIGKILL, "event": 3})
+
+The process behind it has imported all that the program imports and forks for each run: the child executes
+`stages/finetune.py` of the folder as `python stages/finetune.py` does. What it is about to do to files of the folder
+(open for writing, make, rename, remove, sync) are its events, in their order, and known before they happen: an
+accident can be caused at each of them. What is written by libraries in Rust or C++ is no event: a limit on the size of
+files hits it, or a signal at a moment in seconds.
+
+A fault is one of
+    {"signal": S, "event": n}          the process gets signal S before its event n (from 1)
+    {"signal": S, "seconds": t}        ... after t seconds
+    {"errno": E, "event": n}           from event n on each event fails with E; "under": only those below this path
+    {"file_bytes": n}                  no file grows beyond n bytes (EFBIG)
+    {"memory_mib": n}                  no more than n MiB of memory besides what is taken when it starts (RLIMIT_AS)
+    {"clock_seconds": s, "call": n}    time.time is s seconds off from its call n on
+"""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ".ended"  # prefix of the files in the folder that hold what a run printed
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: `status` is negative for a signal, `events` what it did to files as [what, path]."""
+
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+    events: list[list[str]]
+    hung: bool
+
+    @property
+    def message(self) -> str:
+        """The last line of what it said."""
+        return ([line for line in self.stderr.replace("\r", "\n").splitlines() if line.strip()] or [""])[-1]
+
+
+class Program:
+    """A program of stages/ with its imports done."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+    def run(
+        self,
+        folder: Path,
+        *arguments: str,
+        fault: dict[str, Any] | None = None,
+        stdin: str = "",
+        timeout: float = 120,
+    ) -> Ended:
+        """Run it in a folder; one that takes longer than `timeout` seconds is killed, and has hung."""
+        asked = {
+            "folder": str(folder),
+            "arguments": arguments,
+            "fault": fault or {},
+            "stdin": stdin,
+            "timeout": timeout,
+        }
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, f"the process that runs {self.name} is gone"
+        return Ended(**json.loads(answer))
+
+
+def main() -> None:
+    name = sys.argv[1]
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the imports print is no answer
+    sys.path.insert(0, str(ROOT / "stages"))
+    import_all(name)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answers.write(json.dumps(run_once(name, **asked)) + "\n")
+        answers.flush()
+
+
+def import_all(name: str) -> None:
+    """Import what the program imports, at its top and later."""
+    __import__(name)
+    if name == "chat":
+        for module in ("batch", "terminal", "models", "prompts"):
+            __import__(f"civilqa.{module}")
+
+
+def run_once(
+    name: str, folder: str, arguments: list[str], fault: dict[str, Any], stdin: str, timeout: float
+) -> dict[str, Any]:
+    """Fork, run the program in the child, and return how it ended."""
+    paths = {what: Path(folder) / f"{RESULT}.{what}" for what in ("stdin", "stdout", "stderr", "events")}
+    paths["stdin"].write_text(stdin, encoding="utf-8")
+    paths["events"].write_text("", encoding="utf-8")
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        for number, what in enumerate(("stdin", "stdout", "stderr")):
+            os.dup2(os.open(paths[what], os.O_RDWR | os.O_CREAT | (os.O_TRUNC if number else 0), 0o600), number)
+        os.chdir(folder)
+        run_as_main(name, arguments, fault, paths["events"])
+    status, hung = wait(child, started, fault, timeout)
+    said = {what: paths[what].read_text(encoding="utf-8", errors="replace") for what in ("stdout", "stderr", "events")}
+    for path in paths.values():
+        path.unlink()
+    return {
+        "status": status,
+        "stdout": said["stdout"],
+        "stderr": said["stderr"],
+        "seconds": time.monotonic() - started,
+        "events": [line.split("\t") for line in said["events"].splitlines()],
+        "hung": hung,
+    }
+
+
+def wait(child: int, started: float, fault: dict[str, Any], timeout: float) -> tuple[int, bool]:
+    """Return the child's status and whether it had to be killed; send the signal that is due at a moment."""
+    due = fault.get("seconds")
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status), False
+        seconds = time.monotonic() - started
+        if due is not None and seconds >= due:
+            os.kill(child, fault["signal"])
+            due = None
+        if seconds > timeout:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return -signal.SIGKILL, True
+        time.sleep(0.002)
+
+
+def run_as_main(name: str, arguments: list[str], fault: dict[str, Any], events: Path) -> None:
+    """Be the program: `python stages/NAME.py ARGUMENTS` with a fault."""
+    status = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - the standard streams
+            for number, mode in ((0, "r"), (1, "w"), (2, "w"))
+        )
+        sys.stderr.reconfigure(line_buffering=True)
+        sys.argv = [f"stages/{name}.py", *arguments]
+        cause(fault, events)
+        try:
+            runpy.run_path(f"stages/{name}.py", run_name="__main__")
+            status = 0
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def cause(fault: dict[str, Any], events: Path) -> None:
+    """Have the accident happen in this process."""
+    import resource
+
+    watch_files(fault, events)
+    if "file_bytes" in fault:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault["file_bytes"], resource.RLIM_INFINITY))
+    if "memory_mib" in fault:
+        import psutil
+
+        size = psutil.Process().memory_info().vms + fault["memory_mib"] * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+    if "clock_seconds" in fault:
+        move_clock(fault["clock_seconds"], fault["call"])
+
+
+def move_clock(seconds: float, call: int) -> None:
+    real, calls = time.time, iter(range(1, 2**62))
+
+    def moved() -> float:
+        return real() + (seconds if next(calls) >= call else 0)
+
+    for module in list(sys.modules.values()):  # those that took the function from its module
+        if getattr(module, "time", None) is real:
+            module.time = moved
+    time.time = moved
+
+
+def watch_files(fault: dict[str, Any], events: Path) -> None:
+    """Note what is done to files of the folder, and cause the fault at its event."""
+    root = f"{Path.cwd()}{os.sep}"
+    log = os.open(events, os.O_WRONLY | os.O_APPEND)
+    count = 0
+    asleep = False
+
+    def happen(what: str, path: Any) -> None:
+        nonlocal count, asleep
+        if asleep or not isinstance(path, str | bytes | os.PathLike):
+            return
+        name = os.path.realpath(os.fsdecode(path))
+        if not name.startswith(root) or "__pycache__" in name or f"{os.sep}{RESULT}" in name:
+            return
+        name = name.removeprefix(root)
+        if "under" in fault and not f"{name}/".startswith(fault["under"]):
+            return
+        count += 1
+        asleep = True
+        os.write(log, f"{what}\t{name}\n".encode())
+        if "event" in fault and "signal" in fault and count == fault["event"]:
+            os.kill(os.getpid(), fault["signal"])
+        asleep = False
+        if "errno" in fault and count >= fault["event"] and (fault["errno"] != 28 or what not in ("rename", "remove")):
+            raise OSError(fault["errno"], os.strerror(fault["errno"]), None if what == "sync" else os.fsdecode(path))
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, mode, flags = arguments
+            if (isinstance(mode, str) and set(mode) & set("wax+")) or (
+                isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            ):
+                happen("open", path)
+        elif event in ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.link", "os.symlink", "os.truncate"):
+            happen(event.removeprefix("os."), arguments[0])
+
+    sync, paths = os.fsync, {}
+
+    def fsync(number: int) -> None:
+        happen("sync", paths.get(number) or f"/proc/self/fd/{number}")
+        sync(number)
+
+    os.fsync = fsync
+    sys.addaudithook(hook)
+
+
+if __name__ == "__main__":
+    main()
