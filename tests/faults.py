@@ -20,7 +20,9 @@ A fault is one of
 
 import json
 import os
+import random
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +89,132 @@ class Program:
         answer = self.process.stdout.readline()
         assert answer, f"the process that runs {self.name} is gone"
         return Ended(**json.loads(answer))
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is run, and which paths it writes."""
+
+    program: str
+    writes: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    stdin: str = ""
+    varies: bool = False  # whether two runs write other bytes: timings, the date of a conversation
+
+
+TARGETS = {
+    "prepare": Target(
+        "prepare", ("data/prepared", "data/rejected.jsonl", "metrics/prepare.json", "metrics/plots/dataset.csv")
+    ),
+    "split": Target("split", ("data/splits", "metrics/split.json")),
+    "format": Target("format", ("data/formatted", "metrics/format.json", "metrics/plots/lengths.csv")),
+    "finetune": Target(
+        "finetune",
+        (
+            "models/adapter",
+            "metrics/finetune.json",
+            "metrics/plots/loss_train.csv",
+            "metrics/plots/loss_validation.csv",
+        ),
+    ),
+    "evaluate": Target(
+        "evaluate",
+        (
+            "data/predictions",
+            "metrics/evaluate.json",
+            "metrics/plots/scores.csv",
+            "metrics/plots/scores_by_group.csv",
+        ),
+    ),
+    "benchmark": Target("benchmark", ("metrics/benchmark.json", "metrics/plots/speed.csv"), varies=True),
+    "export": Target("export", ("models/merged",)),
+    "batch": Target("chat", ("answers.jsonl",), ("--max-new-tokens", "4", "batch", "questions.csv", "answers.jsonl")),
+    "chat": Target(
+        "chat", ("data/conversations",), ("--max-new-tokens", "4"), "보증금을 못 받았습니다.\n/저장\n", varies=True
+    ),
+}
+# Folders that hold files which belong together: all of one run, or none.
+WHOLE_FOLDERS = ("data/splits", "data/formatted", "models/adapter", "models/merged")
+QUICK = ("prepare", "split", "format")
+
+
+class Site:
+    """A copy of a finished run in which one target has accidents."""
+
+    def __init__(self, name: str, program: Program, folder: Path) -> None:
+        self.name, self.target, self.program, self.folder = name, TARGETS[name], program, folder
+        questions = "question\n" + "".join(f"{number}번째 질문입니다.\n" for number in range(20))
+        (folder / "questions.csv").write_text(questions, encoding="utf-8")
+        self.clear()
+        self.calm = self.run()
+        assert self.calm.status == 0, self.calm.stderr
+        self.reference = self.written()
+        assert self.reference
+
+    def clear(self) -> None:
+        """Take away what the target writes; folders that it replaces whole hold something older."""
+        for name in (*self.target.writes, ".checkpoints", ".generations"):
+            path = self.folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            if name in WHOLE_FOLDERS:
+                path.mkdir(parents=True)
+                (path / "older").touch()
+        for path in self.folder.glob("*.part"):
+            path.unlink()
+
+    def run(self, fault: dict[str, Any] | None = None, timeout: float = 120) -> Ended:
+        return self.program.run(
+            self.folder, *self.target.arguments, fault=fault, stdin=self.target.stdin, timeout=timeout
+        )
+
+    def written(self) -> dict[str, bytes]:
+        """Return the bytes of what the target has written, by path; what is not finished by its name is left out."""
+        files = [path for name in self.target.writes for path in (self.folder / name, *(self.folder / name).rglob("*"))]
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_bytes()
+            for path in files
+            if path.is_file() and path.suffix != ".part"
+        }
+
+    def check_whole(self) -> None:
+        """Everything that there is under its name is as an undisturbed run writes it, or as it was before."""
+        for name, content in self.written().items():
+            if self.target.varies:
+                assert content.endswith(b"\n"), f"{name} is not whole"
+                if name.endswith(".json"):
+                    json.loads(content)
+            elif not name.endswith("/older"):
+                assert content == self.reference[name], f"{name} differs from an undisturbed run's"
+        for name in set(self.target.writes) & set(WHOLE_FOLDERS):
+            found = {path.name for path in (self.folder / name).glob("*")}
+            whole = {Path(path).name for path in self.reference if path.startswith(f"{name}/")}
+            assert found in (set(), {"older"}, whole), f"{name} holds some files of a run and not the others: {found}"
+        ignored = ["git", "status", "--porcelain", "--untracked-files=all"]
+        listed = subprocess.run(ignored, cwd=self.folder, capture_output=True, text=True, check=True).stdout
+        assert ".part" not in listed, f"git would commit what is half written: {listed}"
+
+    def check_next_run(self) -> Ended:
+        """The next run ends well, with the bytes of an undisturbed one, and leaves nothing behind."""
+        ended = self.run()
+        assert ended.status == 0, ended.stderr
+        if not self.target.varies:
+            assert self.written() == self.reference
+        else:
+            assert self.written()
+        left = [path for path in self.folder.rglob("*") if path.suffix == ".part" and "conversations" not in str(path)]
+        assert left == []
+        left = list((self.folder / ".checkpoints").glob("*"))
+        assert left == []
+        return ended
+
+
+def moments(count: int, repeats: int) -> list[int]:
+    """Return at which of `count` events an accident is to happen: the first, the last and random ones; 20: all."""
+    if repeats >= 20:
+        return list(range(1, count + 1))
+    return sorted({1, count, *random.sample(range(1, count + 1), min(repeats, count))})
 
 
 def main() -> None:

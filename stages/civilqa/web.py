@@ -6,6 +6,7 @@ once more; a Content-Security-Policy keeps the browser from loading anything fro
 """
 
 import asyncio
+import contextlib
 import html
 import ipaddress
 import logging
@@ -41,6 +42,7 @@ from civilqa.inference import (
     citation_verdict,
     distinct_citations,
 )
+from civilqa.interruptions import Terminated
 from civilqa.machine_errors import KOREAN, explain
 from civilqa.records import read_records
 
@@ -499,7 +501,9 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
         print("경고: 다른 컴퓨터에서도 열 수 있는 주소입니다. 누구나 질문할 수 있고 암호화되지 않습니다.")
     config = uvicorn.Config(make_app(blocks, host), log_level="warning", timeout_graceful_shutdown=3)
     logging.getLogger("uvicorn.error").addFilter(is_no_farewell)
-    uvicorn.Server(config).run(sockets=[listening])
+    # uvicorn ends in order, and then sends itself the signal again that ended it: to end the page is no accident.
+    with contextlib.suppress(KeyboardInterrupt, Terminated):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def is_no_farewell(record: logging.LogRecord) -> bool:
