@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from accidents import SMALL, Outcomes, checked, commit_all, copy_run
-from faults import TARGETS, Program, Site
+from faults import FEW_STEPS, TARGETS, Program, Site
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "question,answer,category,difficulty"
@@ -118,6 +118,7 @@ def site(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         @functools.cache
         def make(name: str) -> Site:
             folder = copy_run(finished_run, tmp_path_factory.mktemp(name) / "run")
+            edit_params(folder / "params.yaml", **FEW_STEPS)
             return Site(name, program(TARGETS[name].program), folder)
 
         yield make

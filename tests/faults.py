@@ -18,6 +18,7 @@ A fault is one of
     {"clock_seconds": s, "call": n}    time.time is s seconds off from its call n on
 """
 
+import contextlib
 import json
 import os
 import random
@@ -31,8 +32,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ".ended"  # prefix of the files in the folder that hold what a run printed
+READY = "ready"  # the event of a program that has begun
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,12 @@ class Program:
     def __init__(self, name: str) -> None:
         self.name = name
         self.process = subprocess.Popen(
-            [sys.executable, __file__, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            [sys.executable, __file__, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # threads that wait for each other are slow on a busy machine
         )
 
     def __enter__(self) -> "Program":
@@ -133,6 +141,8 @@ TARGETS = {
         "chat", ("data/conversations",), ("--max-new-tokens", "4"), "보증금을 못 받았습니다.\n/저장\n", varies=True
     ),
 }
+# Two epochs, and so a checkpoint to go on from, in four steps.
+FEW_STEPS = {"train.epochs": 2, "train.batch_size": 7, "hardware.threads": 1}
 # Folders that hold files which belong together: all of one run, or none.
 WHOLE_FOLDERS = ("data/splits", "data/formatted", "models/adapter", "models/merged")
 QUICK = ("prepare", "split", "format")
@@ -241,49 +251,66 @@ def run_once(
     name: str, folder: str, arguments: list[str], fault: dict[str, Any], stdin: str, timeout: float
 ) -> dict[str, Any]:
     """Fork, run the program in the child, and return how it ended."""
-    paths = {what: Path(folder) / f"{RESULT}.{what}" for what in ("stdin", "stdout", "stderr", "events")}
-    paths["stdin"].write_text(stdin, encoding="utf-8")
-    paths["events"].write_text("", encoding="utf-8")
+    typed = Path(folder) / ".stdin"
+    typed.write_text(stdin, encoding="utf-8")
+    # Pipes: a limit on the size of files must not hit what is said of it.
+    pipes = {what: os.pipe() for what in ("stdout", "stderr", "events")}
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        for number, what in enumerate(("stdin", "stdout", "stderr")):
-            os.dup2(os.open(paths[what], os.O_RDWR | os.O_CREAT | (os.O_TRUNC if number else 0), 0o600), number)
+        os.dup2(os.open(typed, os.O_RDONLY), 0)
+        os.dup2(pipes["stdout"][1], 1)
+        os.dup2(pipes["stderr"][1], 2)
         os.chdir(folder)
-        run_as_main(name, arguments, fault, paths["events"])
-    status, hung = wait(child, started, fault, timeout)
-    said = {what: paths[what].read_text(encoding="utf-8", errors="replace") for what in ("stdout", "stderr", "events")}
-    for path in paths.values():
-        path.unlink()
+        run_as_main(name, arguments, fault, pipes["events"][1])
+    for reading, writing in pipes.values():
+        os.close(writing)
+        os.set_blocking(reading, False)
+    said = dict.fromkeys(pipes, b"")
+    status, hung = wait(child, {what: reading for what, (reading, _) in pipes.items()}, said, fault, timeout)
+    for reading, _ in pipes.values():
+        os.close(reading)
+    typed.unlink()
+    events = said["events"].decode(errors="replace").splitlines()
     return {
         "status": status,
-        "stdout": said["stdout"],
-        "stderr": said["stderr"],
+        "stdout": said["stdout"].decode(errors="replace"),
+        "stderr": said["stderr"].decode(errors="replace"),
         "seconds": time.monotonic() - started,
-        "events": [line.split("\t") for line in said["events"].splitlines()],
+        "events": [line.split("\t") for line in events if line != READY],
         "hung": hung,
     }
 
 
-def wait(child: int, started: float, fault: dict[str, Any], timeout: float) -> tuple[int, bool]:
-    """Return the child's status and whether it had to be killed; send the signal that is due at a moment."""
-    due = fault.get("seconds")
+def wait(
+    child: int, pipes: dict[str, int], said: dict[str, bytes], fault: dict[str, Any], timeout: float
+) -> tuple[int, bool]:
+    """Return the child's status and whether it had to be killed; hear what it says, send the signal that is due."""
+    started = time.monotonic()
+    ready = None
+    sent = "seconds" not in fault
+    hung = False
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
+        for what, pipe in pipes.items():
+            with contextlib.suppress(BlockingIOError):
+                while piece := os.read(pipe, 1 << 16):
+                    said[what] += piece
         if ended:
-            return os.waitstatus_to_exitcode(status), False
-        seconds = time.monotonic() - started
-        if due is not None and seconds >= due:
+            return os.waitstatus_to_exitcode(status), hung
+        now = time.monotonic()
+        if ready is None and said["events"]:
+            ready = now
+        if not sent and ready is not None and now >= ready + fault["seconds"]:
             os.kill(child, fault["signal"])
-            due = None
-        if seconds > timeout:
+            sent = True
+        if now > started + timeout and not hung:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return -signal.SIGKILL, True
+            hung = True
         time.sleep(0.002)
 
 
-def run_as_main(name: str, arguments: list[str], fault: dict[str, Any], events: Path) -> None:
+def run_as_main(name: str, arguments: list[str], fault: dict[str, Any], events: int) -> None:
     """Be the program: `python stages/NAME.py ARGUMENTS` with a fault."""
     status = 1
     try:
@@ -309,17 +336,29 @@ def run_as_main(name: str, arguments: list[str], fault: dict[str, Any], events: 
         os._exit(status)
 
 
-def cause(fault: dict[str, Any], events: Path) -> None:
-    """Have the accident happen in this process."""
+def cause(fault: dict[str, Any], events: int) -> None:
+    """Have the accident happen in this process, once the program has begun."""
+    from civilqa import interruptions
+
+    first = interruptions.end_while_importing
+
+    def begin(*arguments: Any) -> None:
+        first(*arguments)
+        os.write(events, f"{READY}\n".encode())  # what came before is the interpreter's own start
+        watch_files(fault, events)
+        limit(fault)
+
+    interruptions.end_while_importing = begin
+
+
+def limit(fault: dict[str, Any]) -> None:
+    """Limit the size of files or the memory, or set the clock."""
     import resource
 
-    watch_files(fault, events)
     if "file_bytes" in fault:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault["file_bytes"], resource.RLIM_INFINITY))
     if "memory_mib" in fault:
-        import psutil
-
         size = psutil.Process().memory_info().vms + fault["memory_mib"] * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
     if "clock_seconds" in fault:
@@ -338,10 +377,9 @@ def move_clock(seconds: float, call: int) -> None:
     time.time = moved
 
 
-def watch_files(fault: dict[str, Any], events: Path) -> None:
+def watch_files(fault: dict[str, Any], log: int) -> None:
     """Note what is done to files of the folder, and cause the fault at its event."""
     root = f"{Path.cwd()}{os.sep}"
-    log = os.open(events, os.O_WRONLY | os.O_APPEND)
     count = 0
     asleep = False
 
@@ -350,7 +388,7 @@ def watch_files(fault: dict[str, Any], events: Path) -> None:
         if asleep or not isinstance(path, str | bytes | os.PathLike):
             return
         name = os.path.realpath(os.fsdecode(path))
-        if not name.startswith(root) or "__pycache__" in name or f"{os.sep}{RESULT}" in name:
+        if not name.startswith(root) or "__pycache__" in name:
             return
         name = name.removeprefix(root)
         if "under" in fault and not f"{name}/".startswith(fault["under"]):

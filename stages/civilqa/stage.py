@@ -13,6 +13,7 @@ from civilqa.locks import hold
 from civilqa.machine_errors import ENGLISH, Words, explain
 
 LOCKS = Path(".checkpoints")
+LINE_END = "\n"  # of the terminal's ^C, or of a progress bar
 
 
 def run(main: Callable[[], None], alone: str | None = None, words: Words = ENGLISH) -> None:
@@ -37,19 +38,18 @@ def run(main: Callable[[], None], alone: str | None = None, words: Words = ENGLI
             main()
         sys.stdout.flush()
     except PipelineError as error:
-        _end(f"error: {error}", 1)
+        message, status = str(error), 1
     except KeyboardInterrupt:
-        _end(f"\nerror: {describe(signal.SIGINT, words)}", 128 + signal.SIGINT)
+        message, status = describe(signal.SIGINT, words), 128 + signal.SIGINT
     except Terminated as ended:
-        _end(f"\nerror: {describe(ended.number, words)}", ended.code)
+        message, status = describe(ended.number, words), 128 + ended.number
     except Exception as error:
-        message = explain(error, words)
+        message, status = explain(error, words), 1
         if message is None:
             raise
-        _end(f"error: {message}", 1)
-    end_at_once(0)
-
-
-def _end(message: str, status: int) -> None:
-    print(message, file=sys.stderr)
+    else:
+        end_at_once(0)
+        return
+    # Outside the handlers: with the traceback the progress bars are gone, which would show themselves once more.
+    print(f"{'' if status == 1 else LINE_END}error: {message}", file=sys.stderr)
     sys.exit(status)
