@@ -19,6 +19,7 @@ A fault is one of
 """
 
 import contextlib
+import faulthandler
 import json
 import os
 import random
@@ -305,7 +306,7 @@ def wait(
             os.kill(child, fault["signal"])
             sent = True
         if now > started + timeout and not hung:
-            os.kill(child, signal.SIGKILL)
+            os.kill(child, signal.SIGABRT)  # shows where it hangs
             hung = True
         time.sleep(0.002)
 
@@ -323,6 +324,7 @@ def run_as_main(name: str, arguments: list[str], fault: dict[str, Any], events: 
         sys.stderr.reconfigure(line_buffering=True)
         sys.argv = [f"stages/{name}.py", *arguments]
         cause(fault, events)
+        faulthandler.enable()
         try:
             runpy.run_path(f"stages/{name}.py", run_name="__main__")
             status = 0
