@@ -208,8 +208,12 @@ class Site:
 
     def check_next_run(self) -> Ended:
         """The next run ends well, with the bytes of an undisturbed one, and leaves nothing behind."""
+        finished = self.name == "batch" and self.written() == self.reference
         ended = self.run()
-        assert ended.status == 0, ended.stderr
+        if finished and "이미 있습니다" in ended.message:  # all was written before the accident
+            assert ended.status == 1
+        else:
+            assert ended.status == 0, ended.stderr
         if not self.target.varies:
             assert self.written() == self.reference
         else:
