@@ -19,6 +19,7 @@ A fault is one of
 """
 
 import contextlib
+import errno
 import faulthandler
 import json
 import os
@@ -405,7 +406,9 @@ def watch_files(fault: dict[str, Any], log: int) -> None:
         if "event" in fault and "signal" in fault and count == fault["event"]:
             os.kill(os.getpid(), fault["signal"])
         asleep = False
-        if "errno" in fault and count >= fault["event"] and (fault["errno"] != 28 or what not in ("rename", "remove")):
+        # A full disk still renames and removes.
+        freely = what in ("rename", "remove", "rmdir") and fault.get("errno") in (errno.ENOSPC, errno.EDQUOT)
+        if "errno" in fault and count >= fault["event"] and not freely:
             raise OSError(fault["errno"], os.strerror(fault["errno"]), None if what == "sync" else os.fsdecode(path))
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
