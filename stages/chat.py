@@ -12,6 +12,12 @@ Params: chat, format, model, the selected profile, hardware
 No stage: no output of it is tracked. Unlike the stages it has arguments, since its user has no parameters to edit.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+    from civilqa.machine_errors import KOREAN
+
+    end_while_importing(KOREAN)
+
 import argparse
 import json
 import sys
@@ -20,6 +26,7 @@ from typing import Any, NoReturn
 
 from civilqa.errors import ParameterError
 from civilqa.inference import ADAPTER, InferenceEngine
+from civilqa.machine_errors import KOREAN
 from civilqa.stage import run
 
 SETTINGS = {
@@ -138,4 +145,4 @@ def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, words=KOREAN)

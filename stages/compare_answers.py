@@ -6,6 +6,11 @@ Writes: nothing; prints in Korean, the answers that got worse first
 With one name the workspace is compared with it. Only questions that both were tested on are compared.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import difflib
 import sys
 from pathlib import Path

@@ -11,6 +11,11 @@ questions are asked again to see whether the model learned what it was taught; t
 nothing about new questions.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import itertools
 from collections.abc import Callable
 from dataclasses import asdict
@@ -396,4 +401,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, alone="evaluate")

@@ -11,11 +11,15 @@ also for an adapter that was trained on a quantised base: 4-bit weights can take
 appears only after it was read back and found to answer as the adapter does.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import argparse
 import gc
 import itertools
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +27,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from civilqa.errors import ModelError, ParameterError
-from civilqa.files import read_json, sha256_file, stamp, write_json, write_text
+from civilqa.errors import ModelError, ParameterError, RecordError
+from civilqa.files import folder_aside, read_json, sha256_file, stamp, write_json, write_text
 from civilqa.formatted import read_formatted
 from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.inference import ADAPTER, BENCHMARK_QUESTIONS, MERGED
@@ -33,7 +37,7 @@ from civilqa.models import load_adapter, load_base, load_tuned
 from civilqa.parameters import read_sections
 from civilqa.profiles import Profile, read_profile
 from civilqa.prompts import FormatParams, Prompter, load_prompter
-from civilqa.provenance import TRAINED_ON, WEIGHTS_FILE, Adapter, MergedManifest, open_adapter, read_manifest, seal
+from civilqa.provenance import MANIFEST_FILE, TRAINED_ON, WEIGHTS_FILE, Adapter, MergedManifest, open_adapter, seal
 from civilqa.stage import run
 
 FORMATTED = Path("data/formatted")
@@ -300,9 +304,11 @@ def check_output(folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     try:
-        read_manifest(folder, MergedManifest)
-    except ModelError:
-        raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder") from None
+        exported = "parity" in read_json(folder / MANIFEST_FILE)
+    except RecordError:
+        exported = False
+    if not exported:
+        raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder")
 
 
 def export(output: Path, asked_precision: str) -> None:
@@ -321,10 +327,8 @@ def export(output: Path, asked_precision: str) -> None:
     quantization = trained.manifest.quantization
     conversational = bool(prompter.tokenizer.chat_template)
 
-    folder = output.with_name(f".{output.name}.part")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        check_quantized = None
+    check_quantized = None
+    with folder_aside(output) as folder:
         if quantization != "none":
             check_quantized = behave(load_tuned(trained, hardware), prompter, questions)
         merged, adapter = merge(trained, prompter, questions)
@@ -346,11 +350,6 @@ def export(output: Path, asked_precision: str) -> None:
         write_text(folder / "README.md", make_card(trained, prompts, manifest))
         write_text(folder / "Modelfile", make_modelfile(prompter, prompts))
         seal(folder, manifest)
-        if output.exists():
-            shutil.rmtree(output)
-        folder.rename(output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest.parity}")
     if check_quantized is not None:

@@ -10,6 +10,11 @@ Params: train, the selected preset, model, the selected profile, hardware
 A run that was killed goes on from its last checkpoint, if nothing that decides the result has changed since.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import os
 import shutil
 import sys
@@ -28,7 +33,7 @@ from civilqa.base_models import check_base
 from civilqa.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
 from civilqa.errors import ParameterError, RecordError
 from civilqa.estimate import Estimate, check_that_it_fits, probe
-from civilqa.files import write_csv, write_json
+from civilqa.files import folder_aside, write_csv, write_json
 from civilqa.footprint import check_memory
 from civilqa.formatted import check_tokens, read_formatted
 from civilqa.hardware import (
@@ -71,7 +76,6 @@ from civilqa.varlen_attention import IGNORED_LABEL
 
 DATA = Path("data/formatted")
 ADAPTER = Path("models/adapter")
-ADAPTER_ASIDE = Path("models/.adapter.part")
 METRICS = Path("metrics/finetune.json")
 TRAIN_CURVE = Path("metrics/plots/loss_train.csv")
 VALIDATION_CURVE = Path("metrics/plots/loss_validation.csv")
@@ -309,36 +313,27 @@ def gather_adapter(trainer: AdapterTrainer) -> tuple[PeftModel, dict[str, Any] |
 
 def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[str, Any] | None) -> None:
     """Write the adapter's folder aside and put it in place whole: no killed run leaves half of one."""
-    shutil.rmtree(ADAPTER_ASIDE, ignore_errors=True)
-    save_adapter(model, ADAPTER_ASIDE, weights)
-    trained.tokenizer.chat_template = read_template(DATA)
-    trained.tokenizer.save_pretrained(str(ADAPTER_ASIDE))
-    write_model_card(
-        ADAPTER_ASIDE,
-        {
-            "data": {"records": plan.records, "sha256": plan.made_from.data},
-            "training": {
-                "preset": plan.train.preset,
-                **asdict(plan.schedule),
-                "LoRA": plan.profile.lora.model_dump(),
-                "precision": plan.hardware.precision,
-                "seed": plan.train.seed,
+    with folder_aside(ADAPTER) as folder:
+        save_adapter(model, folder, weights)
+        trained.tokenizer.chat_template = read_template(DATA)
+        trained.tokenizer.save_pretrained(str(folder))
+        write_model_card(
+            folder,
+            {
+                "data": {"records": plan.records, "sha256": plan.made_from.data},
+                "training": {
+                    "preset": plan.train.preset,
+                    **asdict(plan.schedule),
+                    "LoRA": plan.profile.lora.model_dump(),
+                    "precision": plan.hardware.precision,
+                    "seed": plan.train.seed,
+                },
+                "metrics": summarize_losses(trained.trainer.state.log_history),
             },
-            "metrics": summarize_losses(trained.trainer.state.log_history),
-        },
-        plan.made_from.base,
-        plan.profile.notice,
-    )
-    seal(ADAPTER_ASIDE, plan.made_from)
-    put_adapter_in_place()
-
-
-def put_adapter_in_place() -> None:
-    """Let the folder written aside take the adapter's place; of a link the link is removed, not what it points to."""
-    if ADAPTER.is_symlink():
-        ADAPTER.unlink()  # not what it points to
-    shutil.rmtree(ADAPTER, ignore_errors=True)
-    ADAPTER_ASIDE.rename(ADAPTER)
+            plan.made_from.base,
+            plan.profile.notice,
+        )
+        seal(folder, plan.made_from)
 
 
 def write_metrics(plan: Plan, trained: Trained) -> None:

@@ -10,6 +10,11 @@ Each line holds the record's text as a person reads it (`messages`, or `prompt` 
 `prompt_ids`, on which there is no loss, and `completion_ids`, on which there is. Nothing is truncated here.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import csv
 import hashlib
 from collections import Counter
@@ -22,7 +27,7 @@ from tqdm import tqdm
 
 from civilqa.base_models import check_base
 from civilqa.errors import RecordError
-from civilqa.files import count_lines, json_line, open_aside, write_csv, write_json, write_text
+from civilqa.files import count_lines, folder_aside, json_line, open_aside, write_csv, write_json, write_text
 from civilqa.parallel import map_chunks
 from civilqa.parameters import read_sections
 from civilqa.profiles import Profile, read_profile
@@ -32,8 +37,8 @@ from civilqa.stage import run
 
 SPLIT_FOLDER = Path("data/splits")
 FOLDER = Path("data/formatted")
-LENGTHS = FOLDER / "lengths.csv"
-SAMPLE = FOLDER / "sample.txt"
+LENGTHS = "lengths.csv"
+SAMPLE = "sample.txt"
 METRICS = Path("metrics/format.json")
 PLOT = Path("metrics/plots/lengths.csv")
 
@@ -80,13 +85,13 @@ def make_formatter(profile: Profile, params: FormatParams) -> Callable[[list[Ite
     return format_items
 
 
-def format_splits(profile: Profile, params: FormatParams) -> dict[str, list[Lengths]]:
+def format_splits(profile: Profile, params: FormatParams, folder: Path) -> dict[str, list[Lengths]]:
     """Write every split; return the lengths of its records."""
     paths = {name: SPLIT_FOLDER / f"{name}.jsonl" for name in SPLITS}
     items = ((name, record) for name, path in paths.items() for record in iterate_records(path))
     lengths: dict[str, list[Lengths]] = {name: [] for name in SPLITS}
     with ExitStack() as stack:
-        files = {name: stack.enter_context(open_aside(FOLDER / f"{name}.jsonl")) for name in SPLITS}
+        files = {name: stack.enter_context(open_aside(folder / f"{name}.jsonl")) for name in SPLITS}
         progress = stack.enter_context(
             tqdm(desc="format", total=sum(map(count_lines, paths.values())), unit=" records", unit_scale=True)
         )
@@ -126,9 +131,9 @@ def describe_sample(record: Record, params: FormatParams, prompter: Prompter) ->
     return "\n".join(lines) + "\n"
 
 
-def write_lengths(lengths: dict[str, list[Lengths]]) -> None:
+def write_lengths(lengths: dict[str, list[Lengths]], folder: Path) -> None:
     """Write the length of every record, and their histogram by split for the plot."""
-    with open_aside(LENGTHS) as file:
+    with open_aside(folder / LENGTHS) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["split", "id", "prompt_tokens", "completion_tokens"])
         for name, part in lengths.items():
@@ -153,11 +158,13 @@ def main() -> None:
     sample = next(iterate_records(SPLIT_FOLDER / "train.jsonl"), None)
     if sample is None:
         raise RecordError(f"{SPLIT_FOLDER / 'train.jsonl'}: holds no records; run `dvc repro split`")
-    lengths = format_splits(profile, params)
-    write_lengths(lengths)
-    write_text(SAMPLE, describe_sample(sample, params, prompter))
-    # The template travels with the data: whoever reads the tokens can see what made them.
-    write_text(FOLDER / TEMPLATE_FILE, prompter.template + "\n")
+    # All or none: tokens of this run beside the template of another would train what nobody can ask.
+    with folder_aside(FOLDER) as folder:
+        lengths = format_splits(profile, params, folder)
+        write_lengths(lengths, folder)
+        write_text(folder / SAMPLE, describe_sample(sample, params, prompter))
+        # The template travels with the data: whoever reads the tokens can see what made them.
+        write_text(folder / TEMPLATE_FILE, prompter.template + "\n")
     tokens = {name: count_tokens(part) for name, part in lengths.items()}
     write_json(
         METRICS,
@@ -174,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, alone="format")

@@ -10,6 +10,11 @@ Each fold has a model of its own, trained without the records that it is tested 
 recipe, not of one model.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import json
 import subprocess
 import sys

@@ -10,6 +10,11 @@ its file, line, reason and the whole row, whether the stage fails on it or goes 
 is written.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -390,4 +395,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, alone="prepare")

@@ -9,6 +9,11 @@ No stage: it needs lm-evaluation-harness, which lives in an environment of its o
 The harness runs as a process of its own, offline, on local files alone.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import json
 import os
 import shutil
@@ -185,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, alone="probe")

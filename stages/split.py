@@ -11,6 +11,11 @@ each record once. Which fold a record is in depends on the records and the seed,
 Questions that are near-duplicates of each other form a group, and a group is dealt as one: it never crosses splits.
 """
 
+if __name__ == "__main__":
+    from civilqa.interruptions import end_while_importing
+
+    end_while_importing()
+
 import hashlib
 import math
 from collections import Counter
@@ -23,7 +28,7 @@ from rensa import RMinHash, RMinHashLSH
 from tqdm import tqdm
 
 from civilqa.errors import ParameterError, RecordError
-from civilqa.files import write_json, write_jsonl
+from civilqa.files import folder_aside, write_json, write_jsonl
 from civilqa.near_duplicates import grams, group_near_duplicates, is_near, normalize
 from civilqa.parallel import map_chunks
 from civilqa.parameters import Section, read_sections
@@ -32,7 +37,7 @@ from civilqa.stage import run
 
 RECORDS = Path("data/prepared/records.jsonl")
 FOLDER = Path("data/splits")
-NEAR_DUPLICATES = FOLDER / "near_duplicates.jsonl"
+NEAR_DUPLICATES = "near_duplicates.jsonl"
 METRICS = Path("metrics/split.json")
 
 CATCH = 0.999  # the leak check's probability to find a leak that is just at the similarity
@@ -245,15 +250,18 @@ def _grams(record: Record) -> set[str]:
     return grams(normalize(record.question))
 
 
-def write_near_duplicates(groups: list[Group]) -> None:
+def write_near_duplicates(groups: list[Group], folder: Path) -> None:
     """Write the groups of several records, one a line, by the id of their first record."""
     several = sorted((group for group in groups if len(group) > 1), key=lambda group: group[0].id)
     write_jsonl(
-        NEAR_DUPLICATES, ([{"id": record.id, "question": record.question} for record in group] for group in several)
+        folder / NEAR_DUPLICATES,
+        ([{"id": record.id, "question": record.question} for record in group] for group in several),
     )
     if several:
         records = sum(map(len, several))
-        print(f"split: {records} records are near-duplicates in {len(several)} groups, all in {NEAR_DUPLICATES}")
+        print(
+            f"split: {records} records are near-duplicates in {len(several)} groups, all in {FOLDER / NEAR_DUPLICATES}"
+        )
 
 
 def main() -> None:
@@ -263,9 +271,11 @@ def main() -> None:
     check_groups(parts, groups)
     checked = check_no_leak(parts, params.near_duplicate_similarity)
     sizes = Counter(map(len, groups))
-    for name in SPLITS:
-        write_records(FOLDER / f"{name}.jsonl", parts[name])
-    write_near_duplicates(groups)
+    # All or none: a test split of this run beside a training split of another would leak.
+    with folder_aside(FOLDER) as folder:
+        for name in SPLITS:
+            write_records(folder / f"{name}.jsonl", parts[name])
+        write_near_duplicates(groups, folder)
     write_json(
         METRICS,
         {
@@ -284,4 +294,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, alone="split")

@@ -1,12 +1,13 @@
 """What several test modules need."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from accidents import SMALL, Outcomes, checked, commit_all, copy_run
+from faults import FEW_STEPS, TARGETS, Program, Site
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "question,answer,category,difficulty"
@@ -102,6 +104,24 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_copy(finished_run: Path, tmp_path: Path) -> Path:
     """A copy of the finished run, to be broken."""
     return copy_run(finished_run, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def site(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Site]]:
+    """Returns the place where a target of faults.TARGETS has accidents, made on first use."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def program(name: str) -> Program:
+            return stack.enter_context(Program(name))
+
+        @functools.cache
+        def make(name: str) -> Site:
+            folder = copy_run(finished_run, tmp_path_factory.mktemp(name) / "run")
+            edit_params(folder / "params.yaml", **FEW_STEPS)
+            return Site(name, program(TARGETS[name].program), folder)
+
+        yield make
 
 
 @pytest.fixture

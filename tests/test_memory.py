@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from civilqa.errors import MemoryShortage
-from civilqa.memory import MemorySampler, explain_out_of_memory, is_out_of_memory, memory_advice
+from civilqa.machine_errors import is_out_of_memory
+from civilqa.memory import MemorySampler, explain_out_of_memory, memory_advice
 from civilqa.training import Schedule, TrainingHardware
 
 CPU = TrainingHardware("cpu", "fp32", 2)

@@ -3,12 +3,14 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 import export
 from civilqa.errors import ParameterError, RecordError
+from civilqa.files import folder_aside
 from civilqa.profiles import Profile
 from conftest import ROOT
 
@@ -45,14 +47,14 @@ def test_an_export_takes_the_place_of_an_earlier_one(tmp_path):
 
 
 def test_a_linked_adapter_folder_is_replaced_and_what_it_points_to_kept(tmp_path, monkeypatch):
-    import finetune
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/precious").write_text("mine", encoding="utf-8")
-    (tmp_path / "models/.adapter.part").mkdir(parents=True)
+    (tmp_path / "models").mkdir()
     (tmp_path / "models/adapter").symlink_to(tmp_path / "elsewhere")
-    finetune.put_adapter_in_place()
+    with folder_aside(Path("models/adapter")) as folder:
+        (folder / "weights").write_text("new", encoding="utf-8")
+    assert (tmp_path / "models/adapter/weights").read_text(encoding="utf-8") == "new"
     assert not (tmp_path / "models/adapter").is_symlink()
     assert (tmp_path / "elsewhere/precious").read_text(encoding="utf-8") == "mine"
 

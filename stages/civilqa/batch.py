@@ -17,6 +17,7 @@ from tqdm import tqdm
 from civilqa.errors import QuestionError, RecordError
 from civilqa.files import sha256_file, sha256_json, write_text
 from civilqa.inference import InferenceEngine
+from civilqa.machine_errors import writing
 from civilqa.tables import BadRow, Row, open_table
 
 QUESTION_COLUMNS = ("question", "질문")
@@ -43,14 +44,18 @@ def answer_file(engine: InferenceEngine, source: Path, target: Path, category: s
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock_path, timeout=0):
-            run = sha256_json([engine.identity(), sha256_file(source), category])
-            answer_rows(engine, rows, part, target, run)
-            lines = part.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
-            write_text(target, "".join(lines))
-            part.unlink()
+            try:
+                run = sha256_json([engine.identity(), sha256_file(source), category])
+                with writing(part):
+                    answer_rows(engine, rows, part, target, run)
+                lines = part.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+                write_text(target, "".join(lines))
+                part.unlink()
+            finally:
+                if os.name != "nt":  # where filelock deletes it itself
+                    lock_path.unlink(missing_ok=True)
     except Timeout:
         raise RecordError(f"{target}: 다른 프로세스가 쓰고 있는 파일입니다. 끝난 뒤 다시 실행하십시오.") from None
-    lock_path.unlink(missing_ok=True)
     return sum(json.loads(line)["error"] is not None for line in lines)
 
 

@@ -1,16 +1,22 @@
 """Files whose bytes depend on their content alone, and that are either whole or not there."""
 
 import csv
+import glob
 import hashlib
 import io
 import json
 import os
+import platform
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+import psutil
+
 from civilqa.errors import RecordError
+from civilqa.machine_errors import writing
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # Source: OWASP, CSV Injection
 
@@ -19,16 +25,62 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # Source: OWASP, CSV Injection
 def open_aside(path: Path) -> Iterator[TextIO]:
     """Open a file for UTF-8 with Unix line ends beside `path`, and rename it to `path` once the block ends well.
 
-    A killed or failing stage leaves the old file or none, never a half-written one.
+    A killed or failing stage leaves the old file or none, never a half-written one. What a killed process of this
+    machine left beside `path` is removed.
+
+    Raises:
+        OSError: names `path`, also where the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
+    _remove_leftovers(path)
     try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
+        with writing(path), aside.open("w", encoding="utf-8", newline="\n") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # a file system may find out only now that it is full
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes of this machine that are gone have left beside a path; another machine's may still run."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.part"):
+        number = left.suffixes[-2][1:]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_aside(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` to write into; it takes the place of `target` once the block ends well.
+
+    Whenever it is killed, `target` is the old folder, the new one or none, never half of one or some of both. One
+    process at a time may do this for a target. Of a link the link is replaced, not what it points to.
+    """
+    aside, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old.part")
+    _clear_up(target, aside, old)
+    try:
+        with writing(target):
+            aside.mkdir(parents=True)
+            yield aside
+        if os.path.lexists(target):
+            target.rename(old)
+        aside.rename(target)
+    finally:
+        _clear_up(target, aside, old)
+
+
+def _clear_up(target: Path, aside: Path, old: Path) -> None:
+    """Undo what a block that ended badly, or was killed, has left."""
+    if os.path.lexists(old) and not os.path.lexists(target):
+        old.rename(target)
+    for left in (aside, old):
+        if left.is_symlink():
+            left.unlink()
+        elif left.exists():
+            shutil.rmtree(left)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 
 from civilqa.errors import MemoryShortage
 from civilqa.hardware import Hardware
+from civilqa.machine_errors import is_out_of_memory
 from civilqa.training import Schedule
 
 MIB = 2**20
@@ -84,9 +85,3 @@ def format_advice(schedule: Schedule, hardware: Hardware, longest_tokens: int) -
         f"  {number}. {advice}" for number, advice in enumerate(memory_advice(schedule, hardware, longest_tokens), 1)
     ]
     return "\n".join(["In params.yaml, the most effective first:", *lines])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out. torch's CPU allocator raises a plain RuntimeError."""
-    said = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error).lower() for text in said)

@@ -14,6 +14,7 @@ from civilqa.errors import ModelError
 from civilqa.files import write_json
 from civilqa.hardware import Hardware
 from civilqa.hub import CONFIG, locate, locate_weights
+from civilqa.machine_errors import is_out_of_memory
 from civilqa.profiles import ModelParams, Profile
 from civilqa.provenance import CONFIG_FILE, Adapter
 
@@ -36,9 +37,11 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
             base = _draw_weights(model, profile, hardware, quantization_config)
         else:
             base = _read_weights(profile, hardware, quantization_config)
-    except (torch.OutOfMemoryError, ModelError):
-        raise  # the first has nothing to do with the files
+    except ModelError:
+        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise  # it has nothing to do with the files
         # config.json may hold anything, and whatever part of transformers meets it fails in a way of its own.
         raise ModelError(f"the base model '{profile.name}' cannot be loaded: {type(error).__name__}: {error}") from None
     if quantization == "4bit" and hardware.device == "cpu":
@@ -142,9 +145,9 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """
     try:
         return PeftModel.from_pretrained(base, str(folder)).eval()
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # as for a base's config.json
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"{folder}: does not fit the base model '{base.name_or_path}': {error}\nTrain it again: dvc repro finetune"
         ) from None

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from civilqa.errors import ModelError, TemplateError
 from civilqa.hub import TOKENIZER, TOKENIZER_EXTRAS, locate
+from civilqa.machine_errors import is_out_of_memory
 from civilqa.parameters import Section
 from civilqa.profiles import Profile
 
@@ -44,7 +45,7 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
     except BaseException as error:
         # The Rust tokenizer raises a bare Exception on a file that it cannot parse; where it panics, which is a
         # BaseException that no module exports, it is told by its name.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if is_out_of_memory(error) or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
         raise ModelError(f"{source}: the tokenizer in {folder} cannot be read: {error}") from None
     if profile.pad_token is not None:
@@ -170,6 +171,8 @@ class Prompter:
                 date_string="08 Jun 2026",
             )
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             # Jinja lets anything out that an expression in the template raises.
             raise TemplateError(f"the chat template cannot be rendered: {type(error).__name__}: {error}") from error
 

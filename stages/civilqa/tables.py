@@ -557,7 +557,7 @@ def read_parquet(path: Path) -> Items:
                 for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     yield parquet_row(path, line, names, values)
                     line += 1
-        except RecordError:
+        except (RecordError, MemoryError):
             raise
         except Exception as error:  # pyarrow's own, OSError, and what converting damaged values raises
             raise RecordError(damaged(path, line, "a Parquet file", error)) from None
@@ -612,7 +612,7 @@ def read_xlsx(path: Path) -> Items:
                         yield make_row(path, line, wide_names, cells + [""] * (width - len(cells)))
                 if not names:
                     raise RecordError(f"{path}:1: the first sheet is empty; put the column names on its first row")
-        except RecordError:
+        except (RecordError, MemoryError):
             raise
         except Exception as error:  # zipfile's, the XML parser's, and any other that openpyxl meets damaged XML with
             raise RecordError(damaged(path, line, "an Excel workbook", error)) from None

@@ -19,6 +19,7 @@ from civilqa.inference import (
     citation_verdict,
     distinct_citations,
 )
+from civilqa.machine_errors import KOREAN, explain
 from civilqa.screen import printable
 
 COMMANDS = {
@@ -43,7 +44,8 @@ def chat(engine: InferenceEngine, base: InferenceEngine | None = None, category:
     """
     conversation = Conversation(engine, base, category)
     conversation.greet()
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    conversation.typed = sys.stdin.isatty() and sys.stdout.isatty()
+    if conversation.typed:
         lines = typed_lines(conversation)
     else:
         lines = piped_lines(sys.stdin.buffer, BYTES_A_CHARACTER * engine.params.max_question_characters)
@@ -90,6 +92,7 @@ class Conversation:
     def __init__(self, engine: InferenceEngine, base: InferenceEngine | None, category: str) -> None:
         self.engine, self.base, self.category = engine, base, category
         self.passes_turns_on = engine.passes_turns_on()
+        self.typed = False  # whether a person is there to go on after Ctrl-C
         self.exchanges: list[list[dict[str, Any]]] = []
         self.console = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
@@ -147,12 +150,12 @@ class Conversation:
         try:
             path = save_conversation(self.exchanges)
         except OSError as error:
-            self.console.print(f"저장하지 못했습니다: {error}\n", style="red")
+            self.console.print(f"저장하지 못했습니다: {explain(error, KOREAN) or error}\n", style="red")
         else:
             self.console.print(f"{path}에 저장했습니다.\n")
 
     def ask(self, question: str) -> None:
-        """Answer a question, or say why not. Ctrl-C stops the answer and not the program."""
+        """Answer a question, or say why not. Ctrl-C stops the answer, and the program only where nobody types."""
         if not sys.stdin.isatty():
             shown = question.strip().encode("utf-8", "replace").decode()[:200]
             self.console.print(f"[{self.category or '공통'}] 질문> {printable(shown)}")
@@ -160,14 +163,22 @@ class Conversation:
             self.answer(question)
         except QuestionError as error:
             self.console.print(f"{error}\n", style="red")
+        except Exception as error:  # what was said so far must not be lost to one answer
+            message = explain(error, KOREAN)
+            if message is None or not self.typed:
+                raise
+            self.console.print(f"{message}\n", style="red")
 
     def answer(self, question: str) -> None:
         """Ask, show what comes as it comes, and remember it.
 
         Raises:
             QuestionError: the question cannot be asked.
+            KeyboardInterrupt: the answer was stopped by Ctrl-C, and nobody types who might ask another.
         """
         self.exchanges.append(self.compare(question) if self.base else [self.stream(self.engine, question)])
+        if self.exchanges[-1][0].get("interrupted") and not self.typed:
+            raise KeyboardInterrupt
 
     def history(self, index: int) -> list[Turn]:
         """Return the whole answers of one of the models so far, if turns are passed on."""

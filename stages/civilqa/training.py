@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer, pack_dataset
 from civilqa.checkpoints import SaveEverySteps, SealCheckpoints
 from civilqa.errors import ParameterError
 from civilqa.hardware import Hardware, HardwareParams
+from civilqa.machine_errors import writing
 from civilqa.models import make_lora_config, prepare_for_training
 from civilqa.parameters import BatchSize, Section, Seed, Text, Tokens
 from civilqa.processes import process_count
@@ -324,6 +325,10 @@ class AdapterTrainer(SFTTrainer):
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
             # False: modules_to_save decides about the embeddings; peft would ask the hub for the base's configuration.
             model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with writing(Path(self.args.output_dir)):
+            super()._save_checkpoint(*args, **kwargs)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: the adapter's own card is made once, at the end."""

@@ -6,6 +6,7 @@ once more; a Content-Security-Policy keeps the browser from loading anything fro
 """
 
 import asyncio
+import contextlib
 import html
 import ipaddress
 import logging
@@ -45,6 +46,8 @@ from civilqa.inference import (
     citation_verdict,
     distinct_citations,
 )
+from civilqa.interruptions import Terminated
+from civilqa.machine_errors import KOREAN, explain
 from civilqa.records import read_records
 
 TITLE = "민법 질의응답"
@@ -245,8 +248,11 @@ class Page:
             return
         try:
             yield from self._answer(question, category, compare, passes_turns_on, exchanges, windows, request)
-        except (QuestionError, ModelError) as error:
-            yield messages(exchanges, 0), messages(exchanges, 1), exchanges, question, f"⚠️ {error}"
+        except Exception as error:
+            message = str(error) if isinstance(error, QuestionError | ModelError) else explain(error, KOREAN)
+            if message is None:
+                raise
+            yield messages(exchanges, 0), messages(exchanges, 1), exchanges, question, f"⚠️ {message}"
 
     def _answer(
         self,
@@ -293,9 +299,10 @@ class Page:
         if not exchanges:
             return "저장할 대화가 없습니다."
         try:
-            return f"이 페이지를 연 컴퓨터의 `{save_conversation(exchanges)}`에 저장했습니다."
+            path = save_conversation(exchanges)
         except OSError as error:
-            return f"저장하지 못했습니다: {error}"
+            return f"⚠️ 저장하지 못했습니다: {explain(error, KOREAN) or error}"
+        return f"이 페이지를 연 컴퓨터의 `{path}`에 저장했습니다."
 
 
 def grown(stream: AnswerStream) -> Iterator[str]:
@@ -614,7 +621,9 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
         server_header=False,
     )
     logging.getLogger("uvicorn.error").addFilter(is_no_farewell)
-    uvicorn.Server(config).run(sockets=[listening])
+    # uvicorn ends in order, and then sends itself the signal again that ended it: to end the page is no accident.
+    with contextlib.suppress(KeyboardInterrupt, Terminated):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def is_no_farewell(record: logging.LogRecord) -> bool:
