@@ -482,7 +482,7 @@ CELL = st.one_of(
     st.text(max_size=12),
 )
 PARAMS = PrepareParams(
-    source="",
+    source="x.csv",
     columns={},
     categories=[],
     difficulties=[],
