@@ -43,7 +43,7 @@ def run(main: Callable[[], None], alone: str | None = None, words: Words = ENGLI
         message, status = describe(signal.SIGINT, words), 128 + signal.SIGINT
     except Terminated as ended:
         message, status = describe(ended.number, words), 128 + ended.number
-    except Exception as error:
+    except BaseException as error:  # what a library in Rust panics with, for want of a thread, is no Exception
         message, status = explain(error, words), 1
         if message is None:
             raise
