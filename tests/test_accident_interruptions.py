@@ -51,10 +51,10 @@ def test_interrupted_before_any_write_it_leaves_nothing_half_done(site, outcomes
     # Of those that take seconds the default form interrupts each in one way, at one write.
     if name in QUICK or repeats > 1:
         chosen = moments(count, repeats)
+    elif list(SIGNALS)[list(TARGETS).index(name) % len(SIGNALS)] == accident:
+        chosen = [random.randint(1, count)]
     else:
-        chosen = [random.randint(1, count)] * (
-            list(SIGNALS).index(accident) == list(TARGETS).index(name) % len(SIGNALS)
-        )
+        pytest.skip("in the long form")
     for event in chosen:
         place.clear()
         with outcomes.trial(f"{accident} at a write", name, OUTCOME[accident]):
