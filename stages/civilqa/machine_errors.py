@@ -56,6 +56,7 @@ _NO_MEMORY = (
     "cannot allocate memory",
     "out of memory",
     "can't start new thread",
+    "threadpoolbuilderror",
     "failed to map segment",
     "unable to allocate",
 )

@@ -51,7 +51,9 @@ def run(main: Callable[[], None], alone: str | None = None, words: Words = ENGLI
         # `| head`: who read the output has left. The interpreter would fail over it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message, status = f"error: standard output: {words[error.errno]}", 1
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # what a library in Rust panics with, for want of a thread, is no Exception
         explained = explain(error, words)
         message, status = traceback.format_exc() if explained is None else f"error: {explained}", 1
     else:
