@@ -135,6 +135,7 @@ WRONG = {
     "a truth value": True,
     "a text": "nonsense",
     "a long text": "가" * 100_000,
+    "a line break": "a\nb",
     "null": None,
     "zero": 0,
     "an empty text": "",

@@ -44,6 +44,12 @@ def read_config(profile: Profile) -> dict[str, Any]:
             f"{profile.name}: its architecture is {', '.join(architectures) or 'not named'}, which is no causal "
             f"language model of transformers {transformers.__version__}; take a text model named ...ForCausalLM"
         )
+    heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(groups, int) and (groups < 1 or heads % groups):
+        raise ModelError(
+            f"{profile.name}: its {CONFIG} shares {groups} num_key_value_heads among {heads} num_attention_heads, "
+            "which cannot be done evenly: the file is damaged; take it from where the model came from"
+        )
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
         raise ModelError(

@@ -1,6 +1,7 @@
 """Reads params.yaml as DVC does and checks each section before a stage does any work."""
 
 import difflib
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,8 +43,8 @@ Resamples = Annotated[int, Field(ge=100, le=1_000_000)]
 def _fits_a_path(text: str) -> str:
     if any(len(part.encode(errors="surrogatepass")) > 255 for part in text.split("/")) or len(text) > 4000:
         raise ValueError("no path, name or address is so long")
-    if "\0" in text or not text.isprintable():
-        raise ValueError("holds characters that cannot be printed")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ValueError("holds control characters, or halves of one")
     return text
 
 
