@@ -310,14 +310,19 @@ def grown(stream: AnswerStream) -> Iterator[str]:
             shown = time.monotonic()
 
 
-def example_questions(split: str) -> list[list[str]]:
-    """Return [question, category] of a few records, from different categories as far as there are."""
+def example_questions(split: str, choices: Collection[str]) -> list[list[str]]:
+    """Return [question, category] of a few records, from different categories as far as there are.
+
+    A category that cannot be chosen on the page, having no system prompt of its own, is the general one there.
+    """
     path = Path("data/splits") / f"{split}.jsonl"
     if not path.is_file():
         return []
     by_category: dict[str, list[list[str]]] = {}
     for record in sorted(read_records(path), key=lambda record: len(record.question)):
-        by_category.setdefault(record.category, []).append([record.question, record.category or EVERYONE])
+        by_category.setdefault(record.category, []).append(
+            [record.question, record.category if record.category in choices else EVERYONE]
+        )
     rounds = zip(*by_category.values(), strict=False)
     return [example for examples in rounds for example in examples][:EXAMPLES_A_SPLIT]
 
@@ -361,7 +366,7 @@ def make_page(engine: InferenceEngine, base: BaseOnDemand, saves: bool = True) -
             save = gr.Button("대화 저장", min_width=140, elem_id="save", visible=saves)
         status = gr.Markdown(elem_id="status")
         for split, label in (("train", "예시: 모델이 학습한 질문"), ("test", "예시: 모델이 처음 보는 질문")):
-            examples = example_questions(split)
+            examples = example_questions(split, engine.categories)
             if examples:
                 gr.Examples(examples, [question, category], label=label, visible_columns=[0], cache_examples=False)
 
