@@ -46,6 +46,7 @@ from civilqa.inference import (
     distinct_citations,
 )
 from civilqa.records import read_records
+from civilqa.screen import printable
 
 TITLE = "민법 질의응답"
 DISCLAIMER = (
@@ -148,7 +149,7 @@ def escaped(text: str) -> str:
 
     Line ends become tags: Markdown ends an HTML block at an empty line, and would read what follows as Markdown.
     """
-    return html.escape(text).replace("\r", "").replace("\n", "<br>")
+    return html.escape(printable(text)).replace("\n", "<br>")
 
 
 def marked(text: str, citations: list[dict[str, Any]]) -> str:
