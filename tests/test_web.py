@@ -12,6 +12,7 @@ from gradio_client import Client
 
 from civilqa.errors import ParameterError, QuestionError
 from civilqa.inference import InferenceEngine
+from civilqa.records import Record, record_id, write_records
 from civilqa.web import (
     MAX_BODY_BYTES,
     MAX_WAITING,
@@ -19,6 +20,7 @@ from civilqa.web import (
     Page,
     answer_html,
     escaped,
+    example_questions,
     is_loopback,
     marked,
     open_socket,
@@ -109,6 +111,18 @@ def test_an_address_that_cannot_be_had_is_refused():
         for host, port in (("127.0.0.1", taken.getsockname()[1]), ("203.0.113.1", 0), ("127.0.0.1", 99999)):
             with pytest.raises(ParameterError, match="--port나 --host를"):
                 open_socket(host, port)
+
+
+def test_an_example_is_asked_in_a_category_that_the_page_offers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    categories = {"전세 질문입니다": "전세사기", "상속 질문입니다": "상속", "다른 질문입니다": ""}
+    records = [
+        Record(id=record_id(question), question=question, answer="답", category=category, difficulty="")
+        for question, category in categories.items()
+    ]
+    write_records(tmp_path / "data/splits/test.jsonl", records)
+    found = dict(example_questions("test", ["전세사기"]))
+    assert found == {"전세 질문입니다": "전세사기", "상속 질문입니다": "공통", "다른 질문입니다": "공통"}
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ from civilqa.inference import (
 from civilqa.interruptions import Terminated
 from civilqa.machine_errors import KOREAN, explain
 from civilqa.records import read_records
+from civilqa.screen import printable
 
 TITLE = "민법 질의응답"
 DISCLAIMER = (
@@ -149,7 +150,7 @@ def escaped(text: str) -> str:
 
     Line ends become tags: Markdown ends an HTML block at an empty line, and would read what follows as Markdown.
     """
-    return html.escape(text).replace("\r", "").replace("\n", "<br>")
+    return html.escape(printable(text)).replace("\n", "<br>")
 
 
 def marked(text: str, citations: list[dict[str, Any]]) -> str:
@@ -315,14 +316,19 @@ def grown(stream: AnswerStream) -> Iterator[str]:
             shown = time.monotonic()
 
 
-def example_questions(split: str) -> list[list[str]]:
-    """Return [question, category] of a few records, from different categories as far as there are."""
+def example_questions(split: str, choices: Collection[str]) -> list[list[str]]:
+    """Return [question, category] of a few records, from different categories as far as there are.
+
+    A category that cannot be chosen on the page, having no system prompt of its own, is the general one there.
+    """
     path = Path("data/splits") / f"{split}.jsonl"
     if not path.is_file():
         return []
     by_category: dict[str, list[list[str]]] = {}
     for record in sorted(read_records(path), key=lambda record: len(record.question)):
-        by_category.setdefault(record.category, []).append([record.question, record.category or EVERYONE])
+        by_category.setdefault(record.category, []).append(
+            [record.question, record.category if record.category in choices else EVERYONE]
+        )
     rounds = zip(*by_category.values(), strict=False)
     return [example for examples in rounds for example in examples][:EXAMPLES_A_SPLIT]
 
@@ -366,7 +372,7 @@ def make_page(engine: InferenceEngine, base: BaseOnDemand, saves: bool = True) -
             save = gr.Button("대화 저장", min_width=140, elem_id="save", visible=saves)
         status = gr.Markdown(elem_id="status")
         for split, label in (("train", "예시: 모델이 학습한 질문"), ("test", "예시: 모델이 처음 보는 질문")):
-            examples = example_questions(split)
+            examples = example_questions(split, engine.categories)
             if examples:
                 gr.Examples(examples, [question, category], label=label, visible_columns=[0], cache_examples=False)
 
