@@ -30,8 +30,9 @@ import civilqa.lean_bitsandbytes  # noqa: F401
 import torch
 from pydantic import Field
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
+from civilqa.answers import Decoding, generate
 from civilqa.files import write_csv, write_json
 from civilqa.hardware import (
     Hardware,
@@ -208,26 +209,17 @@ def measure_generation(
     batch_size: int,
     limits: Limits,
 ) -> dict[str, Any]:
-    """Return first-token latency, prefill and decode speed for a batch of prompts of one length.
+    """Return first-token latency, prefill and decode speed for a batch of prompts of one length, as evaluate asks.
 
     Prefill is the time to the first token. Decode is the rest of a longer run, divided by the tokens after the first.
     """
-    input_ids = torch.tensor(
-        random_prompts(batch_size, params.prompt_length, tokenizer, params.seed), device=hardware.device
-    )
+    prompts = random_prompts(batch_size, params.prompt_length, tokenizer, params.seed)
+    never = model.config.vocab_size  # no token: an answer that ends itself early would be counted as fast
 
     def seconds(new_tokens: int) -> float:
-        # min_new_tokens: an answer that ends itself early would be counted as fast.
-        model.generation_config = GenerationConfig(
-            do_sample=False,
-            min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
         synchronize(hardware.device)
         started = time.perf_counter()
-        model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
+        generate(model, tokenizer, prompts, Decoding(new_tokens, batch_size, never))
         synchronize(hardware.device)
         return time.perf_counter() - started
 

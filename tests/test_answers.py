@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from civilqa.answers import Decoding, answer_bits, answer_questions, generate
 from civilqa.hardware import Hardware
@@ -53,6 +54,36 @@ def test_an_answer_ends_at_the_limit_or_at_the_end_token(base, tokenizer):
     assert len(free) == 8
     # Whatever the random model says third becomes the end token: the answer must then end there.
     assert generate(base, tokenizer, [[0, 20, 21]], Decoding(8, 1, free[2]))[0] == free[: free.index(free[2]) + 1]
+
+
+def test_answers_are_those_of_transformers_however_long_each_is(base, tokenizer):
+    """The end token is one that some of the answers reach early, some late and some never."""
+    prompts = [row["prompt_ids"] for row in rows(3, 9, 5, 14, 7, 11)]
+    free = generate(base, tokenizer, prompts, Decoding(24, 6, END))
+    end = free[0][5]
+    config = GenerationConfig(max_new_tokens=24, eos_token_id=end, pad_token_id=tokenizer.pad_token_id)
+    expected = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        output = base.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+        expected.append(output[0, len(prompt) :].tolist())
+    assert generate(base, tokenizer, prompts, Decoding(24, 6, end)) == expected
+    assert len({len(answer) for answer in expected}) > 1
+
+
+def test_a_row_that_has_ended_is_computed_no_more(base, tokenizer, monkeypatch):
+    prompts = [row["prompt_ids"] for row in rows(3, 9, 5)]
+    free = generate(base, tokenizer, prompts, Decoding(12, 3, END))
+    end = free[0][4]
+    assert all(end not in answer for answer in free[1:])
+    sizes = []
+    forward = type(base).forward
+    monkeypatch.setattr(
+        type(base), "forward", lambda self, **inputs: sizes.append(len(inputs["input_ids"])) or forward(self, **inputs)
+    )
+    generate(base, tokenizer, prompts, Decoding(12, 3, end))
+    ended = free[0].index(end) + 1
+    assert sizes == [3] * ended + [2] * (12 - ended)
 
 
 def test_sampling_settings_of_an_instruct_model_are_not_used(base, tokenizer):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 
 from civilqa.errors import RecordError
 from civilqa.files import read_json, sha256_json, write_json
@@ -112,26 +112,43 @@ def generate(
 ) -> list[list[int]]:
     """Return the new tokens for each prompt, greedily, up to and with the end token.
 
+    A row that has ended leaves the batch: nothing is computed for it any more. (transformers' generate goes on with it
+    until the last row ends.)
+
     Args:
         prompts: token ids; they are padded on the left to one batch of shape (len(prompts), longest prompt).
     """
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id
-    input_ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    tokens = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    # Instruct models bring sampling settings of their own, which would fill what a configuration of ours leaves out.
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=decoding.max_new_tokens,
-        eos_token_id=decoding.end_token_id,
-        pad_token_id=pad,
-        use_cache=True,
-    )
-    output = model.generate(input_ids=input_ids, attention_mask=mask)
-    answers = []
-    for row in output[:, width:].tolist():
-        length = row.index(decoding.end_token_id) + 1 if decoding.end_token_id in row else len(row)
-        answers.append(row[:length])
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    answers: list[list[int]] = [[] for _ in prompts]
+    rows = list(range(len(prompts)))  # whose answer each row of the batch is
+    for _ in range(decoding.max_new_tokens):
+        logits = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        tokens = logits[:, -1].argmax(dim=-1, keepdim=True)  # (rows, 1)
+        chosen = tokens[:, 0].tolist()
+        for row, token in zip(rows, chosen, strict=True):
+            answers[row].append(token)
+        going = [index for index, token in enumerate(chosen) if token != decoding.end_token_id]
+        if not going:
+            break
+        positions = positions[:, -1:] + 1
+        if len(going) < len(rows):
+            rows = [rows[index] for index in going]
+            kept = torch.tensor(going, device=model.device)
+            cache.batch_select_indices(kept)
+            tokens, positions, mask = tokens[kept], positions[kept], mask[kept]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
     return answers
 
 
