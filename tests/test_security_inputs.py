@@ -192,7 +192,7 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path, text):
     path = tmp_path / "d.csv"
     write_csv(path, [{"series": text, "score": -1.5}], ["series", "score"])
     (row,) = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
-    assert row == {"series": f"'{text}", "score": "-1.5"}
+    assert row == {"series": f"'{text}".replace("\r", " "), "score": "-1.5"}
 
 
 def test_json_lines_hold_what_was_given(tmp_path):

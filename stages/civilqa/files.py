@@ -168,7 +168,10 @@ def write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> Non
 
 def without_formula(value: Any) -> Any:
     """Return a cell's value such that no spreadsheet runs it; numbers stay as they are."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    # A carriage return ends a row for many readers, and the csv module does not quote it before a bare line feed.
+    return ("'" if value.startswith(FORMULA) else "") + value.replace("\r", " ")
 
 
 def sha256_file(path: Path) -> str:
