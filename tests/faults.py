@@ -147,6 +147,9 @@ TARGETS = {
 FEW_STEPS = {"train.epochs": 2, "train.batch_size": 7, "hardware.threads": 1}
 # Folders that hold files which belong together: all of one run, or none.
 WHOLE_FOLDERS = ("data/splits", "data/formatted", "models/adapter", "models/merged")
+# What stands in such a folder before: an earlier export is known by its manifest, and nothing else is replaced by one.
+OLDER = {"models/merged": "manifest.json"}
+OLDER_CONTENT = b'{"parity": {}}'
 QUICK = ("prepare", "split", "format")
 
 
@@ -172,7 +175,7 @@ class Site:
             path.unlink(missing_ok=True)
             if name in WHOLE_FOLDERS:
                 path.mkdir(parents=True)
-                (path / "older").touch()
+                (path / OLDER.get(name, "older")).write_bytes(OLDER_CONTENT)
         for path in self.folder.glob("*.part"):
             path.unlink()
 
@@ -197,12 +200,14 @@ class Site:
                 assert content.endswith(b"\n"), f"{name} is not whole"
                 if name.endswith(".json"):
                     json.loads(content)
-            elif not name.endswith("/older"):
+            elif content != OLDER_CONTENT:
                 assert content == self.reference[name], f"{name} differs from an undisturbed run's"
         for name in set(self.target.writes) & set(WHOLE_FOLDERS):
             found = {path.name for path in (self.folder / name).glob("*")}
             whole = {Path(path).name for path in self.reference if path.startswith(f"{name}/")}
-            assert found in (set(), {"older"}, whole), f"{name} holds some files of a run and not the others: {found}"
+            assert found in (set(), {OLDER.get(name, "older")}, whole), (
+                f"{name} holds some files of a run and not the others: {found}"
+            )
         ignored = ["git", "status", "--porcelain", "--untracked-files=all"]
         listed = subprocess.run(ignored, cwd=self.folder, capture_output=True, text=True, check=True).stdout
         assert ".part" not in listed, f"git would commit what is half written: {listed}"
