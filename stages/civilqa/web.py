@@ -616,9 +616,6 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
             raise
         blocks = make_missing_page(error)
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
-    print(f"브라우저에서 {address} 을 여십시오. 끝내려면 Ctrl-C를 누르십시오.")
-    if not is_loopback(host):
-        print("경고: 다른 컴퓨터에서도 열 수 있는 주소입니다. 누구나 질문할 수 있고 암호화되지 않습니다.")
     config = uvicorn.Config(
         make_app(blocks, host),
         log_level="warning",
@@ -629,6 +626,9 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
     logging.getLogger("uvicorn.error").addFilter(is_no_farewell)
     # uvicorn ends in order, and then sends itself the signal again that ended it: to end the page is no accident.
     with contextlib.suppress(KeyboardInterrupt, Terminated):
+        print(f"브라우저에서 {address} 을 여십시오. 끝내려면 Ctrl-C를 누르십시오.")
+        if not is_loopback(host):
+            print("경고: 다른 컴퓨터에서도 열 수 있는 주소입니다. 누구나 질문할 수 있고 암호화되지 않습니다.")
         uvicorn.Server(config).run(sockets=[listening])
 
 
