@@ -104,18 +104,20 @@ def wait_for_queue(folder: Path, limit_seconds: float, number: int) -> int:
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    """Return the processes that work in a folder or below it."""
+    """Return the processes that work in a folder or below it; one that has ended and is not collected does not."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if Path(process.cwd()).is_relative_to(folder):
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
 
 def end_workers(folder: Path) -> None:
     """Wait for DVC's workers, which end by themselves when the queue is empty; none may stay."""
-    _, alive = psutil.wait_procs(processes_in(folder), timeout=60)
+    ends = time.monotonic() + 60
+    while (alive := processes_in(folder)) and time.monotonic() < ends:
+        time.sleep(0.5)
     assert not alive, [process.cmdline() for process in alive]
 
 
@@ -179,7 +181,7 @@ def test_what_a_killed_worker_was_at_is_queued_again(outcomes, run_copy, repeats
             for process in processes_in(run_copy):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs(processes_in(run_copy), timeout=10)
+            end_workers(run_copy)
             if queue_states(run_copy).get(name) == "Running":
                 checked(run_copy, "dvc", "queue", "kill", name)
             if name in queue_states(run_copy):
