@@ -23,6 +23,9 @@ HEADER = "question,answer,category,difficulty"
 # The tests are offline by design: a test that reaches for the model hub must fail, not download.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Several programs of one test share the cores: a thread that waits for another sleeps, and does not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # A shell starts its background jobs with Ctrl-C ignored, and so would be the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
