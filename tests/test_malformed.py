@@ -399,7 +399,7 @@ MALFORMED = [
         f"{HEADER}\n{ROW}\n",
         {"prepare.source": ""},
         False,
-        "prepare.source: is empty; name a file, several files or a folder",
+        "params.yaml: prepare.source: found ''; string should have at least 1 character",
     ),
 ]
 
