@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.outcomes = Outcomes()
+
+
+# What takes longest, a minute and more each, waits for the long form.
+LONG_FORM = re.compile(
+    r"test_accident_(disk|memory|clock)\.py::.*\[(evaluate|benchmark)"
+    r"|test_accident_clock\.py::test_a_clock_that_jumps\w*\[(finetune|batch|chat|export)"
+    r"|test_accident_clock\.py::test_(checkpoints|inputs|an_edit)"
+    r"|test_accident_memory\.py::test_without_memory_for_its_imports"
+    r"|test_accident_many\.py::test_(queued_experiments|what_is_wrong_in_a_remote|folds_and_comparisons)"
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--accidents-repeats") > 1:
+        return
+    for item in items:
+        if LONG_FORM.search(item.nodeid):
+            item.add_marker(pytest.mark.skip(reason="in the long form: --accidents-repeats 2"))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
