@@ -363,7 +363,11 @@ LOCKS = {
     "dvc.lock: cut off": ("dvc.lock", lambda text: text[: len(text) // 2]),
     "dvc.lock: merge conflict": ("dvc.lock", lambda text: "<<<<<<< HEAD\n" + text + "=======\n>>>>>>> other\n"),
     "dvc.lock: emptied": ("dvc.lock", lambda text: ""),
-    "dvc.yaml: cut off": ("dvc.yaml", lambda text: text[: len(text) // 2]),
+    "dvc.yaml: cut off in a key": ("dvc.yaml", lambda text: text[: text.index("cmd: python stages/evaluate.py") + 3]),
+    "dvc.yaml: cut off in a dependency": (
+        "dvc.yaml",
+        lambda text: text[: text.index("- stages/civilqa", text.index("python stages/evaluate.py")) + 12],
+    ),
     "dvc.yaml: merge conflict": ("dvc.yaml", lambda text: "<<<<<<< HEAD\n" + text + "=======\n>>>>>>> other\n"),
 }
 
@@ -379,7 +383,8 @@ def test_dvc_s_own_files_broken_are_told_or_do_no_harm(run_copy, outcomes):
             finished = run(run_copy, "dvc", "repro")
             said = finished.stdout + finished.stderr
             assert "Traceback" not in said
-            assert finished.returncode == 0 or name in said
+            # DVC itself takes half a dependency for a whole one, and names that.
+            assert finished.returncode == 0 or name in said or "dependency 'stages/civ' does not exist" in said
         path.write_text(text, encoding="utf-8")
         with outcomes.trial(accident, "dvc repro after it is put back", "the undisturbed bytes"):
             checked(run_copy, "dvc", "repro")

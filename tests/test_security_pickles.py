@@ -14,8 +14,9 @@ from transformers import TrainerState
 from civilqa.checkpoints import STATE_FILE, find_resumable, seal
 from civilqa.errors import ModelError
 from civilqa.hardware import Hardware
-from civilqa.models import load_adapter, load_base, load_tuned
+from civilqa.models import load_adapter, load_base
 from civilqa.profiles import read_profile
+from civilqa.provenance import open_adapter
 from conftest import ROOT
 from test_checkpoints import cut_off, profile, train  # noqa: F401 - profile is a fixture
 
@@ -122,8 +123,10 @@ def test_a_pickled_adapter_is_never_opened(tmp_path, adapter_folder, monkeypatch
     base = load_base(model, tiny, hardware)
     load_adapter(base, folder)  # beside the safetensors it is not looked at
     (folder / "adapter_model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
-        load_tuned(model, tiny, hardware, folder)
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors is missing"):
+        open_adapter(folder, model, tiny)
+    with pytest.raises(ModelError, match="does not fit the base model"):
+        load_adapter(base, folder)
     assert not (tmp_path / "ran").exists()
 
 

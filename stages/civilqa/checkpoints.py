@@ -117,9 +117,14 @@ def step_of(checkpoint: Path) -> int:
 def forget_old_trainings(current: Path) -> None:
     """Delete unfinished trainings other than the current but for the newest few, and say so. One that runs is kept.
 
-    Other trainings of the same checkout end and forget at the same time: a folder may be gone at any moment, and one
-    that is deleted here is held meanwhile, so that nobody goes on from half of it.
+    One process at a time does it: a folder that another is deleting looks newer than it is, and would be kept in place
+    of one to go on from. A folder is held while it is deleted, so that nobody goes on from half of it.
     """
+    with suppress(PipelineError), hold(current.parent / "forget", "deleting unfinished trainings", wait=False):
+        _forget(current)
+
+
+def _forget(current: Path) -> None:
     root = current.parent
     others: list[tuple[float, Path]] = []
     for folder in root.glob("[0-9a-f]" * 64):

@@ -81,7 +81,9 @@ def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise ParameterError(f"{path}: cannot be read: {error.strerror}; it must be a file that you may read") from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:  # how far the parser gets before it differs between versions of Python
+        raise ParameterError(f"{path}: not readable as YAML: nested too deeply") from None
+    except (YAMLError, ValueError) as error:
         # ValueError: no UTF-8, a date that no calendar has, a number of thousands of digits.
         raise ParameterError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(params, dict):

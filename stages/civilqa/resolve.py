@@ -10,8 +10,6 @@ from typing import Any
 
 from civilqa.errors import ParameterError
 
-GIB = 2**30
-
 
 @dataclass(frozen=True)
 class Machine:

@@ -20,6 +20,7 @@ from civilqa.hardware import describe_machine, versions  # noqa: E402  (from the
 from conftest import copy_project, edit_params  # noqa: E402
 
 SAMPLE_SECONDS = 0.1
+SAMPLE_SHARE = 0.02  # of the time at most goes into samples: the kernel walks the whole memory of a process for one
 NVIDIA_SMI = shutil.which("nvidia-smi")
 
 
@@ -65,9 +66,10 @@ def call(command: list[str], folder: Path, threads: int, **environment: str) -> 
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=variables)
         peak, gpu = 0, None
         while process.poll() is None:
+            began = time.perf_counter()
             peak = max(peak, held_bytes(process.pid))
             gpu = max(filter(None, (gpu, gpu_mib())), default=None)
-            time.sleep(SAMPLE_SECONDS)
+            time.sleep(max(SAMPLE_SECONDS, (time.perf_counter() - began) / SAMPLE_SHARE))
     seconds = time.perf_counter() - started
     output = log.read_text(encoding="utf-8", errors="replace")
     if process.returncode:
