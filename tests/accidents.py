@@ -28,6 +28,7 @@ SMALL = {
     "train.epochs": 1,
     "evaluate.max_new_tokens": 8,
     "evaluate.max_train_records": 2,
+    "evaluate.bootstrap_resamples": 100,
     "benchmark.repeats": 1,
     "benchmark.warmup": 1,
     "benchmark.new_tokens": 2,

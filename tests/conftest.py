@@ -129,21 +129,30 @@ def run_copy(finished_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def site(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Site]]:
-    """Returns the place where a target of faults.TARGETS has accidents, made on first use."""
+def program() -> Iterator[Callable[[str], Program]]:
+    """Returns a program of stages/ with its imports done, started on first use."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache
-        def program(name: str) -> Program:
+        def start(name: str) -> Program:
             return stack.enter_context(Program(name))
 
-        @functools.cache
-        def make(name: str) -> Site:
-            folder = copy_run(finished_run, tmp_path_factory.mktemp(name) / "run")
-            edit_params(folder / "params.yaml", **FEW_STEPS)
-            return Site(name, program(TARGETS[name].program), folder)
+        yield start
 
-        yield make
+
+@pytest.fixture(scope="session")
+def site(
+    finished_run: Path, program: Callable[[str], Program], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Site]:
+    """Returns the place where a target of faults.TARGETS has accidents, made on first use."""
+
+    @functools.cache
+    def make(name: str) -> Site:
+        folder = copy_run(finished_run, tmp_path_factory.mktemp(name) / "run")
+        edit_params(folder / "params.yaml", **FEW_STEPS)
+        return Site(name, program(TARGETS[name].program), folder)
+
+    return make
 
 
 @pytest.fixture

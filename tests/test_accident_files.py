@@ -274,7 +274,7 @@ def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path):
 
 # --- through the programs --------------------------------------------------------------------------------------------
 
-# stage, file, what is done to it, what is said. The programs are started as a user without DVC starts them.
+# stage, file, what is done to it, what is said
 BROKEN = [
     ("prepare", "data/reference/acts.csv", "cut", "is cut off"),
     ("split", "data/prepared/records.jsonl", "cut", "no JSON"),
@@ -295,16 +295,16 @@ def damage(path, how):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "name", "how", "said"), BROKEN)
-def test_a_stage_names_the_file_and_writes_nothing(run_copy, outcomes, stage, name, how, said):
+def test_a_stage_names_the_file_and_writes_nothing(run_copy, program, outcomes, stage, name, how, said):
     before = outputs(run_copy)
     damage(run_copy / name, how)
     expected = outputs(run_copy)
     with outcomes.trial(f"{name}: {how}", f"python stages/{stage}.py", "ends with 1 and one message"):
-        finished = run(run_copy, "python", f"stages/{stage}.py")
-        assert finished.returncode == 1, finished.stdout + finished.stderr
-        assert Path(name).name in finished.stderr or "models/tiny" in finished.stderr
-        assert said in finished.stderr
-        assert "Traceback" not in finished.stderr
+        ended = program(stage).run(run_copy)
+        assert ended.status == 1, ended.stdout + ended.stderr
+        assert Path(name).name in ended.stderr or "models/tiny" in ended.stderr
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
         assert outputs(run_copy) == expected
         assert leftovers(run_copy) == []
     assert set(before) == set(expected)

@@ -287,15 +287,15 @@ SAMPLE = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", SAMPLE)
-def test_a_stage_ends_with_the_key_and_changes_nothing(run_copy, outcomes, stage):
+def test_a_stage_ends_with_the_key_and_changes_nothing(run_copy, program, outcomes, stage):
     key, value, said = SAMPLE[stage]
     before = outputs(run_copy)
     edit_params(run_copy / "params.yaml", **{key: value})
     with outcomes.trial("params.yaml: wrong value", f"python stages/{stage}.py", "ends with 1, names the key"):
-        finished = run(run_copy, "python", f"stages/{stage}.py")
-        assert finished.returncode == 1, finished.stdout + finished.stderr
-        assert said in finished.stderr
-        assert "Traceback" not in finished.stderr
+        ended = program(stage).run(run_copy)
+        assert ended.status == 1, ended.stdout + ended.stderr
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
         assert outputs(run_copy) == before
 
 
