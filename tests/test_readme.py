@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -97,3 +98,46 @@ def test_every_example_is_run():
     elsewhere = [code for code in EXAMPLES if "AutoPeftModelForCausalLM" in code]
     assert len(elsewhere) == 1
     assert len(EXAMPLES) - len(elsewhere) == 3
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def measured(name):
+    return json.loads((ROOT / "tests/benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_figures_beside_the_peers_are_those_measured():
+    report = measured("training_peers")
+    for peer, run in report["runs"].items():
+        cells = f"| {run['loop_seconds']:.1f} s | {run['whole_seconds']:.1f} s | {run['peak_mib']:,.0f} MiB |"
+        ratio = report["ours_divided_by"].get(peer)
+        assert cells + (f" {ratio['loop']:.2f} | {ratio['whole']:.2f} |" if ratio else " | |") in README
+        assert ratio is None or ratio["same_loss"]
+    generation = measured("generation_peers")
+    ours, plain = (generation[name]["tokens_per_second"] for name in ("ours", "one_by_one"))
+    assert f"{ours:.0f} against {plain:.0f} tokens/s, {generation['times_as_fast']:.1f} times as fast" in README
+    assert f"{generation['same_answers']} of {generation['prompts']} answers the same" in README
+
+
+def test_the_figures_of_a_whole_run_are_those_measured():
+    report = measured("startup")
+    run = report["repro"]
+    assert f"{run['all_seconds']:.0f} s, {run['training_loop_seconds']:.0f} s of it the training loop" in README
+    assert f"{run['nothing_to_do_seconds']:.1f} s with nothing to do" in README
+    for row in (
+        ["seconds", *(f"{stage['seconds']:.1f}" for stage in run["stages"].values())],
+        ["of them imports", *(f"{stage['seconds']:.1f}" for stage in report["imports"].values())],
+        ["peak memory, MiB", *(f"{stage['peak_mib']:,.0f}" for stage in run["stages"].values())],
+    ):
+        assert f"| {' | '.join(row)} |" in README
+
+
+def test_the_figures_of_the_page_under_load_are_those_measured():
+    report = measured("web_load")
+    latency, memory = report["latency_seconds"], report["growth"]
+    text = " ".join(README.split())
+    assert f"{report['answers']:,} questions from {report['clients']} browsers" in text
+    assert (report["errors"], report["refused_as_busy"]) == ([], 0)
+    assert f"{report['answers_a_second']:.1f} answers a second, median {latency['p50']:.1f} s" in text
+    assert f"99 % within {latency['p99']:.1f} s, the server's memory {100 * memory:.1f} % higher" in text
