@@ -26,6 +26,9 @@ BEGIN, END = "<!-- accidents: written by tests/accidents.py -->", "<!-- accident
 SMALL = {
     "prepare.difficulties": ["초급"],
     "train.epochs": 1,
+    "train.max_length": 192,
+    "train.overlong": "truncate",
+    "evaluate.few_shot_examples": 1,
     "evaluate.max_new_tokens": 8,
     "evaluate.max_train_records": 2,
     "evaluate.bootstrap_resamples": 100,
@@ -125,13 +128,19 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
-    """Return the report as a Markdown table."""
-    lines = ["| accident | hits | what happens | tried | held |", "| --- | --- | --- | --- | --- |"]
-    lines += [
-        f"| {row['accident']} | {row['target']} | {row['outcome']} | {row['tried']} | {row['held']} |" for row in rows
-    ]
-    tried, held = (sum(row[key] for row in rows) for key in ("tried", "held"))
-    return "\n".join([*lines, f"| **all** | | | **{tried}** | **{held}** |"])
+    """Return the report as a Markdown table: a line for each accident and outcome, with all that it hit."""
+    alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault((row["accident"], row["outcome"]), []).append(row)
+    lines = ["| accident | what happens | hits | tried | held |", "| --- | --- | --- | --- | --- |"]
+    for (accident, outcome), hits in alike.items():
+        targets = ", ".join(f"{row['target']} {row['held']}/{row['tried']}" for row in hits)
+        lines.append(f"| {accident} | {outcome} | {targets} | {_total(hits, 'tried')} | {_total(hits, 'held')} |")
+    return "\n".join([*lines, f"| **all** | | | **{_total(rows, 'tried')}** | **{_total(rows, 'held')}** |"])
+
+
+def _total(rows: list[dict[str, Any]], key: str) -> int:
+    return sum(row[key] for row in rows)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -38,18 +37,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.outcomes = Outcomes()
-
-
-# What takes longest, a minute and more each, waits for the long form.
-LONG_FORM = re.compile("nothing at all")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--accidents-repeats") > 1:
-        return
-    for item in items:
-        if LONG_FORM.search(item.nodeid):
-            item.add_marker(pytest.mark.skip(reason="in the long form: --accidents-repeats 2"))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -43,7 +43,7 @@ def test_checkpoints_from_the_future_and_the_past_are_gone_on_from(site, outcome
             when = random.choice([0, time.time() + YEAR])
             os.utime(path, (when, when))
         for number in range(5):  # unfinished trainings of other fingerprints, all newer
-            other = place.folder / ".checkpoints" / f"{number}" * 64
+            other = place.folder / ".checkpoints" / (f"{number}" * 64)
             other.mkdir()
             os.utime(other, (time.time() + 2 * YEAR,) * 2)
         ended = place.run()

@@ -300,11 +300,16 @@ def test_a_stage_names_the_file_and_writes_nothing(run_copy, program, outcomes, 
     damage(run_copy / name, how)
     expected = outputs(run_copy)
     with outcomes.trial(f"{name}: {how}", f"python stages/{stage}.py", "ends with 1 and one message"):
-        ended = program(stage).run(run_copy)
-        assert ended.status == 1, ended.stdout + ended.stderr
-        assert Path(name).name in ended.stderr or "models/tiny" in ended.stderr
-        assert said in ended.stderr
-        assert "Traceback" not in ended.stderr
+        if stage == "prepare":  # the table of acts belongs to the code: prepare reads the one beside its own modules
+            finished = run(run_copy, "python", "stages/prepare.py")
+            status, message = finished.returncode, finished.stderr
+        else:
+            ended = program(stage).run(run_copy)
+            status, message = ended.status, ended.stderr
+        assert status == 1, message
+        assert Path(name).name in message or "models/tiny" in message
+        assert said in message
+        assert "Traceback" not in message
         assert outputs(run_copy) == expected
         assert leftovers(run_copy) == []
     assert set(before) == set(expected)

@@ -32,7 +32,19 @@ def check_shortage(place, ended):
     assert any(words in said for words in SAID), said[-2000:]
 
 
-def find_level(place, enough):
+def is_enough(place, outcomes, mib):
+    """Run it with so much memory; returns whether that was enough. If not, it has said so."""
+    place.clear()
+    ended = place.run({"memory_mib": mib})
+    if ended.status == 0:
+        place.check_whole()
+        return True
+    with outcomes.trial("out of memory", place.name, OUTCOME):
+        check_shortage(place, ended)
+    return False
+
+
+def find_level(enough):
     """Return a number of MiB between nothing and `enough`; smaller ones are likelier, where things are begun."""
     return int(enough * random.random() ** 2)
 
@@ -40,21 +52,12 @@ def find_level(place, enough):
 @pytest.mark.parametrize("name", TARGETS)
 def test_without_memory_it_says_so_and_leaves_nothing_half_written(site, outcomes, repeats, name):
     place = site(name)
-    place.clear()
     enough = 1 if name in QUICK else 64
-    while place.run({"memory_mib": enough}).status != 0:  # the ladder: each step on the way up is a trial, too
-        place.clear()
+    while not is_enough(place, outcomes, enough):  # the ladder: each step on the way up is a trial, too
         enough *= 4 if name in QUICK else 8
         assert enough < 2**16, "it fails with any memory"
-    levels = [find_level(place, enough) for _ in range(2 * repeats if name in QUICK else repeats)]
-    for level in levels:
-        place.clear()
-        ended = place.run({"memory_mib": level})
-        if ended.status == 0:  # that much was enough
-            place.check_whole()
-            continue
-        with outcomes.trial("out of memory", name, OUTCOME):
-            check_shortage(place, ended)
+    for _ in range(2 * repeats if name in QUICK else repeats):
+        is_enough(place, outcomes, find_level(enough))
     place.check_next_run()
 
 

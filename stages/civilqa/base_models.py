@@ -1,6 +1,7 @@
 """What a base model must be before anything is downloaded whole or trained: read from its files, without torch."""
 
 import json
+from functools import cache
 from typing import Any
 
 import transformers
@@ -26,8 +27,7 @@ def read_config(profile: Profile) -> dict[str, Any]:
         architectures = list(config.get("architectures") or [])
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelError(f"{path}: no model configuration: {error}; take another model") from None
-    # Names only: asking transformers for the class itself would import torch.
-    known = [name for name in architectures if name in dir(transformers)]
+    known = [name for name in architectures if name in _names_of_transformers()]
     if config.get("auto_map"):
         way_out = "take a model whose architecture transformers has"
         if known:
@@ -57,6 +57,12 @@ def read_config(profile: Profile) -> dict[str, Any]:
             "the preset quantise it: `-S train.preset=memory_efficient`"
         )
     return config
+
+
+@cache
+def _names_of_transformers() -> frozenset[str]:
+    """Names only: asking transformers for the class itself would import torch. Listing them takes half a second."""
+    return frozenset(dir(transformers))
 
 
 def check_base(profile: Profile, tokenizer: PreTrainedTokenizerFast) -> str:

@@ -270,19 +270,21 @@ def says(text: str, wording: str) -> bool:
         if not within_number and not _DENIED.match(found, start + len(wanted)):
             return True
         start = found.find(wanted, start + 1)
-    return any(_has_run(_bare(sentence), _bare(wording)) for sentence in _sentences(normalize(text)))
+    run = _bare(wording)
+    return any(_has_run(_bare(sentence), run) for sentence in _sentences(normalize(text)))
 
 
 def _compact(text: str) -> str:
     return _NOISE.sub("", normalize(text))
 
 
-def _bare(text: str) -> list[Morpheme]:
+@lru_cache(maxsize=4096)
+def _bare(text: str) -> tuple[Morpheme, ...]:
     out = (*_CASE_TAGS, "SP", "SF", "SSO", "SSC")
-    return [m for m in tag_morphemes(text) if m[1] not in out and m not in _TOPIC_PARTICLES]
+    return tuple(m for m in tag_morphemes(text) if m[1] not in out and m not in _TOPIC_PARTICLES)
 
 
-def _has_run(morphemes: list[Morpheme], run: list[Morpheme]) -> bool:
+def _has_run(morphemes: tuple[Morpheme, ...], run: tuple[Morpheme, ...]) -> bool:
     """Whether `run` stands in `morphemes` without a gap, and 아니 does not follow."""
     forms, wanted = [form for form, _ in morphemes], [form for form, _ in run]
     for start in range(len(forms) - len(wanted) + 1):

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+from tqdm import tqdm
+
 from civilqa.errors import PipelineError
 from civilqa.interruptions import Terminated, describe, end_at_once, raise_in_work
 from civilqa.locks import hold
@@ -36,6 +38,8 @@ def run(main: Callable[[], None], alone: str | None = None, words: Words = ENGLI
         stream.reconfigure(encoding="utf-8", line_buffering=True)
     # What the pinned libraries will rename in their next version is nothing that a user of this one can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch)\.")
+    # tqdm's thread only redraws bars that stand still, and where there is no memory for it Python waits for ever.
+    tqdm.monitor_interval = 0
     raise_in_work()
     try:
         with hold(LOCKS / alone, f"stages/{alone}.py in this folder") if alone else nullcontext():
