@@ -1,5 +1,7 @@
 """Ctrl-C, SIGTERM and kill -9 at every kind of moment: nothing half done is taken for whole, the next run is right."""
 
+import asyncio
+import logging
 import os
 import random
 import re
@@ -13,6 +15,7 @@ import psutil
 import pytest
 
 from accidents import checked, copy_run, leftovers, outputs, run
+from civilqa.web import is_no_farewell
 from conftest import edit_params
 from faults import QUICK, TARGETS, moments
 
@@ -258,3 +261,17 @@ def test_of_two_of_one_program_one_waits_or_refuses(site, tmp_path, outcomes, na
             assert ended.status == 0, ended.stderr
             assert "waiting for it to end" in ended.stdout
         place.check_next_run()
+
+
+def test_what_is_cut_off_while_the_page_opens_is_no_traceback(caplog):
+    """As uvicorn and starlette log it when a signal comes between the start of the loop and that of the server."""
+    log = logging.getLogger("page")
+    log.addFilter(is_no_farewell)
+    log.error("Traceback (most recent call last):\n  ...\nasyncio.exceptions.CancelledError\n")
+    log.error("Cancel %s running task(s), timeout graceful shutdown exceeded", 3)
+    try:
+        raise asyncio.CancelledError
+    except asyncio.CancelledError:
+        log.exception("Exception in ASGI application")
+    log.error("Exception in ASGI application")
+    assert caplog.messages == ["Exception in ASGI application"]

@@ -633,6 +633,8 @@ def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> N
 
 
 def is_no_farewell(record: logging.LogRecord) -> bool:
-    """Whether a log record is anything but an open tab that is cut off at the end, which is a traceback for each."""
+    """Whether a log record is anything but what is cut off at the end, each with a traceback: open tabs, the start."""
     cancelled = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
-    return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
+    # What is cut off before the first question is told as text alone.
+    message = record.getMessage().rstrip()
+    return not cancelled and not message.endswith(("CancelledError", "timeout graceful shutdown exceeded"))
