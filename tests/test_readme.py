@@ -133,6 +133,17 @@ def test_the_figures_of_a_whole_run_are_those_measured():
         assert f"| {' | '.join(row)} |" in README
 
 
+def test_the_figures_by_size_are_those_measured():
+    results = measured("cost_by_size")["sizes"]
+    for name, cells in (
+        ("tokens", [f"{row['tokens']:,}" for row in results]),
+        ("seconds", [f"{row['seconds']:.2f}" for row in results]),
+        ("seconds a million tokens", [f"{row['seconds_per_million_tokens']:.0f}" for row in results]),
+        ("peak memory, MiB", [f"{row['peak_mib']:,.0f}" for row in results]),
+    ):
+        assert f"| {name} | {' | '.join(cells)} |" in README
+
+
 def test_the_figures_of_the_page_under_load_are_those_measured():
     report = measured("web_load")
     latency, memory = report["latency_seconds"], report["growth"]
