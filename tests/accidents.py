@@ -59,11 +59,22 @@ class Outcomes:
         yield
         row["held"] += 1
 
+    def listed(self) -> list[dict[str, Any]]:
+        """Return the rows as the report holds them."""
+        return [{"accident": accident, "target": target, **row} for (accident, target), row in self.rows.items()]
+
+    def add(self, counted: list[dict[str, Any]]) -> None:
+        """Add what another process has counted."""
+        for row in counted:
+            mine = self.rows.setdefault(
+                (row["accident"], row["target"]), {"outcome": row["outcome"], "tried": 0, "held": 0}
+            )
+            mine["tried"] += row["tried"]
+            mine["held"] += row["held"]
+
     def write(self, path: Path) -> None:
         """Write the report, the rows of this run in place of what it held of them before."""
-        kept = {(row["accident"], row["target"]): row for row in _read(path)}
-        for (accident, target), row in self.rows.items():
-            kept[accident, target] = {"accident": accident, "target": target, **row}
+        kept = {(row["accident"], row["target"]): row for row in [*_read(path), *self.listed()]}
         path.write_text(
             json.dumps([kept[key] for key in sorted(kept)], indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )

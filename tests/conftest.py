@@ -41,8 +41,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--accidents-report")
-    if path is not None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes that share the tests: another one writes
+        session.config.workeroutput["outcomes"] = session.config.outcomes.listed()
+    elif path is not None:
         session.config.outcomes.write(path)
+
+
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Take over what a process counted that has run a share of the tests; one that crashed counted nothing."""
+    node.config.outcomes.add(getattr(node, "workeroutput", {}).get("outcomes", []))
 
 
 @pytest.fixture

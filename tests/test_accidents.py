@@ -29,3 +29,16 @@ def test_a_report_keeps_the_rows_that_were_not_tried_again(tmp_path):
     rows = json.loads(path.read_text(encoding="utf-8"))
     assert [(row["target"], row["tried"], row["held"]) for row in rows] == [("format", 1, 1), ("split", 1, 1)]
     assert "| **all** | | | **2** | **2** |" in format_table(rows)
+
+
+def test_what_several_processes_counted_is_added_up():
+    first, second = Outcomes(), Outcomes()
+    for outcomes, target in ((first, "split"), (second, "split"), (second, "format")):
+        with outcomes.trial("full disk", target, "a message"):
+            pass
+    with pytest.raises(AssertionError), second.trial("full disk", "split", "a message"):
+        raise AssertionError
+    both = Outcomes()
+    for outcomes in (first, second):
+        both.add(outcomes.listed())
+    assert [(row["target"], row["tried"], row["held"]) for row in both.listed()] == [("split", 3, 2), ("format", 1, 1)]

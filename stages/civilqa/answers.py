@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from civilqa.errors import RecordError
 from civilqa.files import read_json, sha256_json, write_json
+from civilqa.key_value_cache import make_cache
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def generate(
     tokens = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
+    cache = make_cache(model.config)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # whose answer each row of the batch is
     for _ in range(decoding.max_new_tokens):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from civilqa.citations import Citation, judge_citation, parse_citations, title_matches
 from civilqa.errors import RecordError
 from civilqa.files import read_jsonl
-from civilqa.korean import Morpheme, normalize, split_sentences, tag_morphemes
+from civilqa.korean import Morpheme, Sentence, normalize, split_sentences, tag_morphemes
 from civilqa.quantities import Quantity, parse_quantities
 from civilqa.records import record_id
 from civilqa.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, Reference, load_reference
@@ -270,8 +270,8 @@ def says(text: str, wording: str) -> bool:
         if not within_number and not _DENIED.match(found, start + len(wanted)):
             return True
         start = found.find(wanted, start + 1)
-    run = _bare(wording)
-    return any(_has_run(_bare(sentence), run) for sentence in _sentences(normalize(text)))
+    run = _bare(tag_morphemes(wording))
+    return any(_has_run(_bare(sentence.morphemes), run) for sentence in _sentences(text))
 
 
 def _compact(text: str) -> str:
@@ -279,9 +279,9 @@ def _compact(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _bare(text: str) -> tuple[Morpheme, ...]:
+def _bare(morphemes: tuple[Morpheme, ...]) -> tuple[Morpheme, ...]:
     out = (*_CASE_TAGS, "SP", "SF", "SSO", "SSC")
-    return tuple(m for m in tag_morphemes(text) if m[1] not in out and m not in _TOPIC_PARTICLES)
+    return tuple(m for m in morphemes if m[1] not in out and m not in _TOPIC_PARTICLES)
 
 
 def _has_run(morphemes: tuple[Morpheme, ...], run: tuple[Morpheme, ...]) -> bool:
@@ -295,8 +295,8 @@ def _has_run(morphemes: tuple[Morpheme, ...], run: tuple[Morpheme, ...]) -> bool
 
 
 @lru_cache(maxsize=1024)
-def _sentences(text: str) -> tuple[str, ...]:
-    return tuple(split_sentences(text))
+def _sentences(text: str) -> list[Sentence]:
+    return split_sentences(text)
 
 
 # --- Forbidden statements --------------------------------------------------------------------------------------------
@@ -321,20 +321,20 @@ def states(text: str, statement: str) -> bool:
     length, with as many negations, and if the sentence does not go on to reject them (…는 것은 틀린 말입니다). Endings
     and case particles do not matter. A statement in other words is not found: what is found is there.
     """
-    wanted = [form for form, _ in _meaning(statement)]
+    wanted = [form for form, _ in _meaning(tag_morphemes(statement))]
     negations = sum(form in _NEGATIONS for form in wanted)
-    for sentence in _sentences(normalize(text)):
-        found = _meaning(sentence)
+    for sentence in _sentences(text):
+        found = _meaning(sentence.morphemes)
         end = _ordered_match([form for form, _ in found], wanted, negations)
-        if end is not None and not _REJECTED.search(_rest(sentence, found, end)):
+        if end is not None and not _REJECTED.search(_rest(sentence.text, found, end)):
             return True
     return False
 
 
-def _meaning(text: str) -> list[Morpheme]:
-    """The morphemes of a text that carry its meaning, in order."""
+def _meaning(morphemes: Iterable[Morpheme]) -> list[Morpheme]:
+    """The morphemes that carry a text's meaning, in order."""
     kept = []
-    for form, tag in tag_morphemes(text):
+    for form, tag in morphemes:
         if tag == "EC" and (form in _CONDITION or form in _CONCESSION):
             kept.append((_CONDITION.get(form, "어도"), tag))
         elif (form, tag) in _LIMITS or (tag.startswith(_MEANINGFUL) and (form, tag) not in _EMPTY_NOUNS):

@@ -532,6 +532,8 @@ class InferenceEngine:
         import torch
         from transformers import GenerationConfig
 
+        from civilqa.key_value_cache import make_cache
+
         end, pad = self._prompter.end_token_id, self._prompter.tokenizer.pad_token_id
         width = max(map(len, prompts))
         device = self._model.device
@@ -556,7 +558,11 @@ class InferenceEngine:
         with torch.inference_mode(), torch.random.fork_rng(devices=devices):  # the caller's draws stay as they were
             torch.manual_seed(settings.seed)
             output = self._model.generate(
-                input_ids=input_ids, attention_mask=mask, streamer=streamer, stopping_criteria=[stopped]
+                input_ids=input_ids,
+                attention_mask=mask,
+                past_key_values=make_cache(self._model.config),
+                streamer=streamer,
+                stopping_criteria=[stopped],
             )
         rows = output[:, width:].tolist()
         return [row[: row.index(end) + 1] if end in row else row for row in rows]

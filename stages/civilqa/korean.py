@@ -1,11 +1,20 @@
 """Korean text as scores see it: NFC, and morphemes by Kiwi."""
 
 import unicodedata
+from collections.abc import Iterable
 from functools import cache, lru_cache
+from typing import NamedTuple
 
-from kiwipiepy import Kiwi
+from kiwipiepy import Kiwi, Token
 
 Morpheme = tuple[str, str]  # form and tag: ("보증금", "NNG")
+
+
+class Sentence(NamedTuple):
+    """A sentence and its morphemes, as they are read among the sentences around it."""
+
+    text: str
+    morphemes: tuple[Morpheme, ...]
 
 
 def normalize(text: str) -> str:
@@ -19,12 +28,17 @@ def tag_morphemes(text: str) -> tuple[Morpheme, ...]:
 
     Source: Kiwi (Lee 2024, doi:10.23287/KJDH.2024.1.1.6) in the pinned version with its pinned dictionary.
     """
-    return tuple((token.form, str(token.tag)) for token in _kiwi().tokenize(normalize(text)))
+    return _morphemes(_kiwi().tokenize(normalize(text)))
 
 
-def split_sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[Sentence]:
     """Return the sentences of a text in NFC, in order."""
-    return [sentence.text for sentence in _kiwi().split_into_sents(normalize(text))]
+    sentences = _kiwi().split_into_sents(normalize(text), return_tokens=True)
+    return [Sentence(sentence.text, _morphemes(sentence.tokens)) for sentence in sentences]
+
+
+def _morphemes(tokens: Iterable[Token]) -> tuple[Morpheme, ...]:
+    return tuple((token.form, str(token.tag)) for token in tokens)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Shows where the time of `dvc repro` goes: the seconds of each stage, and what starting it imports.
 
     python tests/benchmarks/startup.py             imports alone, a minute
-    python tests/benchmarks/startup.py --repro     and a whole run of the default in a copy of the project
+    python tests/benchmarks/startup.py --repro     and whole runs of the default in copies of the project
 
 Writes startup.json beside this file. Imports are timed by Python itself (-X importtime) in a process of its own for
 each stage, the second one counted: the first reads the files from the disk.
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,14 @@ from projects import ROOT, call, copy_project, write_report
 RESULT = Path(__file__).with_suffix(".json")
 STAGES = ("prepare", "split", "format", "finetune", "evaluate", "benchmark")
 SHOWN = 8  # packages a stage, the slowest first
+REPEATS = 5  # of `dvc repro` with nothing to do; the median counts
 IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)")  # microseconds: itself, with what it imports
 
 
 def import_times(stage: str) -> dict[str, Any]:
     """Return the seconds that a stage's imports take in all, and by the package whose modules they are."""
-    code = f"import sys; sys.path.insert(0, 'stages'); import {stage}"
+    begin = "from civilqa.interruptions import end_while_importing; end_while_importing()"  # as each script does
+    code = f"import sys; sys.path.insert(0, 'stages'); {begin}; import {stage}"
     for _ in range(2):
         found = subprocess.run(
             [sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -44,26 +47,35 @@ def import_times(stage: str) -> dict[str, Any]:
     }
 
 
-def time_stages(folder: Path, threads: int) -> dict[str, Any]:
-    """Run each stage from nothing in a copy of the project, then `dvc repro` with nothing to do."""
+def make_repository(folder: Path) -> None:
+    """Put a copy of the project, in which nothing has run, into a repository of its own."""
+    folder.mkdir()
     copy_project(folder)
     for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
         subprocess.run(command, cwd=folder, check=True)
+
+
+def time_repro(folder: Path, threads: int) -> dict[str, Any]:
+    """Run `dvc repro` from nothing, then with nothing to do; and in another copy each stage by itself."""
+    whole, single = folder / "whole", folder / "single"
     dvc = str(Path(sys.executable).with_name("dvc"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    make_repository(whole)
+    all_seconds = call([dvc, "repro"], whole, threads, PATH=path).seconds
+    nothing = [call([dvc, "repro"], whole, threads, PATH=path) for _ in range(REPEATS)]
+    training = json.loads((whole / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
+    make_repository(single)
     stages = {}
     for stage in STAGES:
-        finished = call([dvc, "repro", "--single-item", "--force", stage], folder, threads, PATH=path)
+        finished = call([dvc, "repro", "--single-item", "--force", stage], single, threads, PATH=path)
         stages[stage] = {"seconds": finished.seconds, "peak_mib": finished.peak_mib}
         print(f"{stage:10}{finished.seconds:>8.1f} s", flush=True)
-    nothing = call([dvc, "repro"], folder, threads, PATH=path)
-    training = json.loads((folder / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
     return {
         "stages": stages,
         "training_loop_seconds": training["train_seconds"],
-        "all_seconds": round(sum(stage["seconds"] for stage in stages.values()), 1),
-        "nothing_to_do_seconds": nothing.seconds,
-        "nothing_to_do_ran": nothing.output.count("Running stage"),
+        "all_seconds": all_seconds,
+        "nothing_to_do_seconds": statistics.median(finished.seconds for finished in nothing),
+        "nothing_to_do_ran": sum(finished.output.count("Running stage") for finished in nothing),
     }
 
 
@@ -85,7 +97,7 @@ def main() -> None:
     report: dict[str, Any] = {"imports": imports}
     if arguments.repro:
         with tempfile.TemporaryDirectory() as name:
-            report["repro"] = time_stages(Path(name), arguments.threads)
+            report["repro"] = time_repro(Path(name), arguments.threads)
         repro = report["repro"]
         print(f"{'all':10}{repro['all_seconds']:>8.1f} s, {repro['training_loop_seconds']:.1f} of it the training loop")
         print(f"dvc repro with nothing to do: {repro['nothing_to_do_seconds']:.1f} s")
