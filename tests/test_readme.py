@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import evaluate
 from conftest import ROOT, edit_params
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -105,6 +106,25 @@ def test_every_example_is_run():
 
 def measured(name):
     return json.loads((ROOT / "tests/benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def committed(name):
+    return json.loads((ROOT / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_dry_run_shown_is_the_committed_one(capsys):
+    evaluate.print_summary(committed("evaluate"), "")
+    assert capsys.readouterr().out.strip() in README
+
+
+def test_the_difference_shown_begins_with_the_committed_run():
+    losses, schedule = (committed("finetune")[name] for name in ("loss", "schedule"))
+    for name, value in {
+        **{f"loss.{name}": f"{value:.6g}" for name, value in losses.items()},
+        **{f"schedule.{name}": str(schedule[name]) for name in ("epochs", "learning_rate", "steps", "warmup_steps")},
+    }.items():
+        (row,) = re.findall(rf"^metrics/finetune\.json  {re.escape(name)} +(\S+)", README, re.MULTILINE)
+        assert float(row) == pytest.approx(float(value), rel=1e-4), name
 
 
 def test_the_figures_beside_the_peers_are_those_measured():
