@@ -102,7 +102,7 @@ def parse_params(text: str) -> dict[str, Any]:
         PipelineError: it is no YAML, or does not say which fold was tested on.
     """
     try:
-        params = YAML(typ="safe").load(text)
+        params = YAML(typ="safe", pure=True).load(text)
         numbers = [params["split"][key] for key in ("fold", "folds")]
     except YAMLError as error:
         raise PipelineError(f"{PARAMS_PATH}: not readable as YAML: {error}") from None

@@ -68,13 +68,14 @@ def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
     """Return params.yaml as a dict.
 
     DVC writes `-S train.learning_rate=1e-5` as `1e-05`: a float in YAML 1.2, a string in PyYAML's YAML 1.1. The parser
-    is therefore DVC's own, so that a stage and `dvc.lock` see the same value.
+    is therefore DVC's own, in Python, so that a stage and `dvc.lock` see the same value.
 
     Raises:
         ParameterError: the file is missing, is no YAML mapping, or has a section that no stage knows.
     """
     try:
-        params = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        # pure: the parser in C, which DVC takes, ends the whole process over brackets that are nested too deeply.
+        params = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(
             f"{path}: not found in {Path.cwd()}; run the stage from the root of the repository"
