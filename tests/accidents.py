@@ -54,10 +54,13 @@ class Outcomes:
             target: what it hits: `finetune`, `chat`, `batch`, `web`, `export`, `dvc`.
             outcome: what has to happen, in words that the table shows.
         """
-        row = self.rows.setdefault((accident, target), {"outcome": outcome, "tried": 0, "held": 0})
+        row = self._row(accident, target, outcome)
         row["tried"] += 1
         yield
         row["held"] += 1
+
+    def _row(self, accident: str, target: str, outcome: str) -> dict[str, Any]:
+        return self.rows.setdefault((accident, target), {"outcome": outcome, "tried": 0, "held": 0})
 
     def listed(self) -> list[dict[str, Any]]:
         """Return the rows as the report holds them."""
@@ -66,9 +69,7 @@ class Outcomes:
     def add(self, counted: list[dict[str, Any]]) -> None:
         """Add what another process has counted."""
         for row in counted:
-            mine = self.rows.setdefault(
-                (row["accident"], row["target"]), {"outcome": row["outcome"], "tried": 0, "held": 0}
-            )
+            mine = self._row(row["accident"], row["target"], row["outcome"])
             mine["tried"] += row["tried"]
             mine["held"] += row["held"]
 

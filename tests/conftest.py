@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 import signal
@@ -76,6 +77,11 @@ def edit_params(path: Path, **changes: Any) -> None:
         section[key] = value
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
+
+
+def committed(name: str) -> dict[str, Any]:
+    """Return the metrics of a stage as they are in the project, from the run that is committed with it."""
+    return json.loads((ROOT / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def copy_project(copy: Path) -> Path:

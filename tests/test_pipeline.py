@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from accidents import SMALL
 from civilqa.parameters import read_params
-from conftest import HEADER, ROOT, edit_params
+from conftest import HEADER, ROOT, committed, edit_params
 
 STAGES = ("prepare", "split", "format", "finetune", "evaluate", "benchmark")
 
@@ -270,10 +270,6 @@ def test_anyones_csv_runs_through_every_stage(project, run_stage):
 
 
 # --- what was committed ----------------------------------------------------------------------------------------------
-
-
-def committed(name: str) -> dict:
-    return json.loads((ROOT / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def test_the_tuned_tiny_model_recalls_its_training_answers_and_its_base_none():

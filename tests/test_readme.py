@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import evaluate
-from conftest import ROOT, edit_params
+from conftest import ROOT, committed, edit_params
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -106,10 +106,6 @@ def test_every_example_is_run():
 
 def measured(name):
     return json.loads((ROOT / "tests/benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def committed(name):
-    return json.loads((ROOT / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def test_the_dry_run_shown_is_the_committed_one(capsys):
