@@ -17,10 +17,11 @@ if __name__ == "__main__":
     end_while_importing()
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from tqdm import tqdm
@@ -55,6 +56,7 @@ METRICS = Path("metrics/evaluate.json")
 PLOT = Path("metrics/plots/scores.csv")
 GROUP_PLOT = Path("metrics/plots/scores_by_group.csv")
 
+ROOM_FOR_ANSWERS = 1.25  # of the longest training answer's tokens
 SYSTEMS = {"test": ("base", "few_shot", "nearest", "adapter"), "train": ("base", "adapter")}
 # Scores on one scale of 0 to 100 that a plot can show together.
 PLOTTED = ("chrf", "rouge_l", "citation_f1", "citation_validity", "key_point_recall", "stop_rate")
@@ -64,7 +66,7 @@ SUMMARY = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "key_point_re
 
 class EvaluateParams(Section):
     batch_size: BatchSize
-    max_new_tokens: Tokens
+    max_new_tokens: Tokens | Literal["auto"]
     max_train_records: Annotated[int, Field(ge=0)] | None
     few_shot_examples: Annotated[int, Field(ge=0, le=1000)]
     regenerate: bool
@@ -81,6 +83,7 @@ def answer_rows(
     rows: dict[str, list[dict[str, Any]]],
     prompter: Prompter,
     params: EvaluateParams,
+    max_new_tokens: int,
     adapter: Adapter,
     hardware: Hardware,
 ) -> dict[str, list[Answer]]:
@@ -88,7 +91,7 @@ def answer_rows(
 
     Base and few_shot are the same model with other prompts: nothing of the training is in their store's key.
     """
-    decoding = Decoding(params.max_new_tokens, params.batch_size, prompter.end_token_id)
+    decoding = Decoding(max_new_tokens, params.batch_size, prompter.end_token_id)
     loaded: list[PreTrainedModel] = []
 
     def base() -> PreTrainedModel:
@@ -152,6 +155,18 @@ def check_that_no_test_question_was_trained_on(test: list[Record], train: list[R
         )
 
 
+def answer_limit(asked: int | Literal["auto"]) -> int:
+    """Return how many tokens an answer may have, of what `evaluate.max_new_tokens` asks for.
+
+    auto: what the longest answer of the training split has, and a quarter more. A model that does not stop shows by
+    then; every further token would take as long as those before and say nothing. The test split has no part in it.
+    """
+    if asked != "auto":
+        return asked
+    longest = max(len(row["completion_ids"]) for row in read_formatted(FORMATTED / "train.jsonl"))
+    return math.ceil(longest * ROOM_FOR_ANSWERS)
+
+
 def check_room(rows: list[dict[str, Any]], max_new_tokens: int, context: int) -> None:
     """Stop if an answer could go on beyond what the base was made to read.
 
@@ -161,8 +176,8 @@ def check_room(rows: list[dict[str, Any]], max_new_tokens: int, context: int) ->
     longest = max((len(row["prompt_ids"]) for row in rows), default=0)
     if longest + max_new_tokens > context:
         raise ParameterError(
-            f"params.yaml: evaluate.max_new_tokens: found {max_new_tokens}, want at most {context - longest}: the base "
-            f"reads {context} tokens, and the longest question has {longest}"
+            f"params.yaml: evaluate.max_new_tokens: {max_new_tokens} tokens an answer, want at most "
+            f"{context - longest}: the base reads {context} tokens, and the longest question has {longest}"
         )
 
 
@@ -171,6 +186,7 @@ def fit_examples(
     records: list[Record],
     train: list[Record],
     params: EvaluateParams,
+    max_new_tokens: int,
     prompts: FormatParams,
     prompter: Prompter,
     context: int,
@@ -185,7 +201,7 @@ def fit_examples(
         prompter,
         count=params.few_shot_examples,
         seed=params.seed,
-        room=context - max(params.max_new_tokens, longest_reference),
+        room=context - max(max_new_tokens, longest_reference),
     )
 
 
@@ -360,9 +376,12 @@ def main() -> None:
     check_that_no_test_question_was_trained_on(records["test"], train)
     asked = [*rows["test"], *rows["train"]]
     context = context_length(profile)
-    check_room(asked, params.max_new_tokens, context)
-    shown = fit_examples(rows["test"], records["test"], train, params, prompts, prompter, context)
-    answers = answer_rows({"base": asked, "few_shot": shown, "adapter": asked}, prompter, params, adapter, hardware)
+    limit = answer_limit(params.max_new_tokens)
+    check_room(asked, limit, context)
+    shown = fit_examples(rows["test"], records["test"], train, params, limit, prompts, prompter, context)
+    answers = answer_rows(
+        {"base": asked, "few_shot": shown, "adapter": asked}, prompter, params, limit, adapter, hardware
+    )
     of_test = {system: given[: len(records["test"])] for system, given in answers.items()}
     of_train = {system: answers[system][len(records["test"]) :] for system in SYSTEMS["train"]}
     lines = {
@@ -380,6 +399,7 @@ def main() -> None:
         "profile": model_params.profile,
         "adapter_sha256": adapter.manifest.files[WEIGHTS_FILE],
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
+        "max_new_tokens": limit,
         "few_shot_examples": min((row["examples"] for row in shown), default=0),
         "test": mean_scores(lines["test"], SYSTEMS["test"]),
         "difference": compare_all(lines["test"], "adapter", ("base", "few_shot", "nearest"), resampling),

@@ -4,10 +4,11 @@ import pytest
 
 from civilqa.answers import Answer
 from civilqa.comparison import Resampling
+from civilqa.errors import ParameterError
 from civilqa.gold import Gold
 from civilqa.records import Record
 from conftest import edit_params
-from evaluate import SYSTEMS, describe_answer, group_rows, make_predictions, plot_rows
+from evaluate import SYSTEMS, answer_limit, check_room, describe_answer, group_rows, make_predictions, plot_rows
 
 RESAMPLING = Resampling(resamples=200, seed=1)
 RECORD = Record(
@@ -70,6 +71,27 @@ def test_plots_give_every_mean_with_its_interval_and_number():
     assert {row["group"] for row in groups} == {"전세사기 (n=1)", "초급 (n=1)"}
 
 
+# --- how long an answer may be ---------------------------------------------------------------------------------------
+
+
+def test_an_answer_may_be_a_quarter_longer_than_the_longest_of_the_training_split(tmp_path, monkeypatch):
+    folder = tmp_path / "data/formatted"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name, lengths in {"train": (3, 9, 5), "test": (40,)}.items():
+        rows = [{"id": f"{name}-{n}", "prompt_ids": [7], "completion_ids": [8] * n} for n in lengths]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert answer_limit("auto") == 12  # 11.25, rounded up; the test split's 40 have no part in it
+    assert answer_limit(7) == 7
+
+
+def test_an_answer_needs_room_in_what_the_base_reads():
+    rows = [{"prompt_ids": [7] * n} for n in (2, 6)]
+    check_room(rows, 10, 16)
+    with pytest.raises(ParameterError, match=r"max_new_tokens: 11 tokens an answer, want at most 10: .* reads 16 tok"):
+        check_room(rows, 11, 16)
+
+
 # --- the store of answers, through real runs -------------------------------------------------------------------------
 
 
@@ -93,6 +115,7 @@ def test_answers_are_generated_once(project, run_stage):
     first, metrics, report = run("prepare", "split", "format", "finetune", "evaluate")
     assert metrics["annotated"] == {"test": 12, "train": 2}
     assert metrics["few_shot_examples"] == 1
+    assert metrics["max_new_tokens"] == 4
 
     # Nothing changed: the same bytes, nothing generated.
     assert run("evaluate") == (first, metrics, report)

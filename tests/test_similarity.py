@@ -94,6 +94,8 @@ def test_tokens_by_hand():
         ("보증금", "보증금 반환", 2 / 3, 0, 2 / 3),
         # a word said twice counts once for a reference that has it once
         ("보증금 보증금", "보증금 반환", 2 * 1 / 4, 0, 2 * 1 / 4),
+        # a set phrase is its words, however WikiData lists it
+        ("무단 침입", "무단으로 침입", 2 * 2 / 5, 0, 2 * 2 / 5),
         ("민법 제186조 반환", "반환 형법 제186조", 2 * 1 / 4, 0, 2 * 1 / 4),
         ("", "", 0, 0, 0),
     ],

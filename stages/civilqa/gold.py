@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from civilqa.citations import Citation, judge_citation, parse_citations, title_matches
 from civilqa.errors import RecordError
 from civilqa.files import read_jsonl
-from civilqa.korean import Morpheme, Sentence, normalize, split_sentences, tag_morphemes
+from civilqa.korean import Morpheme, normalize, split_sentences, tag_morphemes
 from civilqa.quantities import Quantity, parse_quantities
 from civilqa.records import record_id
 from civilqa.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, Reference, load_reference
@@ -271,7 +271,7 @@ def says(text: str, wording: str) -> bool:
             return True
         start = found.find(wanted, start + 1)
     run = _bare(tag_morphemes(wording))
-    return any(_has_run(_bare(sentence.morphemes), run) for sentence in _sentences(text))
+    return any(_has_run(_bare(sentence.morphemes), run) for sentence in split_sentences(text))
 
 
 def _compact(text: str) -> str:
@@ -292,11 +292,6 @@ def _has_run(morphemes: tuple[Morpheme, ...], run: tuple[Morpheme, ...]) -> bool
         if forms[start:end] == wanted and "아니" not in forms[end : end + 1]:
             return True
     return False
-
-
-@lru_cache(maxsize=1024)
-def _sentences(text: str) -> list[Sentence]:
-    return split_sentences(text)
 
 
 # --- Forbidden statements --------------------------------------------------------------------------------------------
@@ -323,7 +318,7 @@ def states(text: str, statement: str) -> bool:
     """
     wanted = [form for form, _ in _meaning(tag_morphemes(statement))]
     negations = sum(form in _NEGATIONS for form in wanted)
-    for sentence in _sentences(text):
+    for sentence in split_sentences(text):
         found = _meaning(sentence.morphemes)
         end = _ordered_match([form for form, _ in found], wanted, negations)
         if end is not None and not _REJECTED.search(_rest(sentence.text, found, end)):

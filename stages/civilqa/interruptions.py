@@ -2,8 +2,8 @@
 
 Every program calls `end_while_importing` before its imports. These take seconds in which nothing is open, and a signal
 ends the program at once; nor is anything garbage yet, which Python would look for again and again, a sixth of the time.
-From `raise_in_work` on a signal is an exception, so that what was begun is cleared up; from
-`end_at_once` on the work is done, and so is the program.
+From `raise_in_work` on a signal is an exception, so that what was begun is cleared up; from `end_at_once` on the work
+is done, and so is the program.
 """
 
 import gc

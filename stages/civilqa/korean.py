@@ -31,10 +31,11 @@ def tag_morphemes(text: str) -> tuple[Morpheme, ...]:
     return _morphemes(_kiwi().tokenize(normalize(text)))
 
 
-def split_sentences(text: str) -> list[Sentence]:
+@lru_cache(maxsize=1024)
+def split_sentences(text: str) -> tuple[Sentence, ...]:
     """Return the sentences of a text in NFC, in order."""
     sentences = _kiwi().split_into_sents(normalize(text), return_tokens=True)
-    return [Sentence(sentence.text, _morphemes(sentence.tokens)) for sentence in sentences]
+    return tuple(Sentence(sentence.text, _morphemes(sentence.tokens)) for sentence in sentences)
 
 
 def _morphemes(tokens: Iterable[Token]) -> tuple[Morpheme, ...]:
@@ -43,4 +44,6 @@ def _morphemes(tokens: Iterable[Token]) -> tuple[Morpheme, ...]:
 
 @cache
 def _kiwi() -> Kiwi:
-    return Kiwi(num_workers=1)
+    # Without WikiData's names of several words: 무단 침입 would be one morpheme, with no part in common with 무단으로
+    # 침입한. To read them would also take longer than everything else.
+    return Kiwi(num_workers=1, load_multi_dict=False)
