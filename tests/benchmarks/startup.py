@@ -18,7 +18,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from projects import ROOT, call, copy_project, write_report
+
+from civilqa.roofline import measure_limits
 
 RESULT = Path(__file__).with_suffix(".json")
 STAGES = ("prepare", "split", "format", "finetune", "evaluate", "benchmark")
@@ -55,13 +58,21 @@ def make_repository(folder: Path) -> None:
         subprocess.run(command, cwd=folder, check=True)
 
 
+def matmul_rate(threads: int) -> float:
+    """Return how many 10^9 FLOP/s the machine does in matrix products now: shared ones differ by the minute."""
+    torch.set_num_threads(threads)
+    return round(measure_limits("cpu", torch.float32).matmul_flops_per_second / 1e9, 1)
+
+
 def time_repro(folder: Path, threads: int) -> dict[str, Any]:
     """Run `dvc repro` from nothing, then with nothing to do; and in another copy each stage by itself."""
     whole, single = folder / "whole", folder / "single"
     dvc = str(Path(sys.executable).with_name("dvc"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     make_repository(whole)
+    rates = [matmul_rate(threads)]
     all_seconds = call([dvc, "repro"], whole, threads, PATH=path).seconds
+    rates.append(matmul_rate(threads))
     nothing = [call([dvc, "repro"], whole, threads, PATH=path) for _ in range(REPEATS)]
     training = json.loads((whole / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
     make_repository(single)
@@ -74,6 +85,7 @@ def time_repro(folder: Path, threads: int) -> dict[str, Any]:
         "stages": stages,
         "training_loop_seconds": training["train_seconds"],
         "all_seconds": all_seconds,
+        "matmul_gflops_before_and_after": rates,
         "nothing_to_do_seconds": statistics.median(finished.seconds for finished in nothing),
         "nothing_to_do_ran": sum(finished.output.count("Running stage") for finished in nothing),
     }
@@ -100,6 +112,7 @@ def main() -> None:
             report["repro"] = time_repro(Path(name), arguments.threads)
         repro = report["repro"]
         print(f"{'all':10}{repro['all_seconds']:>8.1f} s, {repro['training_loop_seconds']:.1f} of it the training loop")
+        print(f"matrix products before and after: {repro['matmul_gflops_before_and_after']} GFLOP/s")
         print(f"dvc repro with nothing to do: {repro['nothing_to_do_seconds']:.1f} s")
     write_report(arguments.output, report)
 
