@@ -50,7 +50,7 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
 
 
 def model_config() -> dict[str, object]:
-    """Return a Llama config of about 4.5M parameters: 0.8M tied embeddings and 4 layers of 0.9M."""
+    """Return a Llama config of about 4.3M parameters: 0.8M tied embeddings and 4 layers of 0.9M."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

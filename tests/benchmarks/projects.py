@@ -49,10 +49,11 @@ def run_stages(folder: Path, stages: Iterable[str], threads: int) -> dict[str, F
     return {stage: call([sys.executable, f"stages/{stage}.py"], folder, threads) for stage in stages}
 
 
-def call(command: list[str], folder: Path, threads: int, **environment: str) -> Finished:
+def call(command: list[str], folder: Path, threads: int, *, sample_memory: bool = True, **environment: str) -> Finished:
     """Run a command with so many threads and without the network; end with what it printed if it fails.
 
-    Memory is the sum of the processes' unique set sizes, sampled: what would be free if they were gone.
+    Memory is the sum of the processes' unique set sizes, sampled: what would be free if they were gone. Each sample
+    holds the process up; without any, the peak is 0.
     """
     log = folder / ".command.log"
     variables = os.environ | {
@@ -65,11 +66,12 @@ def call(command: list[str], folder: Path, threads: int, **environment: str) -> 
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=variables)
         peak, gpu = 0, None
-        while process.poll() is None:
+        while sample_memory and process.poll() is None:
             began = time.perf_counter()
             peak = max(peak, held_bytes(process.pid))
             gpu = max(filter(None, (gpu, gpu_mib())), default=None)
             time.sleep(max(SAMPLE_SECONDS, (time.perf_counter() - began) / SAMPLE_SHARE))
+        process.wait()
     seconds = time.perf_counter() - started
     output = log.read_text(encoding="utf-8", errors="replace")
     if process.returncode:

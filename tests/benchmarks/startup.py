@@ -71,9 +71,9 @@ def time_repro(folder: Path, threads: int) -> dict[str, Any]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     make_repository(whole)
     rates = [matmul_rate(threads)]
-    all_seconds = call([dvc, "repro"], whole, threads, PATH=path).seconds
+    all_seconds = call([dvc, "repro"], whole, threads, sample_memory=False, PATH=path).seconds
     rates.append(matmul_rate(threads))
-    nothing = [call([dvc, "repro"], whole, threads, PATH=path) for _ in range(REPEATS)]
+    nothing = [call([dvc, "repro"], whole, threads, sample_memory=False, PATH=path) for _ in range(REPEATS)]
     training = json.loads((whole / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
     make_repository(single)
     stages = {}
