@@ -32,9 +32,9 @@ from civilqa.hardware import Hardware, HardwareParams, resolve_hardware
 from civilqa.hub import locate_weights
 from civilqa.models import load_base, load_tuned
 from civilqa.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections
-from civilqa.profiles import ModelParams, Profile, read_profile
+from civilqa.profiles import Profile, read_profile
 from civilqa.prompts import load_tokenizer
-from civilqa.provenance import open_adapter
+from civilqa.provenance import WEIGHTS_FILE, Adapter, open_adapter
 from civilqa.stage import run
 from civilqa.statute_probe import OPTIONS, TASK, Item, make_items, task_yaml
 from civilqa.statutes import load_reference
@@ -71,13 +71,12 @@ def find_harness(python: str) -> str:
     return finished.stdout.strip()
 
 
-def place_models(model_params: ModelParams, profile: Profile, hardware: Hardware) -> dict[str, Path]:
+def place_models(adapter: Adapter, hardware: Hardware) -> dict[str, Path]:
     """Return the folders of base and tuned model, written where they are not on the disk as such.
 
     Raises:
         ModelError: the adapter was trained on a quantised base, which cannot be merged into one folder.
     """
-    adapter = open_adapter(ADAPTER, model_params, profile)
     quantization = adapter.manifest.quantization
     if quantization != "none":
         raise ModelError(
@@ -85,7 +84,8 @@ def place_models(model_params: ModelParams, profile: Profile, hardware: Hardware
             "one with a preset whose quantization is none"
         )
     folders = {system: WORK / "models" / system for system in SYSTEMS}
-    base = load_base(model_params, profile, hardware)
+    profile = adapter.profile
+    base = load_base(adapter.model, profile, hardware)
     if profile.weights == "random":
         save(base, profile, folders["base"])
     else:
@@ -160,11 +160,12 @@ def main() -> None:
     model_params, profile = read_profile()
     version = find_harness(params.python)
     hardware = resolve_hardware(hardware_params)
+    adapter = open_adapter(ADAPTER, model_params, profile)
     reference = load_reference()
     items = make_items(reference, params.items, params.seed)
     write_jsonl(WORK / "items.jsonl", (item.as_row() for item in items))
     write_text(WORK / f"{TASK}.yaml", task_yaml((WORK / "items.jsonl").resolve()))
-    folders = place_models(model_params, profile, hardware)
+    folders = place_models(adapter, hardware)
     right = {}
     for system in SYSTEMS:
         print(f"lm_eval {version}: {len(items)} questions to the {system}")
@@ -175,6 +176,7 @@ def main() -> None:
         {
             "notice": profile.metrics_notice,
             "profile": model_params.profile,
+            "adapter_sha256": adapter.manifest.files[WEIGHTS_FILE],
             "as_of": reference.as_of,
             "lm_eval": version,
             **summary,

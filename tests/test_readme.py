@@ -123,6 +123,12 @@ def test_the_difference_shown_begins_with_the_committed_run():
         assert float(row) == pytest.approx(float(value), rel=1e-4), name
 
 
+def test_the_probe_s_figures_are_those_measured():
+    probe = committed("probe")
+    assert f"base {probe['base']['accuracy']:.3f}, adapter {probe['adapter']['accuracy']:.3f} of {probe['n']}" in README
+    assert re.fullmatch(r"[0-9a-f]{64}", probe["adapter_sha256"])
+
+
 def test_the_figures_beside_the_peers_are_those_measured():
     report = measured("training_peers")
     for peer, run in report["runs"].items():
