@@ -146,7 +146,11 @@ def test_the_figures_of_a_whole_run_are_those_measured():
     report = measured("startup")
     run = report["repro"]
     assert f"{run['all_seconds']:.0f} s, {run['training_loop_seconds']:.0f} s of it the training loop" in README
-    assert f"{run['nothing_to_do_seconds']:.1f} s with nothing to do" in README
+    before, after = run["matmul_gflops_before_and_after"]
+    assert (
+        f"{run['nothing_to_do_seconds']:.1f} s with nothing to do ({before:.0f} GFLOP/s in matrix products before, "
+        f"{after:.0f} after)" in README
+    )
     for row in (
         ["seconds", *(f"{stage['seconds']:.1f}" for stage in run["stages"].values())],
         ["of them imports", *(f"{stage['seconds']:.1f}" for stage in report["imports"].values())],
