@@ -83,7 +83,6 @@ def answer_rows(
     rows: dict[str, list[dict[str, Any]]],
     prompter: Prompter,
     params: EvaluateParams,
-    max_new_tokens: int,
     adapter: Adapter,
     hardware: Hardware,
 ) -> dict[str, list[Answer]]:
@@ -91,7 +90,7 @@ def answer_rows(
 
     Base and few_shot are the same model with other prompts: nothing of the training is in their store's key.
     """
-    decoding = Decoding(max_new_tokens, params.batch_size, prompter.end_token_id)
+    decoding = Decoding(params.max_new_tokens, params.batch_size, prompter.end_token_id)
     loaded: list[PreTrainedModel] = []
 
     def base() -> PreTrainedModel:
@@ -186,7 +185,6 @@ def fit_examples(
     records: list[Record],
     train: list[Record],
     params: EvaluateParams,
-    max_new_tokens: int,
     prompts: FormatParams,
     prompter: Prompter,
     context: int,
@@ -201,7 +199,7 @@ def fit_examples(
         prompter,
         count=params.few_shot_examples,
         seed=params.seed,
-        room=context - max(max_new_tokens, longest_reference),
+        room=context - max(params.max_new_tokens, longest_reference),
     )
 
 
@@ -376,12 +374,10 @@ def main() -> None:
     check_that_no_test_question_was_trained_on(records["test"], train)
     asked = [*rows["test"], *rows["train"]]
     context = context_length(profile)
-    limit = answer_limit(params.max_new_tokens)
-    check_room(asked, limit, context)
-    shown = fit_examples(rows["test"], records["test"], train, params, limit, prompts, prompter, context)
-    answers = answer_rows(
-        {"base": asked, "few_shot": shown, "adapter": asked}, prompter, params, limit, adapter, hardware
-    )
+    params = params.model_copy(update={"max_new_tokens": answer_limit(params.max_new_tokens)})
+    check_room(asked, params.max_new_tokens, context)
+    shown = fit_examples(rows["test"], records["test"], train, params, prompts, prompter, context)
+    answers = answer_rows({"base": asked, "few_shot": shown, "adapter": asked}, prompter, params, adapter, hardware)
     of_test = {system: given[: len(records["test"])] for system, given in answers.items()}
     of_train = {system: answers[system][len(records["test"]) :] for system in SYSTEMS["train"]}
     lines = {
@@ -399,7 +395,7 @@ def main() -> None:
         "profile": model_params.profile,
         "adapter_sha256": adapter.manifest.files[WEIGHTS_FILE],
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
-        "max_new_tokens": limit,
+        "max_new_tokens": params.max_new_tokens,
         "few_shot_examples": min((row["examples"] for row in shown), default=0),
         "test": mean_scores(lines["test"], SYSTEMS["test"]),
         "difference": compare_all(lines["test"], "adapter", ("base", "few_shot", "nearest"), resampling),

@@ -71,23 +71,20 @@ def time_whole(folder: Path, dvc: str, threads: int, path: str) -> dict[str, flo
     rate = matmul_rate(threads)
     finished = call([dvc, "repro"], folder, threads, sample_memory=False, PATH=path)
     training = json.loads((folder / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
-    found = {"seconds": finished.seconds, "training_loop_seconds": training["train_seconds"], "matmul_gflops": rate}
-    print(
-        f"dvc repro  {found['seconds']:>7.1f} s, {found['training_loop_seconds']:.1f} of it the training loop", end=" "
-    )
-    print(f"({rate:.0f} GFLOP/s in matrix products)", flush=True)
-    return found
+    loop = training["train_seconds"]
+    print(f"dvc repro {finished.seconds:>8.1f} s, {loop:.1f} of it the training loop ({rate:.0f} GFLOP/s)", flush=True)
+    return {"seconds": finished.seconds, "training_loop_seconds": loop, "matmul_gflops": rate}
 
 
 def time_repro(folder: Path, threads: int) -> dict[str, Any]:
     """Run `dvc repro` from nothing, each time in another copy, then with nothing to do; and each stage by itself."""
-    single = folder / "single"
     dvc = str(Path(sys.executable).with_name("dvc"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     runs = [time_whole(folder / f"whole-{number}", dvc, threads, path) for number in range(WHOLE_RUNS)]
     nothing = [
         call([dvc, "repro"], folder / "whole-0", threads, sample_memory=False, PATH=path) for _ in range(REPEATS)
     ]
+    single = folder / "single"
     make_repository(single)
     stages = {}
     for stage in STAGES:
