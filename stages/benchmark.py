@@ -11,7 +11,7 @@ and each rate stands beside what the machine can do at most, measured in the sam
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -25,16 +25,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import civilqa.lean_bitsandbytes  # noqa: F401
+import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
 import torch
 from pydantic import Field
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from civilqa.answers import Decoding, generate
-from civilqa.files import write_csv, write_json
-from civilqa.hardware import (
+from civilqa.base_model.profiles import ModelParams, Profile, read_profile
+from civilqa.base_model.prompts import load_tokenizer
+from civilqa.generation.answers import Decoding, generate
+from civilqa.model.hardware import (
     Hardware,
     HardwareParams,
     describe_machine,
@@ -43,12 +44,12 @@ from civilqa.hardware import (
     resolve_hardware,
     versions,
 )
-from civilqa.models import load_base, load_tuned
-from civilqa.parameters import BatchSize, Section, Seed, Tokens, read_choice, read_sections
-from civilqa.profiles import ModelParams, Profile, read_profile
-from civilqa.prompts import load_tokenizer
-from civilqa.provenance import WEIGHTS_FILE, open_adapter
-from civilqa.roofline import (
+from civilqa.model.loading import load_base, load_tuned
+from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
+from civilqa.program.files import write_csv, write_json
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import BatchSize, Section, Seed, Tokens, read_choice, read_sections
+from civilqa.speed.roofline import (
     Limits,
     compare,
     decode_work,
@@ -57,8 +58,7 @@ from civilqa.roofline import (
     synchronize,
     training_work,
 )
-from civilqa.stage import run
-from civilqa.training import (
+from civilqa.training.trainer import (
     Preset,
     TrainParams,
     add_adapter,

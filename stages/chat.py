@@ -13,8 +13,8 @@ No stage: no output of it is tracked. Unlike the stages it has arguments, since 
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
-    from civilqa.machine_errors import KOREAN
+    from civilqa.program.lifecycle.interruptions import end_while_importing
+    from civilqa.program.lifecycle.machine_errors import KOREAN
 
     end_while_importing(KOREAN)
 
@@ -24,10 +24,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from civilqa.errors import ParameterError
-from civilqa.inference import ADAPTER, InferenceEngine
-from civilqa.machine_errors import KOREAN
-from civilqa.stage import run
+from civilqa.chat.engine import ADAPTER, InferenceEngine
+from civilqa.program.errors import ParameterError
+from civilqa.program.lifecycle.machine_errors import KOREAN
+from civilqa.program.lifecycle.stage import run
 
 SETTINGS = {
     "max_new_tokens": (int, "답변의 최대 토큰 수"),
@@ -105,14 +105,14 @@ def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
     engine.load_finetuned_model(arguments.model)
     base = engine.load_base_beside() if arguments.base else None
     if arguments.question is None:
-        from civilqa.terminal import chat
+        from civilqa.chat.terminal import chat
 
         chat(engine, base, arguments.category)
     elif arguments.json:
         for one in filter(None, (engine, base)):
             print(json.dumps(one.generate_answer(arguments.question, arguments.category), ensure_ascii=False))
     else:
-        from civilqa.terminal import Conversation
+        from civilqa.chat.terminal import Conversation
 
         conversation = Conversation(engine, base, arguments.category)
         conversation.console.print(engine.notice, style="yellow")
@@ -120,7 +120,7 @@ def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 
 
 def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.batch import answer_file
+    from civilqa.chat.batch import answer_file
 
     engine.load_finetuned_model(arguments.model)
     refused = answer_file(engine, arguments.source, arguments.target, arguments.category)
@@ -130,8 +130,8 @@ def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None
 
 
 def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.case_report import report_cases
-    from civilqa.gold import read_test_cases
+    from civilqa.chat.case_report import report_cases
+    from civilqa.scoring.gold import read_test_cases
 
     cases = list(read_test_cases().values())  # what is wrong with them is said before the model is loaded
     engine.load_finetuned_model(arguments.model)
@@ -139,7 +139,7 @@ def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 
 
 def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.web import serve_page
+    from civilqa.chat.web import serve_page
 
     serve_page(engine, arguments.model, arguments.host, arguments.port)
 

@@ -7,7 +7,7 @@ With one name the workspace is compared with it. Only questions that both were t
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -16,13 +16,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from civilqa.errors import PipelineError
-from civilqa.files import read_jsonl
-from civilqa.report import badness, figure, problems
-from civilqa.revisions import read_rows
-from civilqa.scores import SCORES
-from civilqa.screen import printable
-from civilqa.stage import run
+from civilqa.experiments.revisions import read_rows
+from civilqa.program.errors import PipelineError
+from civilqa.program.files import read_jsonl
+from civilqa.program.lifecycle.safe_output import printable
+from civilqa.program.lifecycle.stage import run
+from civilqa.scoring.report import badness, figure, problems
+from civilqa.scoring.scores import SCORES
 
 PREDICTIONS = "data/predictions/test.jsonl"
 SHOWN = ("bits_per_character", "key_point_recall", "citation_f1", "invented_citation_rate", "forbidden_rate", "chrf")

@@ -12,7 +12,7 @@ nothing about new questions.
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -27,26 +27,26 @@ from pydantic import Field
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from civilqa.answers import Answer, Decoding, answer_questions, answer_store
-from civilqa.baselines import few_shot_rows, nearest_record
-from civilqa.bert_score import BertScore
-from civilqa.comparison import Resampling, compare_all, group_scores, mean_interval, mean_scores, scores_of
-from civilqa.errors import ParameterError, RecordError
-from civilqa.files import write_csv, write_json, write_jsonl, write_text
-from civilqa.formatted import check_tokens, read_formatted
-from civilqa.gold import Gold, cited_articles, mark_citations, read_gold
-from civilqa.hardware import Hardware, HardwareParams, resolve_hardware, versions
-from civilqa.llm_judge import Judge, JudgeParams
-from civilqa.models import context_length, load_base, load_tuned
-from civilqa.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
-from civilqa.profiles import read_profile
-from civilqa.prompts import FormatParams, Prompter, load_tokenizer, read_template
-from civilqa.provenance import WEIGHTS_FILE, Adapter, open_adapter
-from civilqa.records import Record, read_records
-from civilqa.report import render_report
-from civilqa.scores import SCORES, score_answer
-from civilqa.similarity import chrf_signature
-from civilqa.stage import run
+from civilqa.base_model.formatted import check_tokens, read_formatted
+from civilqa.base_model.profiles import read_profile
+from civilqa.base_model.prompts import FormatParams, Prompter, load_tokenizer, read_template
+from civilqa.dataset.records import Record, read_records
+from civilqa.generation.answers import Answer, Decoding, answer_questions, answer_store
+from civilqa.generation.baselines import few_shot_rows, nearest_record
+from civilqa.model.hardware import Hardware, HardwareParams, resolve_hardware, versions
+from civilqa.model.loading import context_length, load_base, load_tuned
+from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
+from civilqa.program.errors import ParameterError, RecordError
+from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
+from civilqa.scoring.bert_score import BertScore
+from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_interval, mean_scores, scores_of
+from civilqa.scoring.gold import Gold, cited_articles, mark_citations, read_gold
+from civilqa.scoring.llm_judge import Judge, JudgeParams
+from civilqa.scoring.report import render_report
+from civilqa.scoring.scores import SCORES, score_answer
+from civilqa.scoring.similarity import chrf_signature
 
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")

@@ -12,7 +12,7 @@ appears only after it was read back and found to answer as the adapter does.
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -27,18 +27,26 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from civilqa.errors import ModelError, ParameterError, RecordError
-from civilqa.files import folder_aside, read_json, sha256_file, stamp, write_json, write_text
-from civilqa.formatted import read_formatted
-from civilqa.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
-from civilqa.inference import ADAPTER, BENCHMARK_QUESTIONS, MERGED
-from civilqa.locks import hold
-from civilqa.models import load_adapter, load_base, load_tuned
-from civilqa.parameters import read_sections
-from civilqa.profiles import Profile, read_profile
-from civilqa.prompts import FormatParams, Prompter, load_prompter
-from civilqa.provenance import MANIFEST_FILE, TRAINED_ON, WEIGHTS_FILE, Adapter, MergedManifest, open_adapter, seal
-from civilqa.stage import run
+from civilqa.base_model.formatted import read_formatted
+from civilqa.base_model.profiles import Profile, read_profile
+from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter
+from civilqa.chat.engine import ADAPTER, BENCHMARK_QUESTIONS, MERGED
+from civilqa.model.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
+from civilqa.model.loading import load_adapter, load_base, load_tuned
+from civilqa.model.provenance import (
+    MANIFEST_FILE,
+    TRAINED_ON,
+    WEIGHTS_FILE,
+    Adapter,
+    MergedManifest,
+    open_adapter,
+    seal,
+)
+from civilqa.program.errors import ModelError, ParameterError, RecordError
+from civilqa.program.files import folder_aside, read_json, sha256_file, stamp, write_json, write_text
+from civilqa.program.lifecycle.locks import hold
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import read_sections
 
 FORMATTED = Path("data/formatted")
 EVALUATION = Path("metrics/evaluate.json")

@@ -11,7 +11,7 @@ A run that was killed goes on from its last checkpoint, if nothing that decides 
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -24,19 +24,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import civilqa.lean_bitsandbytes  # noqa: F401
+import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
 import psutil
 from peft import PeftModel
 
-from civilqa.base_models import check_base
-from civilqa.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
-from civilqa.errors import ParameterError, RecordError
-from civilqa.estimate import Estimate, check_that_it_fits, probe
-from civilqa.files import folder_aside, write_csv, write_json
-from civilqa.footprint import check_memory
-from civilqa.formatted import check_tokens, read_formatted
-from civilqa.hardware import (
+from civilqa.base_model.config import check_base
+from civilqa.base_model.formatted import check_tokens, read_formatted
+from civilqa.base_model.profiles import ModelParams, Profile, read_profile
+from civilqa.base_model.prompts import Prompter, load_tokenizer, read_template
+from civilqa.model.capabilities import Choice, format_table
+from civilqa.model.hardware import (
     HardwareParams,
     describe_machine,
     inspect_machine,
@@ -44,19 +42,22 @@ from civilqa.hardware import (
     take_hold,
     versions,
 )
-from civilqa.locks import hold
-from civilqa.memory import MemorySampler, explain_out_of_memory
-from civilqa.model_card import write_model_card
-from civilqa.models import count_parameters, load_base, save_adapter
-from civilqa.parameters import read_choice, read_sections
-from civilqa.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
-from civilqa.profiles import ModelParams, Profile, read_profile
-from civilqa.prompts import Prompter, load_tokenizer, read_template
-from civilqa.provenance import WEIGHTS_FILE, Manifest, describe_making, read_manifest, seal
-from civilqa.resolve import Choice, format_table
-from civilqa.special_tokens import check_special_tokens
-from civilqa.stage import run
-from civilqa.training import (
+from civilqa.model.loading import count_parameters, load_base, save_adapter
+from civilqa.model.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
+from civilqa.model.provenance import WEIGHTS_FILE, Manifest, describe_making, read_manifest, seal
+from civilqa.model.training_lock import WORKSPACE_LOCK
+from civilqa.program.errors import ParameterError, RecordError
+from civilqa.program.files import folder_aside, write_csv, write_json
+from civilqa.program.lifecycle.locks import hold
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import read_choice, read_sections
+from civilqa.training.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
+from civilqa.training.estimate import Estimate, check_that_it_fits, probe
+from civilqa.training.footprint import check_memory
+from civilqa.training.memory import MemorySampler, explain_out_of_memory
+from civilqa.training.model_card import write_model_card
+from civilqa.training.special_tokens import check_special_tokens
+from civilqa.training.trainer import (
     AdapterTrainer,
     Examples,
     Preset,
@@ -71,8 +72,7 @@ from civilqa.training import (
     pack,
     resolve_schedule,
 )
-from civilqa.under_way import WORKSPACE_LOCK
-from civilqa.varlen_attention import IGNORED_LABEL
+from civilqa.training.varlen_attention import IGNORED_LABEL
 
 DATA = Path("data/formatted")
 ADAPTER = Path("models/adapter")

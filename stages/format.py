@@ -11,7 +11,7 @@ Each line holds the record's text as a person reads it (`messages`, or `prompt` 
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -25,15 +25,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from civilqa.base_models import check_base
-from civilqa.errors import RecordError
-from civilqa.files import count_lines, folder_aside, json_line, open_aside, write_csv, write_json, write_text
-from civilqa.parallel import map_chunks
-from civilqa.parameters import read_sections
-from civilqa.profiles import Profile, read_profile
-from civilqa.prompts import TEMPLATE_FILE, FormatParams, Prompter, load_prompter
-from civilqa.records import SPLITS, Record, iterate_records
-from civilqa.stage import run
+from civilqa.base_model.config import check_base
+from civilqa.base_model.profiles import Profile, read_profile
+from civilqa.base_model.prompts import TEMPLATE_FILE, FormatParams, Prompter, load_prompter
+from civilqa.dataset.parallel import map_chunks
+from civilqa.dataset.records import SPLITS, Record, iterate_records
+from civilqa.program.errors import RecordError
+from civilqa.program.files import count_lines, folder_aside, json_line, open_aside, write_csv, write_json, write_text
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import read_sections
 
 SPLIT_FOLDER = Path("data/splits")
 FOLDER = Path("data/formatted")

@@ -11,7 +11,7 @@ recipe, not of one model.
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -26,13 +26,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from civilqa.comparison import Resampling, compare_all, group_scores, mean_scores
-from civilqa.errors import PipelineError
-from civilqa.files import sha256_json, write_json, write_jsonl, write_text
-from civilqa.parameters import PARAMS_PATH
-from civilqa.report import render_report
-from civilqa.revisions import read_rows
-from civilqa.stage import run
+from civilqa.experiments.revisions import read_rows
+from civilqa.program.errors import PipelineError
+from civilqa.program.files import sha256_json, write_json, write_jsonl, write_text
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import PARAMS_PATH
+from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_scores
+from civilqa.scoring.report import render_report
 
 METRICS = Path("metrics/folds.json")
 FOLDER = Path("data/folds")

@@ -11,7 +11,7 @@ is written.
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -26,18 +26,18 @@ import pydantic
 from pydantic import Field
 from tqdm import tqdm
 
-from civilqa.citations import judge_citation, parse_citations
-from civilqa.errors import ParameterError, RecordError
-from civilqa.files import sha256_file, write_csv, write_json, write_jsonl
-from civilqa.parallel import map_chunks
-from civilqa.parameters import Section, Text, read_sections
-from civilqa.personal_data import mask_personal_data
-from civilqa.records import Record, count_by, record_id, write_records
-from civilqa.screen import printable
-from civilqa.stage import run
-from civilqa.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, load_reference
-from civilqa.tables import BadRow, Row, TableInfo, find_tables, open_table
-from civilqa.text import clean
+from civilqa.dataset.parallel import map_chunks
+from civilqa.dataset.records import Record, count_by, record_id, write_records
+from civilqa.law.citations import judge_citation, parse_citations
+from civilqa.law.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, load_reference
+from civilqa.program.errors import ParameterError, RecordError
+from civilqa.program.files import sha256_file, write_csv, write_json, write_jsonl
+from civilqa.program.lifecycle.safe_output import printable
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import Section, Text, read_sections
+from civilqa.reading.cleaning import clean
+from civilqa.reading.personal_data import mask_personal_data
+from civilqa.reading.tables import BadRow, Row, TableInfo, find_tables, open_table
 
 RECORDS = Path("data/prepared/records.jsonl")
 EXTRA = Path("data/prepared/extra.jsonl")

@@ -10,7 +10,7 @@ The harness runs as a process of its own, offline, on local files alone.
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -25,19 +25,19 @@ import numpy as np
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from civilqa.comparison import Resampling, mean_interval
-from civilqa.errors import ModelError, PipelineError
-from civilqa.files import write_json, write_jsonl, write_text
-from civilqa.hardware import Hardware, HardwareParams, resolve_hardware
-from civilqa.hub import locate_weights
-from civilqa.models import load_base, load_tuned
-from civilqa.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections
-from civilqa.profiles import Profile, read_profile
-from civilqa.prompts import load_tokenizer
-from civilqa.provenance import WEIGHTS_FILE, Adapter, open_adapter
-from civilqa.stage import run
-from civilqa.statute_probe import OPTIONS, TASK, Item, make_items, task_yaml
-from civilqa.statutes import load_reference
+from civilqa.base_model.hub import locate_weights
+from civilqa.base_model.profiles import Profile, read_profile
+from civilqa.base_model.prompts import load_tokenizer
+from civilqa.experiments.statute_quiz import OPTIONS, TASK, Item, make_items, task_yaml
+from civilqa.law.statutes import load_reference
+from civilqa.model.hardware import Hardware, HardwareParams, resolve_hardware
+from civilqa.model.loading import load_base, load_tuned
+from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
+from civilqa.program.errors import ModelError, PipelineError
+from civilqa.program.files import write_json, write_jsonl, write_text
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections
+from civilqa.scoring.comparison import Resampling, mean_interval
 
 ADAPTER = Path("models/adapter")
 WORK = Path(".probe")

@@ -12,7 +12,7 @@ Questions that are near-duplicates of each other form a group, and a group is de
 """
 
 if __name__ == "__main__":
-    from civilqa.interruptions import end_while_importing
+    from civilqa.program.lifecycle.interruptions import end_while_importing
 
     end_while_importing()
 
@@ -27,13 +27,13 @@ from pydantic import Field
 from rensa import RMinHash, RMinHashLSH
 from tqdm import tqdm
 
-from civilqa.errors import ParameterError, RecordError
-from civilqa.files import folder_aside, write_json, write_jsonl
-from civilqa.near_duplicates import grams, group_near_duplicates, is_near, normalize
-from civilqa.parallel import map_chunks
-from civilqa.parameters import Section, read_sections
-from civilqa.records import SPLITS, Record, count_by, read_records, write_records
-from civilqa.stage import run
+from civilqa.dataset.near_duplicates import grams, group_near_duplicates, is_near, normalize
+from civilqa.dataset.parallel import map_chunks
+from civilqa.dataset.records import SPLITS, Record, count_by, read_records, write_records
+from civilqa.program.errors import ParameterError, RecordError
+from civilqa.program.files import folder_aside, write_json, write_jsonl
+from civilqa.program.lifecycle.stage import run
+from civilqa.program.parameters import Section, read_sections
 
 RECORDS = Path("data/prepared/records.jsonl")
 FOLDER = Path("data/splits")

@@ -163,12 +163,12 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     import torch
     from peft import get_peft_model
 
-    from civilqa.files import write_text
-    from civilqa.hardware import Hardware
-    from civilqa.models import load_base, make_lora_config, save_adapter
-    from civilqa.profiles import read_profile
-    from civilqa.prompts import TEMPLATE_FILE
-    from civilqa.provenance import describe_making, seal
+    from civilqa.base_model.profiles import read_profile
+    from civilqa.base_model.prompts import TEMPLATE_FILE
+    from civilqa.model.hardware import Hardware
+    from civilqa.model.loading import load_base, make_lora_config, save_adapter
+    from civilqa.model.provenance import describe_making, seal
+    from civilqa.program.files import write_text
 
     model_params, profile = read_profile()
     torch.manual_seed(7)

@@ -18,8 +18,8 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 sys.path.insert(0, str(ROOT / "stages"))
 
-from civilqa.citations import parse_citations  # noqa: E402
-from civilqa.statutes import STATUS_COLUMNS, article_number, load_reference, pack_articles  # noqa: E402
+from civilqa.law.citations import parse_citations  # noqa: E402
+from civilqa.law.statutes import STATUS_COLUMNS, article_number, load_reference, pack_articles  # noqa: E402
 
 # What each status of the source is called in acts.csv: the column that lists the article.
 COLUMN_OF_STATUS = {"in_force": "articles", "deleted": "deleted", "not_yet_in_force": "not_yet_in_force"}

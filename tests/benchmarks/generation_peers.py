@@ -21,15 +21,15 @@ import torch
 from projects import ROOT, write_report
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from civilqa.answers import Decoding, generate
-from civilqa.files import read_jsonl
-from civilqa.hardware import HardwareParams, resolve_hardware
-from civilqa.models import load_tuned
-from civilqa.parameters import read_sections
-from civilqa.profiles import read_profile
-from civilqa.prompts import load_tokenizer
-from civilqa.provenance import open_adapter
-from civilqa.roofline import synchronize
+from civilqa.base_model.profiles import read_profile
+from civilqa.base_model.prompts import load_tokenizer
+from civilqa.generation.answers import Decoding, generate
+from civilqa.model.hardware import HardwareParams, resolve_hardware
+from civilqa.model.loading import load_tuned
+from civilqa.model.provenance import open_adapter
+from civilqa.program.files import read_jsonl
+from civilqa.program.parameters import read_sections
+from civilqa.speed.roofline import synchronize
 
 RESULT = Path(__file__).with_suffix(".json")
 ADAPTER = Path("models/adapter")

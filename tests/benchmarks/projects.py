@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "stages"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "stages"), str(ROOT / "tests"), str(ROOT / "tests/support")]
 
-from civilqa.hardware import describe_machine, versions  # noqa: E402  (from the folders above)
+from civilqa.model.hardware import describe_machine, versions  # noqa: E402  (from the folders above)
 from conftest import copy_project, edit_params  # noqa: E402
 
 SAMPLE_SECONDS = 0.1

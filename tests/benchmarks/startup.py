@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from projects import ROOT, call, copy_project, write_report
 
-from civilqa.roofline import measure_limits
+from civilqa.speed.roofline import measure_limits
 
 RESULT = Path(__file__).with_suffix(".json")
 STAGES = ("prepare", "split", "format", "finetune", "evaluate", "benchmark")
@@ -33,7 +33,8 @@ IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)")  # microsec
 
 def import_times(stage: str) -> dict[str, Any]:
     """Return the seconds that a stage's imports take in all, and by the package whose modules they are."""
-    begin = "from civilqa.interruptions import end_while_importing; end_while_importing()"  # as each script does
+    # As each script begins.
+    begin = "from civilqa.program.lifecycle.interruptions import end_while_importing; end_while_importing()"
     code = f"import sys; sys.path.insert(0, 'stages'); {begin}; import {stage}"
     for _ in range(2):
         found = subprocess.run(

@@ -64,10 +64,10 @@ def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
     run_stages(folder, ("prepare", "split", "format"), threads)
     save = (
         "import sys; sys.path.insert(0, 'stages')\n"
-        "from civilqa.hardware import Hardware\n"
-        "from civilqa.models import load_base\n"
-        "from civilqa.profiles import read_profile\n"
-        "from civilqa.prompts import load_tokenizer\n"
+        "from civilqa.model.hardware import Hardware\n"
+        "from civilqa.model.loading import load_base\n"
+        "from civilqa.base_model.profiles import read_profile\n"
+        "from civilqa.base_model.prompts import load_tokenizer\n"
         "model, profile = read_profile()\n"
         f"load_base(model, profile, Hardware('cpu', '{PRECISIONS[device]}', {threads})).save_pretrained('base')\n"
         "load_tokenizer(profile).save_pretrained('base')\n"

@@ -1,0 +1,414 @@
+"""From a model's name in params.yaml to files on this disk whose bytes are known to be the hub's.
+
+A model is a folder, which is taken as it is, or a hub id at a commit. A commit never changes: what the local cache
+holds of it is used without asking the hub, and each of its files is compared with the hash that the hub gives, once
+after the download and again when its size or time has changed since. Needs no torch.
+"""
+
+import errno
+import functools
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    get_token,
+    hf_hub_url,
+    is_offline_mode,
+    snapshot_download,
+)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
+
+from civilqa.program.errors import ModelError
+from civilqa.program.files import sha256_file, write_json
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_EXTRAS = ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+OFFLINE = "Without the hub the profiles tiny and llama-1b-random run: set model.profile in params.yaml."
+
+
+def locate(name: str, revision: str | None, files: Sequence[str], optional: Sequence[str] = ()) -> Path:
+    """Return the folder that holds the given files of a model, downloading and verifying what is missing.
+
+    Args:
+        files: names of files that must be there.
+        optional: names of files that are wanted where the model has them.
+
+    Raises:
+        ModelError: says whether the name, the revision, the licence, the token, the network, the disk, the bytes or the
+            model's files are the matter, and what to do.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        for file in files:
+            if not (folder / file).is_file():
+                raise ModelError(f"{name}: the folder holds no {file}; set the profile's name to one that does")
+        return folder
+    _require_commit(name, revision)
+    folder = _find_cached(name, revision, files, optional) or _download(name, revision, files, optional)
+    _verify(name, revision, folder, [file for file in (*files, *optional) if (folder / file).is_file()])
+    return folder
+
+
+def locate_weights(name: str, revision: str | None) -> Path:
+    """Return the folder that holds a model's configuration and all of its weights; downloads what is missing.
+
+    Raises:
+        ModelError: as `locate`; or there are no safetensors, as `weight_files` says.
+    """
+    return locate(name, revision, [CONFIG, *weight_files(name, revision)], [GENERATION_CONFIG])
+
+
+def weight_files(name: str, revision: str | None) -> list[str]:
+    """Return the names of the files that hold a model's weights: one, or an index and the files that it lists.
+
+    They are named one by one, since a repository can hold its weights twice, in the layout of another library too.
+
+    Raises:
+        ModelError: there are none in safetensors. A pickled checkpoint (.bin, .pt) can run code when it is opened.
+    """
+    if Path(name).is_dir():
+        names = {path.name for path in Path(name).iterdir()}
+    else:
+        _require_commit(name, revision)
+        cached = next((file for file in (WEIGHTS, INDEX) if _find_cached(name, revision, [file])), None)
+        names = {cached} if cached else set(_list_files(name, revision))
+    if WEIGHTS in names:
+        return [WEIGHTS]
+    if INDEX in names:
+        return [INDEX, *_read_index(locate(name, revision, [INDEX]) / INDEX)]
+    pickles = sorted(file for file in names if file.endswith(PICKLES))
+    if not pickles:
+        raise ModelError(f"{name}: holds neither {WEIGHTS} nor {INDEX}; set the profile's name to a model with weights")
+    raise ModelError(
+        f"{name}: holds its weights as {', '.join(pickles[:3])} alone, and a pickled checkpoint can run code when it "
+        "is opened: only safetensors are read. Look for a revision with safetensors among the pull requests on "
+        f"https://huggingface.co/{name}/discussions; or convert a checkpoint that you trust, with transformers' "
+        "save_pretrained, and set the profile's name to that folder"
+    )
+
+
+def check_weights(name: str, revision: str | None) -> int:
+    """Return how many bytes of a model's weights are still to be downloaded, having checked that they can be.
+
+    Raises:
+        ModelError: they are not there, may not be read, or do not fit on the disk.
+    """
+    files = weight_files(name, revision)
+    if Path(name).is_dir():
+        locate(name, revision, files)
+        return 0
+    missing = [file for file in files if not _find_cached(name, revision, [file])]
+    if not missing:
+        return 0
+    _require_listed(name, revision, missing)
+    with _explain(name, revision):
+        for file in missing:
+            get_hf_file_metadata(_url(name, revision, file))
+    return _check_disk(name, revision, missing)
+
+
+def _require_commit(name: str, revision: str | None) -> None:
+    """Raise unless the model is a hub id pinned by a full commit; says which commit that would be now."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise ModelError(f"'{name}' is neither a folder here nor a hub id such as meta-llama/Llama-3.2-1B") from None
+    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
+        return
+    where = f"'{name}' is no folder here, and as a hub id it needs a pinned revision"
+    found = "found none" if revision is None else f"found '{revision}', which can move"
+    if is_offline_mode():
+        raise ModelError(
+            f"{where}: {found}; set the profile's revision to a commit of 40 hex digits from "
+            f"https://huggingface.co/{name}/commits/main. {OFFLINE}"
+        )
+    commit = _ask_first(name, revision or "main").commit_hash
+    raise ModelError(f"{where}: {found}; '{revision or 'main'}' is now revision: {commit}")
+
+
+def _find_cached(name: str, revision: str, files: Sequence[str], optional: Sequence[str] = ()) -> Path | None:
+    """Return the snapshot in the local cache if it holds the files, and of the optional ones what the model has."""
+    try:
+        patterns = [*files, *optional]
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if all((folder / file).is_file() for file in files) else None
+
+
+def _download(name: str, revision: str, files: Sequence[str], optional: Sequence[str]) -> Path:
+    listing = _list_files(name, revision)
+    _require_listed(name, revision, files)
+    wanted = [file for file in (*files, *optional) if file in listing]
+    _check_disk(name, revision, [file for file in wanted if not _find_cached(name, revision, [file])])
+    with _explain(name, revision):
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+
+
+def _require_listed(name: str, revision: str, files: Sequence[str]) -> None:
+    absent = [file for file in files if file not in _list_files(name, revision)]
+    if not absent:
+        return
+    way_out = "take another model"
+    if TOKENIZER in absent:
+        way_out = (
+            "save its tokenizer to a folder with transformers' AutoTokenizer and set the profile's tokenizer to it"
+        )
+    raise ModelError(f"{_where(name, revision)}: the repository holds no {', '.join(absent)}; {way_out}")
+
+
+@functools.cache
+def _list_files(name: str, revision: str) -> dict[str, RepoFile]:
+    """Return the files at the top of a repository, with their sizes and hashes, by name."""
+    _ask_first(name, revision)
+    with _explain(name, revision):
+        entries = HfApi(endpoint=constants.ENDPOINT).list_repo_tree(name, revision=revision)
+        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+
+def _ask_first(name: str, revision: str) -> Any:
+    """Ask for one file's metadata: whether the hub answers, knows the model, and lets this user read it.
+
+    Other requests of the client are repeated for 24 s before it gives up on a network that is not there. This one is
+    asked twice at most, and once where it ran into its time limit.
+    """
+    url = _url(name, revision, CONFIG)
+    with _explain(name, revision):
+        try:
+            answer = get_hf_file_metadata(url)
+        except RemoteEntryNotFoundError:
+            raise ModelError(
+                f"{_where(name, revision)}: holds no {CONFIG}, so that it is no transformers model; take another"
+            ) from None
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError, HfHubHTTPError) as error:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+                raise
+            time.sleep(1)
+            answer = get_hf_file_metadata(url)
+    if answer.commit_hash is None:
+        raise ModelError(
+            f"{_where(name, revision)}: {constants.ENDPOINT} answers, but not as a model hub does; see whether "
+            f"HF_ENDPOINT is right and whether this network wants a login. {OFFLINE}"
+        )
+    return answer
+
+
+def _check_disk(name: str, revision: str, files: Sequence[str]) -> int:
+    """Return the size of files of a repository in bytes.
+
+    Raises:
+        ModelError: the file system of the local cache has less room than that.
+    """
+    needed = sum(_list_files(name, revision)[file].size for file in files)
+    cache = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(path for path in (cache, *cache.parents) if path.exists())).free
+    if needed > free:
+        raise ModelError(
+            f"{_where(name, revision)}: {needed / 1e9:.2f} GB are to be downloaded to {cache}, and its file system has "
+            f"{free / 1e9:.2f} GB free; make room there, or put the cache on another disk: `export HF_HOME=/folder`"
+        )
+    return needed
+
+
+def _verify(name: str, revision: str, folder: Path, files: Sequence[str]) -> None:
+    """Compare files of the local cache with the hub's hashes. The client itself compares no more than their sizes.
+
+    What was found right is remembered with the file's size and time, so that a later run hashes nothing (it takes 0.6 s
+    a GiB, on older processors 2 s): a record of this machine, kept where the client keeps assets of other libraries.
+
+    Raises:
+        ModelError: a file differs. It is removed from the cache, so that the next run downloads it again.
+    """
+    record_path = _record_path(name, revision)
+    record = _read_record(record_path)
+    known = dict(record)
+    for file in files:
+        path = folder / file
+        stamp = [path.stat().st_size, path.stat().st_mtime_ns]
+        entry = record.get(file)
+        if entry is not None and entry["stamp"] == stamp:
+            continue
+        expected = entry["hash"] if entry is not None else _expected_hash(name, revision, path)
+        if expected is None:
+            print(f"hub: {path} was not downloaded by this pipeline; without the hub its bytes cannot be checked")
+            continue
+        found = _git_sha1(path) if len(expected) == 40 else sha256_file(path)
+        if found != expected:
+            raise ModelError(
+                f"{_where(name, revision)}: {file} in the local cache is not the hub's (its hash is {found}, the hub's "
+                f"{expected}): it was damaged or changed on the way or on this disk. {_remove(path)}; run the stage "
+                "again to download it. If it ends here again, suspect what lies between: HF_ENDPOINT, a proxy"
+            )
+        record[file] = {"hash": expected, "stamp": stamp}
+    if record != known:
+        _write_record(record_path, record)
+
+
+def _remove(path: Path) -> str:
+    """Remove a file from the cache; returns what was done, or what is to be done where that is not allowed."""
+    blob = path.resolve()
+    try:
+        blob.unlink()
+        path.unlink(missing_ok=True)  # where the cache holds links to its files
+    except OSError as error:
+        return f"It cannot be removed ({error}): remove {blob}"
+    return "It has been removed"
+
+
+def _expected_hash(name: str, revision: str, path: Path) -> str | None:
+    """Return the SHA-256 of a large file (git LFS) or the git SHA-1 of a small one, or None if it can't be learned.
+
+    The cache names each blob by this hash and links to it, so that it is known offline; systems without links hold
+    plain files, whose hash the hub must be asked for.
+    """
+    if path.is_symlink():
+        blob = path.readlink().name
+        if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", blob):
+            return blob
+    if is_offline_mode():
+        return None
+    file = _list_files(name, revision)[path.name]
+    return file.lfs.sha256 if file.lfs is not None else file.blob_id
+
+
+def _git_sha1(path: Path) -> str:
+    """Return the id that git gives to a file's content."""
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0%b" % (len(data), data), usedforsecurity=False).hexdigest()
+
+
+def _record_path(name: str, revision: str) -> Path:
+    return Path(constants.HF_ASSETS_CACHE) / "civil-law-qa" / name.replace("/", "--") / f"{revision}.json"
+
+
+def _read_record(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # nothing remembered: everything is hashed again
+
+
+def _write_record(path: Path, record: dict[str, dict[str, Any]]) -> None:
+    try:
+        write_json(path, record)
+    except OSError as error:
+        print(f"hub: {path} cannot be written ({error}): the next run hashes the model's files again")
+
+
+def _read_index(path: Path) -> list[str]:
+    """Return the files that an index of weights names."""
+    try:
+        files = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{path}: no index of weights: {error}; take another model") from None
+    for file in files:
+        if not re.fullmatch(r"[\w.-]+\.safetensors", file):
+            raise ModelError(f"{path}: names {file!r}, which is no file of safetensors beside it; take another model")
+    return files
+
+
+def _url(name: str, revision: str, file: str) -> str:
+    return hf_hub_url(name, file, revision=revision, endpoint=constants.ENDPOINT)
+
+
+def _where(name: str, revision: str | None) -> str:
+    return f"'{name}' at revision {revision or 'main'}"
+
+
+@contextmanager
+def _explain(name: str, revision: str | None) -> Iterator[None]:
+    """Turn what the client raises into a ModelError that says what to do."""
+    where = _where(name, revision)
+    try:
+        yield
+    except GatedRepoError:
+        raise ModelError(f"{where} is gated: {_how_to_get_in(name)}. {OFFLINE}") from None
+    except RevisionNotFoundError:
+        raise ModelError(
+            f"{where}: the model is there, the revision is not; set the profile's revision to one of "
+            f"https://huggingface.co/{name}/commits/main"
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelError(
+            f"{where}: no such folder here and no such model on the hub, or one that your token may not see; set the "
+            f"profile's name, or HF_TOKEN. {OFFLINE}"
+        ) from None
+    except HfHubHTTPError as error:
+        if error.response.status_code == 401:
+            raise ModelError(
+                f"{where}: the hub does not accept the token in use; make another on "
+                "https://huggingface.co/settings/tokens and set it with `export HF_TOKEN=...`, or `unset HF_TOKEN` for "
+                "a model that needs none"
+            ) from None
+        raise ModelError(f"{where}: the hub answered {_reason(error)}\n{OFFLINE}") from None
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:  # hf_xet raises RuntimeError
+        raise ModelError(_describe_failure(where, error)) from None
+
+
+def _describe_failure(where: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{where}: the disk is full: {_reason(error)}; make room in {constants.HF_HUB_CACHE}, or put the cache on "
+            "another disk: `export HF_HOME=/folder`"
+        )
+    if isinstance(error, UnicodeError):
+        return f"{where}: the token in use holds characters that no token has; set it again: `export HF_TOKEN=...`"
+    absent = f"{where} is not, or not whole, in the local cache ({constants.HF_HUB_CACHE})"
+    if is_offline_mode():
+        return f"{absent}, and HF_HUB_OFFLINE is set. {OFFLINE}"
+    if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
+        return (
+            f"{absent}, and the hub ({constants.ENDPOINT}) cannot be reached or broke off: {_reason(error)}; run the "
+            f"stage again once the network is there: what was downloaded whole is kept. {OFFLINE}"
+        )
+    return f"{where}: cannot be downloaded to {constants.HF_HUB_CACHE}: {_reason(error)}"
+
+
+def _how_to_get_in(name: str) -> str:
+    page = f"https://huggingface.co/{name}"
+    tokens = "https://huggingface.co/settings/tokens"
+    if get_token() is None:
+        return (
+            f"accept its licence on {page}, make a token that may read it on {tokens} and set it with "
+            "`export HF_TOKEN=...` (or `hf auth login`)"
+        )
+    return (
+        f"accept its licence on {page} with the account that the token in use belongs to, and wait until access is "
+        "granted; a fine-grained token also needs 'Read access to contents of all public gated repos you can access' "
+        f"({tokens}); set another token with `export HF_TOKEN=...`"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error's text, without the token: also one that is not in the environment."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+    token = get_token()
+    return text.replace(token, "<token>") if token else text

@@ -1,0 +1,75 @@
+"""A profile: everything that depends on the base model. `model.profile` in params.yaml selects one."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from civilqa.program.parameters import Section, Seed, Text, read_choice, read_sections
+
+# What a reader is told wherever results of such a model are shown: on the screen, and in the metrics.
+RANDOM_NOTICE = (
+    "무작위 가중치에서 시작한 '{name}' 모델의 결과입니다. 파이프라인이 작동하는지만 보여 주며, 법률 지식은 없습니다. "
+    "답변을 법률 판단에 쓰지 마십시오."
+)
+NOTICE = "'{name}' 모델의 결과입니다. 법률 자문이 아니며, 조문은 기준일(2026-06-08) 이후 바뀌었을 수 있습니다."
+RANDOM_METRICS_NOTICE = "Random base weights: proves that the pipeline works, knows no law."
+METRICS_NOTICE = "No legal advice. Statutes as of 2026-06-08."
+
+
+Factor = Annotated[float, Field(gt=0, le=10_000)]
+
+
+class ModelParams(Section):
+    profile: Text
+    seed: Seed
+
+
+class LoraParams(Section):
+    """Source: Hu et al. 2021, LoRA (arXiv:2106.09685). The update is scaled by alpha / rank."""
+
+    rank: Annotated[int, Field(ge=1, le=8192)] = 16
+    alpha: Annotated[int, Field(ge=1, le=65_536)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    target_modules: str | list[str] = "all-linear"
+    modules_to_save: list[str] = Field(default_factory=list)
+    trainable_token_indices: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+
+
+class Profile(Section):
+    """One entry of `profiles`. Only `name` must be given: `profiles.mine: {name: <hub id or folder>}` is a profile."""
+
+    name: Text
+    revision: Text | None = None
+    weights: Literal["random", "pretrained"] = "pretrained"
+    tokenizer: Text | None = None
+    template: Text | None = None
+    pad_token: Text | None = None
+    epochs_factor: Factor = 1.0
+    learning_rate_factor: Factor = 1.0
+    keep: Literal["last", "best"] = "best"
+    lora: LoraParams = Field(default_factory=LoraParams)
+
+    @property
+    def tokenizer_source(self) -> str:
+        """The folder or hub id of the tokenizer."""
+        return self.tokenizer or self.name
+
+    @property
+    def notice(self) -> str:
+        """What a reader must be told beside any result of this model, in Korean."""
+        return (RANDOM_NOTICE if self.weights == "random" else NOTICE).format(name=self.name)
+
+    @property
+    def metrics_notice(self) -> str:
+        """The same for metrics files, which are ASCII."""
+        return RANDOM_METRICS_NOTICE if self.weights == "random" else METRICS_NOTICE
+
+
+def read_profile() -> tuple[ModelParams, Profile]:
+    """Return the model section and the profile that it selects.
+
+    Raises:
+        ParameterError: there is no such profile, or it is not valid.
+    """
+    (model,) = read_sections(model=ModelParams)
+    return model, read_choice("profiles", model.profile, Profile, "model.profile")

@@ -1,0 +1,227 @@
+"""From a record to tokens: the one place that knows the prompt.
+
+format, finetune, evaluate, benchmark and chat all take their tokens from here, so that the model is asked exactly what
+it was trained on. Needs no torch.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+from transformers import PreTrainedTokenizerFast
+
+from civilqa.base_model.hub import TOKENIZER, TOKENIZER_EXTRAS, locate
+from civilqa.base_model.profiles import Profile
+from civilqa.program.errors import ModelError, TemplateError
+from civilqa.program.lifecycle.machine_errors import is_out_of_memory
+from civilqa.program.parameters import Section
+
+Message = dict[str, str]
+
+TEMPLATE_FILE = "chat_template.jinja"  # as tokenizers save it, so that an adapter folder reads the same
+INSTRUCTION_TEMPLATE = Path("models/templates/instruction.jinja")
+
+
+def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
+    """Return the profile's tokenizer with a padding token that is not its end token.
+
+    A padding token that is also the end token would be masked out of the loss together with it, and the tuned model
+    would never learn to stop.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded, or it has no token to pad with.
+    """
+    source = profile.tokenizer_source
+    if source != profile.name and not Path(source).is_dir():
+        raise ModelError(
+            f"'{source}' is no folder: a profile's tokenizer is null, for the base model's own, or a folder here; "
+            "one from another repository would not be pinned"
+        )
+    folder = locate(source, profile.revision, [TOKENIZER], TOKENIZER_EXTRAS)
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
+    except BaseException as error:
+        # The Rust tokenizer raises a bare Exception on a file that it cannot parse; where it panics, which is a
+        # BaseException that no module exports, it is told by its name.
+        if is_out_of_memory(error) or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+            raise
+        raise ModelError(f"{source}: the tokenizer in {folder} cannot be read: {error}") from None
+    if profile.pad_token is not None:
+        if profile.pad_token not in tokenizer.get_vocab():
+            raise ModelError(f"{source}: has no token {profile.pad_token!r}; {_suggest_padding(tokenizer)}")
+        tokenizer.pad_token = profile.pad_token
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
+        raise ModelError(
+            f"{source}: its padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}; "
+            f"{_suggest_padding(tokenizer)}"
+        )
+    tokenizer.padding_side = "left"
+    # What a tokenizer.json may ask for: nothing is ever cut or filled up here.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def _suggest_padding(tokenizer: PreTrainedTokenizerFast) -> str:
+    names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content != tokenizer.eos_token]
+    # A token made for padding before one kept in reserve.
+    fitting = [name for part in ("pad", "reserved", "unused") for name in names if part in name.lower()]
+    example = f", such as {fitting[0]}" if fitting else ""
+    return f"set the profile's pad_token to a token of its vocabulary that is never used in text{example}"
+
+
+class FormatParams(Section):
+    style: Literal["conversational", "instruction"]
+    system_prompts: dict[str, str]
+
+    @pydantic.field_validator("system_prompts")
+    @classmethod
+    def _has_a_default(cls, prompts: dict[str, str]) -> dict[str, str]:
+        if "default" not in prompts:
+            raise ValueError("no key 'default', the prompt for any other category, or none")
+        return prompts
+
+    def system_prompt(self, category: str) -> str:
+        """Return the system prompt of a category, the general one where there is none of its own."""
+        return self.system_prompts.get(category, self.system_prompts["default"])
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """A tokenizer and the template that the model is trained with."""
+
+    tokenizer: PreTrainedTokenizerFast
+    template: str
+
+    @cached_property
+    def special_strings(self) -> list[str]:
+        """The strings that the tokenizer would read as one special token wherever they stand, longest first."""
+        return sorted((token.content for token in self.tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
+
+    def defuse(self, text: str) -> str:
+        """Return text in which no special token's string is left: a space goes behind its first character.
+
+        A user who types `<|end_of_text|>` has typed these characters, and must not end the prompt with them.
+        """
+        for special in self.special_strings:
+            if special in text:
+                text = text.replace(special, f"{special[0]} {special[1:]}")
+        return text
+
+    def messages(self, question: str, system_prompt: str) -> list[Message]:
+        """Return the conversation that asks a question, each text safe to render."""
+        return [
+            {"role": "system", "content": self.defuse(system_prompt)},
+            {"role": "user", "content": self.defuse(question.strip())},
+        ]
+
+    def render(self, messages: list[Message], answer: str | None = None) -> tuple[str, str]:
+        """Return (prompt, completion) as text; the completion ends in the template's end token, or is '' unanswered.
+
+        Raises:
+            TemplateError: the template fails, or changes the prompt once the answer is there.
+        """
+        prompt = self._apply(messages, add_generation_prompt=True)
+        if answer is None:
+            return prompt, ""
+        reply = {"role": "assistant", "content": self.defuse(answer.strip())}
+        whole = self._apply([*messages, reply], add_generation_prompt=False)
+        if not whole.startswith(prompt):
+            raise TemplateError(
+                "the chat template renders the prompt in another way once it is answered, so that a model trained on "
+                f"the one cannot be asked with the other: {prompt[-80:]!r} is not the start of {whole[:200]!r}"
+            )
+        return prompt, whole[len(prompt) :]
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Return the token ids of rendered texts. Prompt and completion are encoded apart, as generation does it."""
+        # The tokenizer under transformers' own, which spends as much time on wrapping the ids as on finding them.
+        encodings = self.tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    @cached_property
+    def end_token_id(self) -> int:
+        """The token that ends an answer: what the template puts right behind it.
+
+        Raises:
+            TemplateError: the template puts no special token there, so a tuned model would never stop.
+        """
+        question = [{"role": "user", "content": "가"}]
+        _, completion = self.render(question, "나")
+        ids = self.encode([completion.partition("나")[2]])[0]
+        if not ids or ids[0] not in self.tokenizer.added_tokens_decoder:
+            raise TemplateError(
+                f"the chat template ends an answer with {completion[1:]!r}, which is no special token of "
+                f"{self.tokenizer.name_or_path}: a model trained with it would not stop"
+            )
+        if ids[0] == self.tokenizer.pad_token_id:
+            raise TemplateError("the chat template ends an answer with the padding token: set another pad_token")
+        return ids[0]
+
+    def _apply(self, messages: list[Message], add_generation_prompt: bool) -> str:
+        try:
+            # Templates that print a date take it from here, so that they print the same one every day.
+            return self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                date_string="08 Jun 2026",
+            )
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            # Jinja lets anything out that an expression in the template raises.
+            raise TemplateError(f"the chat template cannot be rendered: {type(error).__name__}: {error}") from error
+
+
+def load_prompter(profile: Profile, style: str) -> Prompter:
+    """Return the profile's tokenizer with the template for a `format.style`.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded.
+        TemplateError: the template file is missing.
+    """
+    tokenizer = load_tokenizer(profile)
+    if style == "instruction":
+        path = INSTRUCTION_TEMPLATE
+    elif profile.template is not None:
+        path = Path(profile.template)
+    elif tokenizer.chat_template:
+        return Prompter(tokenizer, tokenizer.chat_template)
+    else:
+        raise TemplateError(
+            f"{profile.tokenizer_source}: has no chat template of its own; set the profile's template, for a base "
+            "model to models/templates/korean_plain.jinja"
+        )
+    if not path.is_file():
+        raise TemplateError(f"{path}: no such template file; there are: {', '.join(_templates())}")
+    return Prompter(tokenizer, _read(path))
+
+
+def read_template(folder: Path) -> str:
+    """Return the chat template that format put beside the formatted data.
+
+    Raises:
+        TemplateError: format has not run.
+    """
+    path = folder / TEMPLATE_FILE
+    if not path.is_file():
+        raise TemplateError(f"{path}: not found; run `dvc repro`")
+    return _read(path)
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"{path}: no UTF-8 ({error}); save it as UTF-8, or take it from git again") from None
+    if not text.strip():
+        raise TemplateError(f"{path}: is empty; take it from git again")
+    return text
+
+
+def _templates() -> list[str]:
+    return sorted(path.as_posix() for path in INSTRUCTION_TEMPLATE.parent.glob("*.jinja"))

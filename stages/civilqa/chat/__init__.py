@@ -1,0 +1,1 @@
+"""Asking the model: engine, terminal, page, files of questions."""

@@ -1,0 +1,45 @@
+"""Conversations on disk: written only when the user asks for it, and never into git."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from civilqa.chat.engine import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
+from civilqa.program.files import write_text
+
+CONVERSATIONS = Path("data/conversations")
+
+
+def save_conversation(exchanges: list[list[dict[str, Any]]], folder: Path = CONVERSATIONS) -> Path:
+    """Write a conversation as Markdown and return the new file.
+
+    Args:
+        exchanges: for each question the results of the models that were asked it.
+    """
+    now = datetime.now()
+    path = folder / f"{now:%Y-%m-%d_%H%M%S_%f}.md"
+    notices = dict.fromkeys(result["notice"] for results in exchanges for result in results)
+    parts = [f"# 민법 상담 대화 ({now:%Y-%m-%d %H:%M})", *notices, CITATIONS_NOTE]
+    for results in exchanges:
+        parts.append(f"## 질문 ({results[0]['category'] or '공통'})\n\n{_quote(results[0]['question'])}")
+        parts += [_answer(result) for result in results]
+    write_text(path, "\n\n".join(parts) + "\n")
+    path.chmod(0o600)  # a client's case is for nobody else on this machine
+    return path
+
+
+def _answer(result: dict[str, Any]) -> str:
+    lines = [f"### {result['model']}", "", _quote(result["answer"] or "(답변 없음)")]
+    if not result["stopped"]:
+        lines += ["", "(답변이 끝까지 나오지 않았습니다.)"]
+    cited = distinct_citations(result)
+    if cited:
+        lines.append("")
+    for citation in cited:
+        mark, words = citation_verdict(citation)
+        lines.append(f"- {mark} {citation_name(citation)}: {words}")
+    return "\n".join(lines)
+
+
+def _quote(text: str) -> str:
+    return "\n".join(f"> {line}".rstrip() for line in text.splitlines())

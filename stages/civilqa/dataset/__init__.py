@@ -1,0 +1,1 @@
+"""Records, and what is done to many of them: grouping near-duplicates, several processes."""

@@ -1,0 +1,99 @@
+"""Runs a function over chunks of many items in several processes; over few items in this one.
+
+The results come in the order of the items, and are the same however many processes there are.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from typing import Any
+
+from civilqa.program.errors import PipelineError
+
+CHUNK = 2000  # items that a process takes at a time
+AHEAD = 2  # chunks that wait for each process, so that none idles and the memory stays bounded
+
+Function = Callable[[list[Any]], Any]
+
+
+def map_chunks(make: Callable[..., Function], arguments: tuple[Any, ...], items: Iterable[Any]) -> Iterator[tuple]:
+    """Yield (chunk, `make(*arguments)(chunk)`) for chunks of up to CHUNK items, in order.
+
+    `make` builds the function once in every process, which is where it loads what it needs; it, its arguments, the
+    items and the results must be picklable. Up to CHUNK items are dealt with in this process: starting others would
+    take longer.
+
+    Raises:
+        PipelineError: what the function raises, or that one of the processes was killed.
+    """
+    iterator = iter(items)
+    chunks = iter(lambda: list(islice(iterator, CHUNK)), [])
+    first = next(chunks, [])
+    second = next(chunks, [])
+    if not second:
+        if first:
+            yield first, make(*arguments)(first)
+        return
+    chunks = chain([first, second], chunks)
+    processes = count_processes()
+    # Started afresh rather than forked: the same on every system, and safe beside threads.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(make, arguments))
+    waiting: deque[tuple[list[Any], Future]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(_apply, chunk)))
+            if len(waiting) > AHEAD * processes:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    except BrokenProcessPool:
+        raise PipelineError(
+            "a worker process ended before its work was done, most often because the system had no memory left; close "
+            "other programs and run the stage again"
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if waiting:  # stopped halfway: nobody waits for the chunks that are being worked on
+            for process in multiprocessing.active_children():
+                process.terminate()
+
+
+def count_processes() -> int:
+    """Return the number of cores that this process may use, 8 at most: from there on reading the rows is the limit."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have no affinity
+        cores = os.cpu_count() or 1
+    return min(cores, 8)
+
+
+_function: Function
+
+
+def _start(make: Callable[..., Function], arguments: tuple[Any, ...]) -> None:
+    """Prepare a worker process."""
+    global _function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the stage, and the stage ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _function = make(*arguments)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the stage is gone, also where that was killed and could not tell."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _apply(chunk: list[Any]) -> Any:
+    return _function(chunk)

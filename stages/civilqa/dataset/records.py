@@ -1,0 +1,71 @@
+"""A record: one question and answer of the dataset, as every stage passes it on."""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from civilqa.program.errors import RecordError
+from civilqa.program.files import read_jsonl, write_jsonl
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One question and answer.
+
+    `id` is the record's name for good: it depends on the question alone, so that mending an answer, reordering the
+    file or adding rows moves no record to another split. `category` and `difficulty` may be empty.
+    """
+
+    id: str
+    question: str
+    answer: str
+    category: str
+    difficulty: str
+
+
+FIELDS = tuple(field.name for field in fields(Record))
+
+
+def record_id(question: str) -> str:
+    """Return the id of a cleaned question: `q-` and 12 hex digits of the SHA-256 of its NFC text.
+
+    12 digits are 48 bits: among a million questions two share an id with a probability of about 0.2 % (n²/2⁴⁹), which
+    prepare checks for.
+    """
+    return "q-" + hashlib.sha256(unicodedata.normalize("NFC", question).encode()).hexdigest()[:12]
+
+
+def iterate_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a JSONL file that a stage wrote.
+
+    Raises:
+        RecordError: the file is missing or a line of it is no record; names the file and the line.
+    """
+    for number, row in enumerate(read_jsonl(path), start=1):
+        if row.keys() != set(FIELDS) or not all(isinstance(value, str) for value in row.values()):
+            raise RecordError(f"{path}:{number}: is no record; run the stage that writes it, or `dvc repro`")
+        yield Record(**row)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Return the records of a JSONL file that a stage wrote; see iterate_records."""
+    return list(iterate_records(path))
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records as JSONL."""
+    write_jsonl(path, ({name: getattr(record, name) for name in FIELDS} for record in records))
+
+
+def count_by(records: Iterable[Record]) -> dict[str, dict[str, int]]:
+    """Return the number of records by category and difficulty, as {category: {difficulty: n}}."""
+    counts: dict[str, dict[str, int]] = {}
+    for record in records:
+        by_difficulty = counts.setdefault(record.category or "(none)", {})
+        key = record.difficulty or "(none)"
+        by_difficulty[key] = by_difficulty.get(key, 0) + 1
+    return counts

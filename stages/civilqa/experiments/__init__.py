@@ -1,0 +1,1 @@
+"""Comparing runs: outputs at other revisions, and a quiz on the statutes."""

@@ -1,0 +1,1 @@
+"""Answers from a model: one loop, its cache, and the systems that are asked."""

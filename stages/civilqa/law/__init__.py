@@ -1,0 +1,1 @@
+"""Statutes and citations: what a text cites, and whether it exists."""

@@ -1,0 +1,216 @@
+"""The table of acts and articles in `data/reference/`: what exists, what was deleted, what it is called.
+
+Source: 국가법령정보센터 (law.go.kr), in the version named by `Reference.as_of`; see `data/reference/README.md`.
+"""
+
+import csv
+import functools
+import io
+import re
+import unicodedata
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from civilqa.program.errors import RecordError
+
+REFERENCE_FOLDER = Path(__file__).resolve().parents[3] / "data" / "reference"
+
+EXISTS = "exists"
+DELETED = "deleted"
+NOT_YET_IN_FORCE = "not_yet_in_force"
+NO_SUCH_ARTICLE = "no_such_article"
+OUTSIDE_TABLE = "outside_table"
+
+ACT_COLUMNS = (
+    *("law", "short_names", "promulgation_no", "promulgated", "effective", "as_of"),
+    *("articles", "deleted", "not_yet_in_force"),
+)
+TITLE_COLUMNS = ("law", "article", "title")
+RESTORE = "take data/reference from git again: git checkout -- data/reference"
+
+# The columns of acts.csv that list articles, and what a listed article is.
+STATUS_COLUMNS = {"articles": EXISTS, "deleted": DELETED, "not_yet_in_force": NOT_YET_IN_FORCE}
+
+ArticleNumber = tuple[int, int]  # 제3조의2 is (3, 2), 제3조 is (3, 0)
+
+_ARTICLE = re.compile(r"제([0-9]+)조(?:의([0-9]+))?")
+_COMPACT_NUMBER = re.compile(r"([0-9]+)(?:의([0-9]+))?")
+_HANJA_IN_BRACKETS = re.compile(r"\([^()가-힣]*\)")
+_TITLE_NOISE = re.compile(r"[\s·ㆍ‧・,\"'“”‘’「」『』]")
+
+
+def article_name(number: ArticleNumber) -> str:
+    """(3, 2) → `제3조의2`."""
+    return f"제{number[0]}조" + (f"의{number[1]}" if number[1] else "")
+
+
+def article_number(name: str) -> ArticleNumber:
+    """`제3조의2` → (3, 2).
+
+    Raises:
+        ValueError: `name` is not an article's name.
+    """
+    match = _ARTICLE.fullmatch(name)
+    if not match:
+        raise ValueError(f"{name!r} is no article name; write it like 제3조 or 제3조의2")
+    return int(match[1]), int(match[2] or 0)
+
+
+def article_url(law: str, article: str) -> str:
+    """Return where an article stands on 국가법령정보센터, in the version in force when it is opened.
+
+    A supplementary provision (부칙) has no address of its own: its act's is given.
+    """
+    name = law.removesuffix(" 부칙")
+    path = f"법령/{name.replace(' ', '')}" + (f"/{article}" if name == law else "")
+    return f"https://www.law.go.kr/{urllib.parse.quote(path)}"
+
+
+def pack_articles(numbers: Iterable[ArticleNumber]) -> str:
+    """Write article numbers, in official order, as compact ranges: `1-3 3의2-3의7 4-31`.
+
+    A range runs over plain numbers or over the 의-numbers of one article, never over both, so that it says exactly
+    which articles it holds.
+    """
+    runs: list[list[ArticleNumber]] = []
+    for number in sorted(set(numbers)):
+        last = runs[-1][-1] if runs else None
+        plain_follows = last and not last[1] and number == (last[0] + 1, 0)
+        branch_follows = last and last[1] and number == (last[0], last[1] + 1)
+        if plain_follows or branch_follows:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+
+    def written(number: ArticleNumber) -> str:
+        return f"{number[0]}의{number[1]}" if number[1] else str(number[0])
+
+    return " ".join(written(run[0]) + (f"-{written(run[-1])}" if len(run) > 1 else "") for run in runs)
+
+
+def unpack_articles(packed: str) -> list[ArticleNumber]:
+    """The inverse of `pack_articles`.
+
+    Raises:
+        ValueError: a range is malformed, runs backwards, or joins plain numbers with 의-numbers.
+    """
+    numbers = []
+    for part in packed.split():
+        ends = [_COMPACT_NUMBER.fullmatch(end) for end in part.split("-")]
+        if len(ends) > 2 or not all(ends):
+            raise ValueError(f"{part!r} is no range of articles; write it like 4-31 or 3의2-3의7")
+        (n1, m1), (n2, m2) = [(int(end[1]), int(end[2] or 0)) for end in (ends[0], ends[-1])]
+        if m1 and m2 and n1 == n2 and m1 <= m2:
+            numbers += [(n1, m) for m in range(m1, m2 + 1)]
+        elif not m1 and not m2 and n1 <= n2:
+            numbers += [(n, 0) for n in range(n1, n2 + 1)]
+        else:
+            raise ValueError(f"{part!r} is no range of articles; both ends must be plain or of one article, in order")
+    return numbers
+
+
+@dataclass(frozen=True)
+class Act:
+    """One act of the table, in the version in force on `Reference.as_of`.
+
+    `statuses` maps an article's number to EXISTS, DELETED or NOT_YET_IN_FORCE; dates are ISO.
+    """
+
+    law: str
+    short_names: tuple[str, ...]
+    promulgation_no: str
+    promulgated: str
+    effective: str
+    statuses: dict[ArticleNumber, str]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """All acts of the table by official name, and the article titles that the project keeps."""
+
+    as_of: str
+    acts: dict[str, Act]
+    titles: dict[tuple[str, str], str]
+
+    def status(self, law: str, article: str) -> str:
+        """What is known of `article` (`제3조의2`) of `law` (official name): one of the five status constants."""
+        act = self.acts.get(law)
+        if act is None:
+            return OUTSIDE_TABLE
+        return act.statuses.get(article_number(article), NO_SUCH_ARTICLE)
+
+    def title(self, law: str, article: str) -> str | None:
+        """The official title, or None where the article has none or the table does not hold it."""
+        return self.titles.get((law, article))
+
+
+def same_title(first: str, second: str) -> bool:
+    """Whether two article titles are the same but for spaces, middle dots, quotes, bracketed hanja and a final 등.
+
+    A final 등 ("대항력 등") is left out as often as not by those who cite the article, and changes nothing.
+    """
+    return _bare_title(first) == _bare_title(second)
+
+
+def _bare_title(title: str) -> str:
+    bare = _TITLE_NOISE.sub("", _HANJA_IN_BRACKETS.sub("", unicodedata.normalize("NFC", title)))
+    return bare.removesuffix("등") or bare
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the fields of each row of a table that the project wrote itself.
+
+    Raises:
+        RecordError: it is missing, cut off, no UTF-8, or a row has not exactly the columns.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}; {RESTORE}") from None
+    if not text.endswith("\n"):
+        raise RecordError(f"{path}: is cut off: its last line has no end; {RESTORE}")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if tuple(reader.fieldnames or ()) != columns:
+        raise RecordError(f"{path}:1: found the columns {reader.fieldnames}, want {', '.join(columns)}; {RESTORE}")
+    for row in reader:
+        if None in row or None in row.values():
+            raise RecordError(f"{path}:{reader.line_num}: has not {len(columns)} fields; {RESTORE}")
+        yield reader.line_num, row
+
+
+@functools.cache
+def load_reference(folder: Path = REFERENCE_FOLDER) -> Reference:
+    """Read `acts.csv` and `titles.csv` of `folder`, once.
+
+    Raises:
+        RecordError: a file is missing, cut off or damaged, or a row contradicts itself, with the file and line.
+    """
+    acts_path, titles_path = Path(folder) / "acts.csv", Path(folder) / "titles.csv"
+    acts: dict[str, Act] = {}
+    dates = set()
+    for line, row in _read_table(acts_path, ACT_COLUMNS):
+        statuses: dict[ArticleNumber, str] = {}
+        try:
+            for column, status in STATUS_COLUMNS.items():
+                for number in unpack_articles(row[column]):
+                    if statuses.setdefault(number, status) != status:
+                        raise ValueError(f"{article_name(number)} is listed in two columns; leave it in one")
+        except ValueError as error:
+            raise RecordError(f"{acts_path}:{line}: {error}") from None
+        acts[row["law"]] = Act(
+            law=row["law"],
+            short_names=tuple(row["short_names"].split("|")) if row["short_names"] else (),
+            promulgation_no=row["promulgation_no"],
+            promulgated=row["promulgated"],
+            effective=row["effective"],
+            statuses=statuses,
+        )
+        dates.add(row["as_of"])
+    if len(dates) != 1:
+        raise RecordError(f"{acts_path}: as_of must be the same in every row, found {sorted(dates)}; rebuild the table")
+    titles = {(row["law"], row["article"]): row["title"] for _, row in _read_table(titles_path, TITLE_COLUMNS)}
+    if unknown := sorted({law for law, _ in titles} - acts.keys()):
+        raise RecordError(f"{acts_path}: has no {', '.join(unknown)}, whose titles are in {titles_path}; {RESTORE}")
+    return Reference(as_of=dates.pop(), acts=acts, titles=titles)

@@ -1,0 +1,1 @@
+"""Loading and saving base models and adapters on the machine at hand."""

@@ -1,0 +1,224 @@
+"""Base models and adapters: loading and saving."""
+
+from pathlib import Path
+
+import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
+
+from civilqa.base_model.config import read_config
+from civilqa.base_model.hub import CONFIG, locate, locate_weights
+from civilqa.base_model.profiles import ModelParams, Profile
+from civilqa.model.hardware import Hardware
+from civilqa.model.provenance import CONFIG_FILE, Adapter
+from civilqa.program.errors import ModelError
+from civilqa.program.files import write_json
+from civilqa.program.lifecycle.machine_errors import is_out_of_memory
+
+
+def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
+    """Return the profile's base model on the device, in evaluation mode.
+
+    Random weights are drawn on the CPU in fp32 whatever the device, so that the same seed is the same model everywhere.
+
+    Args:
+        quantization: none, 8bit, or 4bit (NF4 with double quantisation; Dettmers et al. 2023, arXiv:2305.14314).
+
+    Raises:
+        ModelError: the model cannot be had, is no causal language model, or its files do not hold all of its weights.
+    """
+    read_config(profile)
+    quantization_config = make_quantization_config(quantization, hardware)
+    try:
+        if profile.weights == "random":
+            base = _draw_weights(model, profile, hardware, quantization_config)
+        else:
+            base = _read_weights(profile, hardware, quantization_config)
+    except ModelError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise  # it has nothing to do with the files
+        # config.json may hold anything, and whatever part of transformers meets it fails in a way of its own.
+        raise ModelError(f"the base model '{profile.name}' cannot be loaded: {type(error).__name__}: {error}") from None
+    if quantization == "4bit" and hardware.device == "cpu":
+        _keep_weights_differentiable(base)
+    return base.eval()
+
+
+def _keep_weights_differentiable(base: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on CPUs with AVX512-BF16.
+
+    It does so in the first forward pass in evaluation mode, for a faster kernel that has no backward pass. A validation
+    at the end of an epoch would thus cut the gradients of all later training steps, with no more than a warning.
+    """
+    for module in base.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def make_quantization_config(quantization: str, hardware: Hardware) -> BitsAndBytesConfig | None:
+    """Return the bitsandbytes configuration of `train.quantization`, or None for `none`."""
+    if quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if quantization == "4bit":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=hardware.dtype,
+        )
+    return None
+
+
+def _read_weights(
+    profile: Profile, hardware: Hardware, quantization_config: BitsAndBytesConfig | None
+) -> PreTrainedModel:
+    base, report = AutoModelForCausalLM.from_pretrained(
+        str(locate_weights(profile.name, profile.revision)),
+        dtype=hardware.dtype,
+        quantization_config=quantization_config,
+        attn_implementation=hardware.attention,
+        device_map={"": hardware.device},
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    # transformers draws what it does not find from the random numbers at hand, and warns.
+    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if absent:
+        raise ModelError(
+            f"the base model '{profile.name}': its files hold no weights that fit {', '.join(absent[:3])}"
+            f"{' and others' if len(absent) > 3 else ''}: they do not belong to its config.json; take both from one "
+            "place"
+        )
+    base.name_or_path = profile.name  # what the adapter will say that it belongs to
+    return base
+
+
+def _draw_weights(
+    model: ModelParams, profile: Profile, hardware: Hardware, quantization_config: BitsAndBytesConfig | None
+) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
+    set_seed(model.seed)
+    base = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=hardware.attention)
+    base.name_or_path = profile.name
+    if quantization_config is None:
+        return base.to(hardware.device, hardware.dtype)
+    # bitsandbytes quantises while it loads; the drawn weights are handed over as a state dict.
+    return type(base).from_pretrained(
+        None,
+        config=config,
+        state_dict=base.state_dict(),
+        dtype=hardware.dtype,
+        quantization_config=quantization_config,
+        attn_implementation=hardware.attention,
+        device_map={"": hardware.device},
+    )
+
+
+def make_lora_config(profile: Profile) -> LoraConfig:
+    """Return peft's configuration for the profile's LoRA."""
+    lora = profile.lora
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        modules_to_save=[*lora.modules_to_save] or None,  # a copy: peft appends to it
+        trainable_token_indices=lora.trainable_token_indices or None,
+        # The output layer is the embedding's transpose: trained apart they would drift from what a reload ties.
+        ensure_weight_tying=bool(lora.modules_to_save),
+        revision=profile.revision,
+    )
+
+
+def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
+    """Return the base with the adapter of a folder on it, in evaluation mode.
+
+    Raises:
+        ModelError: it does not fit the base.
+    """
+    try:
+        return PeftModel.from_pretrained(base, str(folder)).eval()
+    except Exception as error:  # as for a base's config.json
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{folder}: does not fit the base model '{base.name_or_path}': {error}\nTrain it again: dvc repro finetune"
+        ) from None
+
+
+def load_tuned(adapter: Adapter, hardware: Hardware, base: PreTrainedModel | None = None) -> torch.nn.Module:
+    """Return the tuned model of an adapter, on the base that it was trained on, in evaluation mode.
+
+    An adapter trained on a quantised base is run on one: on full-precision weights, which it never saw, it is another
+    model. Otherwise it is merged into the base, since two extra matrix products a layer slow down every token.
+
+    Args:
+        base: the profile's base in full precision, if it is loaded already; it may be changed by this.
+
+    Raises:
+        ModelError: the base cannot be had, or the adapter does not fit it.
+    """
+    quantization = adapter.manifest.quantization
+    if quantization != "none":
+        return load_adapter(load_base(adapter.model, adapter.profile, hardware, quantization), adapter.folder)
+    return load_adapter(base or load_base(adapter.model, adapter.profile, hardware), adapter.folder).merge_and_unload()
+
+
+def save_adapter(model: PeftModel, folder: Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+    """Write adapter_model.safetensors and adapter_config.json; their bytes depend on the adapter alone.
+
+    peft writes the configuration's sets in hash order, which changes from process to process, and a model card whose
+    text depends on its version: the first is sorted, the second left out.
+
+    Args:
+        state_dict: the weights, where the model itself holds only a part of them (FSDP).
+    """
+    # False: whether the embeddings are in is decided by modules_to_save, not by asking the hub for the base's config.
+    model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    fields = model.peft_config["default"].to_dict()
+    fields = {key: sorted(value) if isinstance(value, set) else value for key, value in fields.items()}
+    write_json(folder / CONFIG_FILE, {**fields, "inference_mode": True})
+
+
+def context_length(profile: Profile) -> int:
+    """Return how many tokens of prompt and answer together the base model was made for.
+
+    Raises:
+        ModelError: the model's configuration cannot be had, or does not say.
+    """
+    length = read_config(profile).get("max_position_embeddings")
+    if not isinstance(length, int):
+        raise ModelError(f"{profile.name}: its {CONFIG} says no max_position_embeddings; add the number")
+    return length
+
+
+def count_parameters(model: torch.nn.Module) -> dict[str, int]:
+    """Return the number of parameters in all and of those that are trained. Quantised ones count unpacked."""
+    total = trainable = 0
+    for parameter in model.parameters():
+        # bitsandbytes packs two 4-bit weights into each byte of its storage.
+        n = parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
+        total += n
+        trainable += n if parameter.requires_grad else 0
+    return {"total": total, "trainable": trainable}
+
+
+def prepare_for_training(base: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
+    """Return the base ready for LoRA: checkpointing switched on, a quantised one's other layers in fp32."""
+    # Not reentrant: torch's own recommendation, and the form that works with frozen weights and with DDP.
+    how = {"use_reentrant": False}
+    if getattr(base, "is_quantized", False):
+        return prepare_model_for_kbit_training(
+            base, use_gradient_checkpointing=gradient_checkpointing, gradient_checkpointing_kwargs=how
+        )
+    if gradient_checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+    return base

@@ -1,0 +1,1 @@
+"""From files as people have them to clean text: tables of any kind, cleaning, personal data."""

@@ -1,0 +1,1 @@
+"""What an answer is worth, whether two systems differ, and the report that says so."""

@@ -1,0 +1,198 @@
+"""Every score of an answer, with its range and which way is better.
+
+Each is of one answer, so that a mean over questions, a difference between two systems on the same questions and its
+interval are all made from the same numbers. None stands for a score that does not apply, and is left out of a mean:
+the number of questions behind each mean is kept beside it.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from civilqa.scoring.gold import (
+    CitedArticles,
+    Gold,
+    Judgement,
+    cited_articles,
+    judge_answer,
+    judge_citations,
+    overlap_scores,
+)
+from civilqa.scoring.korean import normalize
+from civilqa.scoring.similarity import SIMILARITIES, eojeols
+
+RECALLED_CHRF = 90.0  # from here on an answer is the training answer almost word for word
+REPEATED_GRAM = 4
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a score is called in Korean, which way is better (None: neither), and its highest value (None: no limit).
+
+    The lowest is 0 for every one. `group` is the heading that it stands under in the report.
+    """
+
+    group: str
+    label: str
+    better: Literal["higher", "lower"] | None
+    best: float | None = 1.0
+
+
+# In the order in which they are shown.
+SCORES = {
+    "bits_per_character": Score("예측", "기준 답변 한 글자의 비트 수", "lower", None),
+    "passed": Score("법률 내용", "통과율", "higher"),
+    "key_point_recall": Score("법률 내용", "핵심 내용 재현율", "higher"),
+    "judged_key_point_recall": Score("법률 내용", "핵심 내용 재현율 (LLM 판정)", "higher"),
+    "judge_failures": Score("법률 내용", "LLM 판정을 얻지 못한 핵심 내용 수", None, None),
+    "forbidden_rate": Score("법률 내용", "틀린 설명이 든 답변", "lower"),
+    "number_f1": Score("법률 내용", "숫자 F1", "higher"),
+    "citation_rate": Score("조문 인용", "조문을 인용한 답변", "higher"),
+    "citation_validity": Score("조문 인용", "실제로 있는 조문의 비율", "higher"),
+    "invented_citation_rate": Score("조문 인용", "없는 조문을 인용한 답변", "lower"),
+    "deleted_citation_rate": Score("조문 인용", "삭제된 조문을 인용한 답변", "lower"),
+    "mistitled_citation_rate": Score("조문 인용", "조문 제목이 틀린 답변", "lower"),
+    "outside_citations": Score("조문 인용", "표에 없는 법령의 조문 수", None, None),
+    "citation_precision": Score("조문 인용", "인용 정밀도", "higher"),
+    "citation_recall": Score("조문 인용", "인용 재현율", "higher"),
+    "citation_f1": Score("조문 인용", "인용 F1", "higher"),
+    "reference_citation_f1": Score("조문 인용", "기준 답변과의 인용 F1", "higher"),
+    "chrf": Score("기준 답변과 닮은 정도", "chrF++", "higher", 100.0),
+    "rouge_1": Score("기준 답변과 닮은 정도", "ROUGE-1 (형태소)", "higher"),
+    "rouge_2": Score("기준 답변과 닮은 정도", "ROUGE-2 (형태소)", "higher"),
+    "rouge_l": Score("기준 답변과 닮은 정도", "ROUGE-L (형태소)", "higher"),
+    "eojeol_f1": Score("기준 답변과 닮은 정도", "어절 F1", "higher"),
+    "bert_score": Score("기준 답변과 닮은 정도", "BERTScore F1", "higher"),
+    "recalled": Score("기준 답변과 닮은 정도", "그대로 되살린 답변", "higher"),
+    "stop_rate": Score("답변의 모양", "스스로 끝맺은 답변", "higher"),
+    "repetition": Score("답변의 모양", "되풀이한 말의 비율", "lower"),
+    "empty_rate": Score("답변의 모양", "빈 답변", "lower"),
+    "length_ratio": Score("답변의 모양", "기준 답변 대비 길이", None, None),
+    "hangul_share": Score("답변의 모양", "한글의 비율", "higher"),
+}
+
+OPTIONAL = ("judged_key_point_recall", "judge_failures", "bert_score")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An answer's scores by name, and what they were made from; `judgement` is None without gold."""
+
+    scores: dict[str, float | None]
+    judgement: Judgement | None
+
+
+def score_answer(
+    text: str,
+    question: str,
+    reference: str,
+    gold: Gold | None,
+    stopped: bool | None = None,
+    reference_bits: float | None = None,
+) -> Scored:
+    """Return every score of one answer; those of a judge and an encoder (OPTIONAL) are None, and put in by them.
+
+    Args:
+        gold: the question's annotations; without them the scores that need them are None.
+        stopped: whether the model ended the answer itself; None for an answer that no model generated.
+        reference_bits: what the reference answer costs the model, in bits.
+    """
+    text, reference = normalize(text), normalize(reference)
+    judgement = judge_answer(text, gold, reference) if gold else None
+    asked = cited_articles(question)
+    cited = judgement.cited if judgement else judge_citations(text, allowed=asked)
+    similar = {name: similarity(text, reference) for name, similarity in SIMILARITIES.items()}
+    values = {
+        "bits_per_character": None if reference_bits is None else bits_per_character(reference_bits, reference),
+        "passed": float(judgement.passed) if judgement else None,
+        **citation_scores(cited),
+        "citation_precision": judgement.citation_precision if judgement else None,
+        "citation_recall": judgement.citation_recall if judgement else None,
+        "citation_f1": judgement.citation_f1 if judgement else None,
+        "reference_citation_f1": reference_citation_f1_score(cited, reference, asked),
+        "key_point_recall": judgement.key_point_recall if judgement else None,
+        "forbidden_rate": forbidden_rate(judgement, gold),
+        "number_f1": judgement.number_f1 if judgement else None,
+        **similar,
+        "stop_rate": None if stopped is None else float(stopped),
+        "repetition": repetition_score(text),
+        "empty_rate": float(not text.strip()),
+        "length_ratio": len(text) / len(reference),
+        "hangul_share": hangul_share(text),
+        "recalled": float(similar["chrf"] >= RECALLED_CHRF),
+    }
+    return Scored({name: values.get(name) for name in SCORES}, judgement)
+
+
+def bits_per_character(reference_bits: float, reference: str) -> float:
+    """Return what a character of the reference answer costs the model, in bits: 0 to ∞, lower is better.
+
+    Comparable between models with different tokenizers, other than perplexity. It needs no generated answer and is the
+    most sensitive of the scores; it does not say whether the model's own answers are right.
+
+    Source: Graves 2013, Generating sequences with recurrent neural networks (arXiv:1308.0850), on characters.
+    """
+    return reference_bits / len(reference)
+
+
+def citation_scores(cited: CitedArticles) -> dict[str, float | None]:
+    """Return the scores of an answer's citations that need no gold, from the table of acts in data/reference.
+
+    - citation_rate: 1 if the answer cites any article, else 0. Mean: the share of answers that do. Higher is better.
+    - citation_validity: of the different articles cited of acts in the table, the share that is in force. 0 to 1,
+      higher is better. None where there is none: an answer without citations is neither right nor wrong here.
+    - invented_citation_rate: 1 if the answer cites an article that its act does not have. Lower is better.
+    - deleted_citation_rate: 1 if it cites a deleted article. Lower is better.
+    - mistitled_citation_rate: 1 if it gives an article another title than its own in brackets. Lower is better.
+    - outside_citations: the number of articles of acts, decrees and 부칙 that the table does not hold, 0 to ∞. They
+      are real or not, which the table cannot tell: never counted as invented.
+
+    Source: own definitions; 국가법령정보센터 for what exists, see data/reference/README.md.
+    """
+    known = len(cited.valid) + len(cited.invented) + len(cited.deleted)
+    return {
+        "citation_rate": float(bool(cited.all)),
+        "citation_validity": len(cited.valid) / known if known else None,
+        "invented_citation_rate": float(bool(cited.invented)),
+        "deleted_citation_rate": float(bool(cited.deleted)),
+        "mistitled_citation_rate": float(bool(cited.mistitled)),
+        "outside_citations": float(len(cited.outside)),
+    }
+
+
+def reference_citation_f1_score(cited: CitedArticles, reference: str, asked: frozenset = frozenset()) -> float | None:
+    """Return the F1 of the articles cited against those of the reference answer, in 0 to 1, higher is better.
+
+    For data without gold: every article of the reference answer counts as required. None where it cites none.
+    An article is the act's full name and its number with 의; 항, 호 and 목 are not compared.
+    """
+    required = cited_articles(reference)
+    return overlap_scores(cited.all, required, asked)[2]
+
+
+def forbidden_rate(judgement: Judgement | None, gold: Gold | None) -> float | None:
+    """Return 1 if the answer makes one of the gold's wrong statements, else 0; lower is better.
+
+    By wording (civilqa.scoring.gold.states): it misses an error in words of its own, so that the true rate is higher.
+    """
+    return float(bool(judgement.forbidden_found)) if judgement and gold and gold.forbidden else None
+
+
+def repetition_score(text: str) -> float:
+    """Return the share of 4-grams of 어절 that stood in the answer before, in 0 to 1; lower is better.
+
+    0 for fewer than four words.
+
+    Source: seq-rep-4 of Welleck et al. 2020, Neural text generation with unlikelihood training (arXiv:1908.04319).
+    """
+    words = eojeols(text)
+    grams = Counter(zip(*(words[start:] for start in range(REPEATED_GRAM)), strict=False))
+    return 1 - len(grams) / grams.total() if grams else 0.0
+
+
+def hangul_share(text: str) -> float:
+    """Return the share of Hangul among the letters of the answer, in 0 to 1; 0 without letters. Higher is better."""
+    letters = [character for character in text if character.isalpha()]
+    hangul = [letter for letter in letters if re.match(r"[가-힣ㄱ-ㆎ]", letter)]
+    return len(hangul) / len(letters) if letters else 0.0

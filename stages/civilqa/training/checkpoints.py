@@ -1,0 +1,183 @@
+"""Checkpoints of a training that was killed: where they are, whether they are whole, which one to go on from.
+
+They lie outside the stage's outputs, which DVC deletes before it runs a stage, in a folder named by the fingerprint of
+everything that decides the training. Another parameter, row, package version or line of code is another fingerprint, so
+that a training is never continued with anything but what it was begun with.
+"""
+
+import json
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import safe_globals
+
+from civilqa.program.errors import PipelineError
+from civilqa.program.files import sha256_file, sha256_json, write_json
+from civilqa.program.lifecycle.locks import hold
+
+SEAL_FILE = "seal.json"
+STATE_FILE = "trainer_state.json"
+KEPT_CHECKPOINTS = 2  # a checkpoint that turns out damaged has one before it
+KEPT_TRAININGS = 3  # unfinished ones of other fingerprints: switching between two experiments loses neither
+
+
+def checkpoint_root() -> Path:
+    """Return the folder of all checkpoints: in the main checkout, also when DVC runs an experiment in a copy of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".checkpoints"
+
+
+def fingerprint(facts: dict[str, Any]) -> str:
+    """Return 64 hex digits for the facts that decide a training and for the code that carries it out."""
+    modules = {name: module for name, module in sys.modules.items() if name.startswith("civilqa.")}
+    modules["__main__"] = sys.modules["__main__"]
+    code = {
+        name: sha256_file(Path(module.__file__))
+        for name, module in modules.items()
+        if getattr(module, "__file__", None)
+    }
+    return sha256_json([facts, code])
+
+
+def seal(checkpoint: Path) -> None:
+    """Note the hash of every file of a checkpoint, last of all: one without this note, or unlike it, is not whole."""
+    (checkpoint / SEAL_FILE).unlink(missing_ok=True)
+    write_json(checkpoint / SEAL_FILE, _hashes(checkpoint))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Return whether a checkpoint was sealed, and every file is there as it was sealed."""
+    try:
+        sealed = json.loads((checkpoint / SEAL_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return bool(sealed) and sealed == _hashes(checkpoint)
+
+
+def find_foreign(checkpoint: Path) -> str | None:
+    """Return the name of a file of a checkpoint that holds more than tensors and numbers, or None.
+
+    A pickle can run code when it is opened, and whoever can write one can forge the seal, too. Read with weights_only,
+    as the trainer does it, such a file runs nothing; here it also does not end the stage.
+    """
+    for path in sorted(checkpoint.rglob("*")):
+        if path.suffix in (".pt", ".pth", ".bin"):
+            try:
+                with safe_globals():  # numpy's random state
+                    torch.load(path, map_location="cpu", weights_only=True)
+            except Exception:  # whatever a forged or damaged file makes torch raise
+                return path.name
+        elif path.name == STATE_FILE:
+            try:
+                state = TrainerState.load_from_json(str(path))
+                state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+            except (ValueError, TypeError, KeyError, RecursionError):
+                return path.name
+    return None
+
+
+def find_resumable(folder: Path) -> Path | None:
+    """Return the newest checkpoint to go on from, or None to start at the beginning; says what it passes over.
+
+    A training that had ended is no training to go on with: the trainer would take one more step. From the checkpoint
+    before it the end is reached again.
+    """
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
+        if not is_whole(checkpoint):
+            print(f"checkpoints: {checkpoint.name} was not written to its end, or was changed since: passed over")
+            continue
+        foreign = find_foreign(checkpoint)
+        if foreign is not None:
+            print(f"checkpoints: {checkpoint.name}: {foreign} is no file that the trainer wrote: passed over, unopened")
+            continue
+        state = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
+        if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
+            continue
+        best = state.best_model_checkpoint
+        if best is not None and (Path(best).parent.resolve() != folder.resolve() or not is_whole(Path(best))):
+            print(f"checkpoints: {checkpoint.name} needs {best}, which is not whole: passed over")
+            continue
+        if best is not None and find_foreign(Path(best)) is not None:
+            print(f"checkpoints: {checkpoint.name} needs {best}, which the trainer did not write: passed over")
+            continue
+        return checkpoint
+    return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the optimiser step at which a checkpoint was made."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def forget_old_trainings(current: Path) -> None:
+    """Delete unfinished trainings other than the current but for the newest few, and say so. One that runs is kept.
+
+    One process at a time does it: a folder that another is deleting looks newer than it is, and would be kept in place
+    of one to go on from. A folder is held while it is deleted, so that nobody goes on from half of it.
+    """
+    with suppress(PipelineError), hold(current.parent / "forget", "deleting unfinished trainings", wait=False):
+        _forget(current)
+
+
+def _forget(current: Path) -> None:
+    root = current.parent
+    others: list[tuple[float, Path]] = []
+    for folder in root.glob("[0-9a-f]" * 64):
+        with suppress(FileNotFoundError):
+            others.append((folder.stat().st_mtime, folder))
+    others = [(changed, folder) for changed, folder in others if folder != current]
+    deleted = 0
+    for _, folder in sorted(others, reverse=True)[KEPT_TRAININGS:]:
+        with suppress(PipelineError), hold(folder, "deleting a training that was not finished", wait=False):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+                deleted += 1
+    if deleted:
+        print(f"checkpoints: deleted {deleted} unfinished trainings, older than the last {KEPT_TRAININGS}, from {root}")
+
+
+class SealCheckpoints(TrainerCallback):
+    """Seals each checkpoint that the trainer has written, then deletes those that are no longer needed."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the other processes' files belong to the checkpoint
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir)
+        newest = folder / f"checkpoint-{state.global_step}"
+        seal(newest)
+        older = sorted((path for path in folder.glob("checkpoint-*") if path != newest), key=step_of, reverse=True)
+        whole = [path for path in older if (path / SEAL_FILE).exists()]
+        kept = {*whole[: KEPT_CHECKPOINTS - 1], *([Path(state.best_model_checkpoint)] if _has_best(state) else [])}
+        for path in older:
+            if path not in kept:
+                shutil.rmtree(path)
+
+
+class SaveEverySteps(TrainerCallback):
+    """Asks for a checkpoint every so many steps, besides the one at each epoch's end.
+
+    Not at the last step of an epoch: that epoch's validation is yet to come, and would be missing after a resume.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step % self.steps == 0 and state.epoch != int(state.epoch):
+            control.should_save = True
+
+
+def _has_best(state: TrainerState) -> bool:
+    return state.best_model_checkpoint is not None
+
+
+def _hashes(checkpoint: Path) -> dict[str, str]:
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL_FILE]
+    return {path.relative_to(checkpoint).as_posix(): sha256_file(path) for path in sorted(files)}

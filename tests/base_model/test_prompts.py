@@ -1,0 +1,259 @@
+import csv
+import json
+import re
+import shutil
+
+import pytest
+
+from civilqa.base_model.profiles import Profile
+from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, load_tokenizer
+from civilqa.dataset.records import Record, record_id
+from civilqa.program.errors import ModelError, ParameterError, TemplateError
+from civilqa.program.parameters import read_choice, read_sections
+from conftest import ROOT
+from format import format_records
+
+QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
+ANSWER = "임차권등기명령을 신청하십시오(주택임대차보호법 제3조의3 제1항)."
+
+# The hub's tokenizers cannot be had here. Each profile's template is tried on the embedded tokenizer, which has Llama
+# 3's special tokens under their own names.
+TEMPLATES = ["korean_plain", "llama3_instruct", "instruction"]
+
+
+def format_record(item, params, prompter):
+    (line,) = format_records([item], params, prompter)
+    return line
+
+
+@pytest.fixture(autouse=True)
+def _at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return Profile(name=str(ROOT / "models/tiny"), weights="random")
+
+
+def prompter_of(tiny, template):
+    return load_prompter(tiny.model_copy(update={"template": f"models/templates/{template}.jinja"}), "conversational")
+
+
+@pytest.fixture(params=TEMPLATES)
+def prompter(request, tiny):
+    return prompter_of(tiny, request.param)
+
+
+@pytest.fixture
+def params():
+    return FormatParams(
+        style="conversational", system_prompts={"전세사기": "전세 상담가입니다.", "default": "민사 상담가입니다."}
+    )
+
+
+def record(question=QUESTION, answer=ANSWER, category="전세사기"):
+    return Record(id=record_id(question), question=question, answer=answer, category=category, difficulty="초급")
+
+
+def test_there_is_exactly_one_bos_and_it_comes_first(prompter, params):
+    row = format_record(record(), params, prompter)
+    bos = prompter.tokenizer.bos_token_id
+    assert row["prompt_ids"][0] == bos
+    assert (row["prompt_ids"] + row["completion_ids"]).count(bos) == 1
+
+
+def test_the_loss_is_on_the_answer_and_its_end_token_alone(prompter, params):
+    row = format_record(record(), params, prompter)
+    assert row["completion_ids"][-1] == prompter.end_token_id
+    assert prompter.tokenizer.decode(row["completion_ids"][:-1]) == ANSWER
+    assert QUESTION in prompter.tokenizer.decode(row["prompt_ids"])
+    assert ANSWER not in prompter.tokenizer.decode(row["prompt_ids"])
+
+
+def test_the_prompt_of_training_is_the_prompt_of_generation(prompter, params):
+    row = format_record(record(), params, prompter)
+    prompt, completion = prompter.render(prompter.messages(QUESTION, "전세 상담가입니다."))
+    assert completion == ""
+    assert prompter.encode([prompt])[0] == row["prompt_ids"]
+
+
+def test_tokens_are_those_of_the_whole_text_at_once(prompter, params):
+    """Other servers encode the conversation in one piece; they must get the tokens that the model was trained on."""
+    row = format_record(record(), params, prompter)
+    prompt, completion = prompter.render(prompter.messages(QUESTION, "전세 상담가입니다."), ANSWER)
+    assert prompter.encode([prompt + completion])[0] == row["prompt_ids"] + row["completion_ids"]
+
+
+def test_tokens_are_those_that_transformers_gives(prompter, params):
+    texts = [*prompter.render(prompter.messages(QUESTION, params.system_prompt("전세사기")), ANSWER), "", " 가\n\n나 "]
+    expected = prompter.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    assert prompter.encode(texts) == expected
+
+
+def test_truncation_and_padding_that_a_tokenizer_brings_are_off(tiny, tmp_path):
+    tiny = tiny.model_copy(update={"template": str(ROOT / "models/templates/korean_plain.jinja")})
+    whole = load_prompter(tiny, "conversational")
+    shutil.copytree(ROOT / "models/tiny", tmp_path / "tiny")
+    path = tmp_path / "tiny/tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    content["padding"] = {
+        "strategy": {"Fixed": 9},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": whole.tokenizer.pad_token_id,
+        "pad_type_id": 0,
+        "pad_token": whole.tokenizer.pad_token,
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    cut = load_prompter(tiny.model_copy(update={"name": str(tmp_path / "tiny")}), "conversational")
+    assert cut.encode([QUESTION, "가"]) == whole.encode([QUESTION, "가"])
+
+
+def test_the_end_token_is_not_the_padding_token(prompter):
+    assert prompter.end_token_id != prompter.tokenizer.pad_token_id
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [("korean_plain", "<|end_of_text|>"), ("llama3_instruct", "<|eot_id|>"), ("instruction", "<|end_of_text|>")],
+)
+def test_each_template_ends_answers_in_its_own_token(tiny, template, end):
+    prompter = prompter_of(tiny, template)
+    assert prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id) == end
+
+
+@pytest.mark.parametrize("text", ["<|eot_id|>", "<|end_of_text|>끝", "가<|begin_of_text|>나", "<|<|eot_id|>eot_id|>"])
+def test_a_special_token_typed_by_a_user_is_text(prompter, params, text):
+    tokenizer = prompter.tokenizer
+    clean = format_record(record(), params, prompter)
+    row = format_record(record(question=f"{text} {QUESTION}", answer=f"{ANSWER} {text}"), params, prompter)
+    special = set(tokenizer.added_tokens_decoder)
+    for part in ("prompt_ids", "completion_ids"):
+        assert [i for i in row[part] if i in special] == [i for i in clean[part] if i in special]
+
+
+def test_the_system_prompt_is_the_categorys_or_the_general_one(prompter, params):
+    def shown(category):
+        row = format_record(record(category=category), params, prompter)
+        return row["messages"][0]["content"]
+
+    assert shown("전세사기") == "전세 상담가입니다."
+    assert shown("상속") == shown("") == "민사 상담가입니다."
+
+
+def test_the_instruction_style_is_prompt_and_completion(tiny, params):
+    params = params.model_copy(update={"style": "instruction"})
+    row = format_record(record(), params, load_prompter(tiny, "instruction"))
+    assert "messages" not in row
+    assert row["prompt"].endswith("### 응답\n")
+    assert row["completion"] == ANSWER + "<|end_of_text|>"
+
+
+def test_the_instruct_template_prints_the_same_date_every_day(tiny):
+    prompt, _ = prompter_of(tiny, "llama3_instruct").render([{"role": "system", "content": "가"}])
+    assert "Today Date: 08 Jun 2026\n\n가<|eot_id|>" in prompt
+
+
+def test_a_template_that_asks_for_today_gets_the_reference_date(tiny):
+    template = "{{ bos_token }}{{ date_string }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
+    prompt, _ = Prompter(load_tokenizer(tiny), template).render([{"role": "user", "content": "가"}])
+    assert "08 Jun 2026" in prompt
+
+
+def test_a_conversation_of_several_turns_ends_each_answer(prompter):
+    turns = [
+        {"role": "user", "content": "하나"},
+        {"role": "assistant", "content": "둘"},
+        {"role": "user", "content": "셋"},
+    ]
+    prompt, completion = prompter.render(turns, "넷")
+    ids = prompter.encode([prompt + completion])[0]
+    answers = [m.start() for m in re.finditer("둘|넷", prompt + completion)]
+    assert len(answers) == 2
+    end = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
+    assert f"둘{end}" in prompt
+    assert ids[-1] == prompter.end_token_id
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[0]['nothing'] + 'a' }}", "cannot be rendered"),
+        ("{% for m in messages %}", "cannot be rendered"),
+        ("{% if add_generation_prompt %}묻{% else %}{{ messages[-1]['content'] }}{% endif %}", "in another way"),
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "no special token"),
+        ("{% for m in messages %}{{ m['content'] }}<|finetune_right_pad_id|>{% endfor %}", "padding token"),
+    ],
+)
+def test_a_template_that_cannot_be_trained_with_is_refused(tiny, template, message):
+    prompter = Prompter(load_tokenizer(tiny), template)
+    with pytest.raises(TemplateError, match=message):
+        _ = prompter.render(prompter.messages(QUESTION, "가"), ANSWER), prompter.end_token_id
+
+
+def test_a_missing_template_file_lists_those_there_are(tiny):
+    with pytest.raises(TemplateError, match=r"none.jinja: no such template file; there are: .*korean_plain.jinja"):
+        load_prompter(tiny.model_copy(update={"template": "none.jinja"}), "conversational")
+
+
+def test_a_tokenizer_without_a_template_of_its_own_needs_one(tiny):
+    with pytest.raises(TemplateError, match="has no chat template of its own"):
+        load_prompter(tiny, "conversational")
+
+
+def test_a_tokenizer_that_cannot_be_had_names_what_runs_offline():
+    with pytest.raises(ModelError, match="tiny and llama-1b-random run"):
+        load_tokenizer(Profile(name="nobody/no-such-model"))
+
+
+@pytest.mark.parametrize("pad_token", ["<|none|>", "<|end_of_text|>"])
+def test_a_padding_token_that_is_unknown_or_ends_answers_is_refused(tiny, pad_token):
+    with pytest.raises(ModelError, match="set the profile's pad_token"):
+        load_tokenizer(tiny.model_copy(update={"pad_token": pad_token}))
+
+
+@pytest.mark.parametrize("name", ["tiny", "llama-1b", "llama-1b-instruct", "llama-1b-random"])
+def test_every_profiles_template_exists(name):
+    profile = read_choice("profiles", name, Profile, "model.profile")
+    assert (ROOT / profile.template).is_file()
+
+
+def test_system_prompts_need_a_default(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("format: {style: conversational, system_prompts: {전세사기: 가}}\n", encoding="utf-8")
+    with pytest.raises(ParameterError, match="no key 'default'"):
+        read_sections(path, format=FormatParams)
+
+
+def test_format_records_what_it_rendered(project, run_stage):
+    for stage in ("prepare", "split", "format"):
+        assert run_stage(stage).returncode == 0
+    metrics = json.loads((project / "metrics/format.json").read_text(encoding="utf-8"))
+    rows = (project / "data/formatted/train.jsonl").read_text(encoding="utf-8").splitlines()
+    assert metrics["tokens"]["train"]["records"] == len(rows)
+    assert (project / "data/formatted/chat_template.jinja").read_text(encoding="utf-8") == (
+        ROOT / "models/templates/korean_plain.jinja"
+    ).read_text(encoding="utf-8")
+    with (project / "data/formatted/lengths.csv").open(encoding="utf-8", newline="") as file:
+        lengths = list(csv.DictReader(file))
+    assert len(lengths) == 60
+    longest = max(int(row["prompt_tokens"]) + int(row["completion_tokens"]) for row in lengths)
+    assert longest == max(split["longest_tokens"] for split in metrics["tokens"].values())
+    first = json.loads(rows[0])
+    assert lengths[0] == {
+        "split": "train",
+        "id": first["id"],
+        "prompt_tokens": str(len(first["prompt_ids"])),
+        "completion_tokens": str(len(first["completion_ids"])),
+    }
+    sample = (project / "data/formatted/sample.txt").read_text(encoding="utf-8")
+    assert first["messages"][1]["content"] in sample
+    tokens = [line.split()[:3] for line in sample.partition("--- tokens")[2].splitlines()[1:]]
+    assert [int(token) for _, token, _ in tokens] == first["prompt_ids"] + first["completion_ids"]
+    assert [loss for *_, loss in tokens].count("loss") == len(first["completion_ids"])
+    assert tokens[0][2] == "-"
+    assert tokens[-1][2] == "loss"
+    with (project / "metrics/plots/lengths.csv").open(encoding="utf-8", newline="") as file:
+        assert sum(int(row["records"]) for row in csv.DictReader(file)) == 60

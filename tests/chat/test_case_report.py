@@ -1,0 +1,58 @@
+from civilqa.chat.case_report import report_cases
+from civilqa.chat.engine import ChatParams
+from civilqa.scoring.gold import TestCase
+
+
+def case(number, group, category="전세사기"):
+    return TestCase(
+        id=f"case-{number}",
+        question=f"{number}번 사례에서 보증금을 어떻게 받나요?",
+        required_citations=["주택임대차보호법 제3조의3"],
+        acceptable_citations=[],
+        key_points=[["임차권등기명령"]],
+        forbidden=[],
+        numbers=[],
+        group=group,
+        topic="보증금 반환",
+        category=category,
+        difficulty="초급",
+        trap=None,
+        answer="주택임대차보호법 제3조의3에 따라 임차권등기명령을 신청합니다.",
+    )
+
+
+class Engine:
+    notice = "시험용입니다."
+    params = ChatParams(
+        max_new_tokens=8,
+        temperature=0,
+        top_p=1,
+        repetition_penalty=1,
+        seed=0,
+        batch_size=2,
+        max_question_characters=100,
+        multi_turn="never",
+    )
+
+    def __init__(self):
+        self.asked = []
+
+    def generate_answers(self, questions, categories):
+        self.asked += zip(questions, categories, strict=True)
+        wrong = "민법 제9999조에 따릅니다."
+        return [{"answer": wrong if question.startswith("2") else case(0, "묶음").answer} for question in questions]
+
+
+def test_the_cases_are_shown_by_group_with_the_reason(capsys):
+    engine = Engine()
+    cases = [case(1, "전세사기 상담"), case(2, "부동산물권", "부동산물권"), case(3, "전세사기 상담")]
+    report_cases(engine, cases)
+    assert engine.asked == [(case.question, case.category) for case in cases]
+    out = capsys.readouterr().out
+    assert "부동산물권: 0/1 통과" in out
+    assert "전세사기 상담: 2/2 통과" in out
+    assert "✗ 실패 [case-2] 2번 사례에서" in out
+    assert "- 필수 조문을 인용하지 않음: 주택임대차보호법 제3조의3" in out
+    assert "- 없는 조문을 인용함: 민법 제9999조" in out
+    assert "모두 3건 가운데 2건 통과" in out
+    assert out.index("시험용입니다") < out.index("부동산물권")

@@ -1,0 +1,145 @@
+from dataclasses import replace
+
+import pytest
+
+from civilqa.model.capabilities import Machine, format_table
+from civilqa.model.hardware import HardwareParams
+from civilqa.program.errors import ParameterError
+from civilqa.program.parameters import read_choice, read_sections
+from civilqa.training.trainer import Preset, TrainParams, choose_hardware
+from conftest import ROOT
+
+ALL = frozenset({"bitsandbytes", "flash_attn", "liger_kernel"})
+
+
+def gpu(name, capability, packages=ALL):
+    return Machine(("cuda", "cpu"), name, capability, 16 * 2**30, packages)
+
+
+CPU = Machine(packages=ALL)
+V100, T4 = gpu("Tesla V100", (7, 0)), gpu("Tesla T4", (7, 5))
+A10, L4, H100 = gpu("NVIDIA A10", (8, 6)), gpu("NVIDIA L4", (8, 9)), gpu("NVIDIA H100", (9, 0))
+MACHINES = {"cpu": CPU, "v100": V100, "t4": T4, "a10": A10, "l4": L4, "h100": H100}
+
+
+def choose(machine, preset="balanced", **asked):
+    hardware = HardwareParams(device=asked.pop("device", "auto"), precision=asked.pop("precision", "auto"), threads=2)
+    (train,) = read_sections(ROOT / "params.yaml", train=TrainParams)
+    train = train.model_copy(update={"preset": preset, **asked})
+    entry = read_choice("presets", preset, Preset, "train.preset", ROOT / "params.yaml")
+    return choose_hardware(hardware, train, entry, machine)
+
+
+def resolved(machine, **asked):
+    _, choices = choose(machine, **asked)
+    return {choice.key.rpartition(".")[2]: choice.resolved for choice in choices}
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "precision", "attention", "liger_kernel", "optimizer_of_4bit"),
+    [
+        ("cpu", "cpu", "fp32", "sdpa", False, "adamw"),
+        ("v100", "cuda", "fp16", "sdpa", False, "paged_adamw_8bit"),
+        ("t4", "cuda", "fp16", "sdpa", False, "paged_adamw_8bit"),
+        ("a10", "cuda", "bf16", "flash_attention_2", True, "paged_adamw_8bit"),
+        ("l4", "cuda", "bf16", "flash_attention_2", True, "paged_adamw_8bit"),
+        ("h100", "cuda", "bf16", "flash_attention_2", True, "paged_adamw_8bit"),
+    ],
+)
+def test_auto_takes_the_best_that_a_machine_has(machine, device, precision, attention, liger_kernel, optimizer_of_4bit):
+    expected = {
+        "device": device,
+        "precision": precision,
+        "attention": attention,
+        "liger_kernel": liger_kernel,
+        "compile": False,
+    }
+    plain = resolved(MACHINES[machine])
+    assert plain == {**expected, "quantization": "none", "optimizer": "adamw"}
+    small = resolved(MACHINES[machine], preset="memory_efficient")
+    assert small == {**expected, "quantization": "4bit", "optimizer": optimizer_of_4bit}
+
+
+REFUSED = [
+    ("cpu", {"device": "cuda"}, "hardware.device: found cuda", "auto or cpu"),
+    ("h100", {"device": "mps"}, "hardware.device: found mps", "auto or cpu"),
+    ("cpu", {"precision": "fp16"}, "hardware.precision: found fp16, fp16 needs a CUDA GPU", "auto"),
+    ("v100", {"precision": "bf16"}, "hardware.precision: found bf16, Tesla V100", "auto or fp16"),
+    ("t4", {"precision": "bf16"}, "of compute capability 7.5 has no bf16", "auto or fp16"),
+    ("cpu", {"attention": "flash_attention_2"}, "train.attention: found flash_attention_2", "auto or sdpa"),
+    ("v100", {"attention": "flash_attention_2"}, "needs compute capability 8.0, found Tesla V100", "auto or sdpa"),
+    ("t4", {"attention": "flash_attention_2"}, "needs compute capability 8.0, found Tesla T4", "auto or sdpa"),
+    ("h100", {"attention": "flash_attention_2", "precision": "fp32"}, "has no fp32", "auto or sdpa"),
+    ("cpu", {"liger_kernel": True}, "train.liger_kernel: found true", "auto or false"),
+    ("t4", {"liger_kernel": True}, "Triton's compiler needs compute capability 8.0", "auto or false"),
+    ("cpu", {"optimizer": "paged_adamw_8bit"}, "train.optimizer: found paged_adamw_8bit", "auto or adamw"),
+    ("v100", {"quantization": "8bit"}, "train.quantization: found 8bit, needs compute capability 7.5", "4bit"),
+]
+
+
+@pytest.mark.parametrize(("machine", "asked", "found", "remedy"), REFUSED)
+def test_what_a_machine_cannot_do_is_refused_with_the_key_and_what_to_set(machine, asked, found, remedy):
+    with pytest.raises(ParameterError) as error:
+        choose(MACHINES[machine], **asked)
+    assert found in str(error.value)
+    assert str(error.value).startswith("params.yaml: ")
+    assert str(error.value).endswith(f"set it to {remedy}")
+
+
+@pytest.mark.parametrize(
+    ("package", "asked", "key", "fallback"),
+    [
+        ("flash_attn", {"attention": "flash_attention_2"}, "attention", "sdpa"),
+        ("liger_kernel", {"liger_kernel": True}, "liger_kernel", False),
+    ],
+)
+def test_an_optional_package_that_is_missing_is_the_reason_for_auto_and_an_error_if_asked_for(
+    package, asked, key, fallback
+):
+    without = replace(H100, packages=ALL - {package})
+    _, choices = choose(without)
+    (choice,) = [choice for choice in choices if choice.key.endswith(key)]
+    assert choice.resolved == fallback
+    assert "not installed" in choice.why
+    with pytest.raises(ParameterError, match="not installed"):
+        choose(without, **asked)
+
+
+def test_quantisation_without_bitsandbytes_is_refused_under_the_key_that_asks_for_it():
+    without = replace(H100, packages=frozenset())
+    with pytest.raises(ParameterError, match=r"presets.memory_efficient.quantization: found 4bit"):
+        choose(without, preset="memory_efficient")
+    assert resolved(without, preset="memory_efficient", quantization="none")["quantization"] == "none"
+
+
+def test_what_is_asked_for_and_can_be_done_stands():
+    asked = {"precision": "fp16", "attention": "sdpa", "liger_kernel": False, "compile": True, "quantization": "8bit"}
+    assert {key: resolved(H100, **asked)[key] for key in asked} == asked
+    assert resolved(H100, optimizer="paged_adamw_8bit")["optimizer"] == "paged_adamw_8bit"
+    assert resolved(H100, device="cpu")["attention"] == "sdpa"
+
+
+def test_compiling_without_a_compiler_is_refused():
+    with pytest.raises(ParameterError, match=r"train.compile: found true, torch.compile finds no"):
+        choose(replace(CPU, compiler=False), compile=True)
+
+
+def test_an_apple_gpu_trains_in_fp32_and_does_not_quantise():
+    apple = Machine(("mps", "cpu"), packages=ALL)
+    assert (resolved(apple)["device"], resolved(apple)["precision"]) == ("mps", "fp32")
+    with pytest.raises(ParameterError, match="found mps; set it to none"):
+        choose(apple, quantization="4bit")
+
+
+def test_the_table_shows_what_was_asked_what_it_became_and_why():
+    _, choices = choose(T4)
+    lines = format_table(choices).splitlines()
+    assert lines[0].split() == ["what", "asked", "resolved", "why"]
+    assert len(lines) == 8
+    (precision,) = [line for line in lines if line.startswith("hardware.precision")]
+    assert precision.split(maxsplit=3) == [
+        "hardware.precision",
+        "auto",
+        "fp16",
+        "Tesla T4 of compute capability 7.5 has no bf16, which needs 8.0",
+    ]

@@ -1,0 +1,70 @@
+import csv
+import json
+
+import pytest
+from ruamel.yaml import YAML
+
+import benchmark
+from civilqa.training.trainer import TrainParams
+from conftest import ROOT, edit_params, make_adapter
+
+SMALL = {
+    "hardware.threads": 1,
+    "benchmark.repeats": 2,
+    "benchmark.warmup": 1,
+    "benchmark.train_batch_size": 2,
+    "benchmark.train_length": 16,
+    "benchmark.prompt_length": 8,
+    "benchmark.new_tokens": 3,
+    "benchmark.generate_batch_size": 2,
+}
+
+
+def test_dvc_watches_exactly_the_training_keys_that_decide_the_speed():
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    watched = {key.removeprefix("train.") for key in stages["benchmark"]["params"] if key.startswith("train.")}
+    assert watched == set(TrainParams.model_fields) - set(benchmark.UNUSED)
+    assert "train" not in stages["benchmark"]["params"]
+
+
+@pytest.fixture
+def measured(project, run_stage, monkeypatch):
+    for stage in ("prepare", "split", "format"):
+        assert run_stage(stage).returncode == 0
+    monkeypatch.chdir(project)
+    make_adapter(project / "models/adapter")
+    # Keys that the benchmark does not use would stop or change a training.
+    edit_params(project / "params.yaml", **SMALL, **{"train.max_length": 3, "train.packing": True, "train.epochs": 9})
+    done = run_stage("benchmark")
+    assert done.returncode == 0, done.stderr
+    text = (project / "metrics/benchmark.json").read_text(encoding="utf-8")
+    assert text.isascii()
+    return done.stdout, json.loads(text), project
+
+
+def test_every_rate_stands_beside_the_machine_s_limit(measured):
+    out, metrics, project = measured
+    training, single = metrics["training"], metrics["generation"]["single"]
+    for part in (training["step_seconds"], single["first_token_seconds"], single["decode_tokens_per_second"]):
+        assert 0 < part["min"] <= part["median"] <= part["max"]
+    tokens = SMALL["benchmark.train_batch_size"] * SMALL["benchmark.train_length"]
+    assert training["tokens_per_second"]["max"] == pytest.approx(tokens / training["step_seconds"]["min"], rel=1e-2)
+    rate = training["roofline"]["flops_per_second"] / metrics["limits"]["matmul_flops_per_second"]
+    assert training["model_flops_utilization"] == pytest.approx(rate, rel=1e-2)
+    assert training["peak_memory_bytes"] > 2**20
+    assert metrics["generation"]["load_seconds"] > 0
+    assert metrics["adapter_bytes"] == (project / "models/adapter/adapter_model.safetensors").stat().st_size
+    for work in ("training", "prefill, batch 1", "decode, batch 1", "prefill, batch 2", "decode, batch 2"):
+        assert f"{work}: bound by " in out
+
+
+def test_the_plot_has_both_limits_for_each_kind_of_work(measured):
+    _, metrics, project = measured
+    with (project / "metrics/plots/speed.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5 * 2
+    assert rows[0] == {
+        "work": "training",
+        "series": "matmul rate",
+        "percent": str(round(100 * metrics["training"]["model_flops_utilization"], 1)),
+    }

@@ -1,0 +1,53 @@
+import subprocess
+import sys
+
+import pytest
+
+from civilqa.program.errors import PipelineError
+from compare_answers import check_lines, compare, difference, merge_words
+
+
+def line(name, answer, passed, chrf):
+    scores = {"passed": passed, "forbidden_rate": 0.0, "invented_citation_rate": 0.0, "deleted_citation_rate": 0.0}
+    scores |= {"key_point_recall": 0.0, "citation_f1": 0.0, "chrf": chrf, "bits_per_character": 1.0}
+    return {"id": name, "adapter": {"answer": answer, "scores": scores, "citations": []}}
+
+
+def test_words_left_out_and_put_in_are_marked():
+    assert merge_words(["  가", "- 나", "- 다", "+ 라", "? ^", "  마"]) == "가 [-나 다-] {+라+} 마"
+
+
+def test_what_got_worse_comes_first_and_equal_answers_are_counted():
+    before = {name: line(name, "같은 답", 1.0, 50.0) for name in ("a", "b", "c", "d")}
+    after = {
+        "a": line("a", "나은 답", 1.0, 60.0),
+        "b": line("b", "나쁜 답", 0.0, 10.0),
+        "c": line("c", "같은 답", 1.0, 50.0),
+        "e": line("e", "새 답", 1.0, 50.0),
+    }
+    differing, same = compare(before, after)
+    assert [first["id"] for first, _ in differing] == ["b", "a"]
+    assert same == 1
+
+
+def test_a_score_that_changed_alone_is_shown():
+    changed = difference(line("a", "답", 1.0, 50.0), line("a", "답", 1.0, 60.0))
+    assert changed == ["  답변은 같음", "  chrF++: 50.0 → 60.0"]
+    assert difference(line("a", "답", 1.0, 50.0), line("a", "답", 1.0, 50.0)) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b", "c"], ["no-such-revision"]])
+def test_wrong_arguments_are_named(project, arguments):
+    subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
+    finished = subprocess.run(
+        [sys.executable, "stages/compare_answers.py", *arguments],
+        cwd=project, capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: ")
+    assert "Traceback" not in finished.stderr
+
+
+def test_predictions_of_another_version_are_refused():
+    with pytest.raises(PipelineError, match=r"fast: .*another version of the evaluate stage"):
+        check_lines([line("a", "답", 1.0, 50.0)], "fast")

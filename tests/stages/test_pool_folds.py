@@ -1,0 +1,69 @@
+import pytest
+
+from civilqa.program.errors import PipelineError
+from pool_folds import Experiment, choose_folds, pool
+
+CURRENT = {"split": {"fold": 0, "folds": 3}, "train": {"epochs": 4}}
+
+
+def experiments(*folds, epochs=4, prefix="e"):
+    return [
+        Experiment(f"{prefix}{i}", f"rev-{prefix}{i}", {"split": {"fold": f, "folds": 3}, "train": {"epochs": epochs}})
+        for i, f in enumerate(folds)
+    ]
+
+
+def test_the_folds_of_the_current_parameters_are_taken_in_order():
+    found = experiments(2, 0, 1) + experiments(0, 1, 2, epochs=9, prefix="other")
+    assert [experiment.name for experiment in choose_folds(found, CURRENT, [])] == ["e1", "e2", "e0"]
+
+
+def test_the_only_complete_set_is_taken():
+    found = experiments(0, 1) + experiments(0, 1, 2, epochs=9, prefix="other")
+    assert [experiment.name for experiment in choose_folds(found, CURRENT, [])] == ["other0", "other1", "other2"]
+
+
+def test_of_two_runs_of_a_fold_the_later_is_taken():
+    assert [e.name for e in choose_folds(experiments(0, 1, 2, 1), CURRENT, [])] == ["e0", "e3", "e2"]
+
+
+def test_a_missing_fold_is_named_with_the_command():
+    with pytest.raises(PipelineError, match=r"missing of the fullest: 1\n.*split\.fold=0,1,2"):
+        choose_folds(experiments(0, 2), CURRENT, [])
+    with pytest.raises(PipelineError, match="0, 1, 2"):
+        choose_folds([], CURRENT, [])
+
+
+def test_experiments_that_differ_in_more_than_the_fold_are_refused():
+    found = experiments(0, 1) + experiments(2, epochs=9, prefix="other")
+    with pytest.raises(PipelineError, match="covers every fold"):
+        choose_folds(found, CURRENT, [])
+    with pytest.raises(PipelineError, match=r"differ in more than split\.fold"):
+        choose_folds(found, CURRENT, ["e0", "e1", "other0"])
+
+
+def test_several_complete_sets_ask_for_names():
+    found = experiments(0, 1, 2, epochs=8, prefix="a") + experiments(0, 1, 2, epochs=9, prefix="b")
+    with pytest.raises(PipelineError, match="several sets"):
+        choose_folds(found, CURRENT, [])
+    assert [e.name for e in choose_folds(found, CURRENT, ["b0", "b1", "b2"])] == ["b0", "b1", "b2"]
+    with pytest.raises(PipelineError, match="no experiment c0"):
+        choose_folds(found, CURRENT, ["c0"])
+
+
+def test_pooled_lines_name_their_fold():
+    lines = pool({0: [{"id": "q-2"}], 1: [{"id": "q-1"}]}, {"q-1", "q-2"})
+    assert lines == [{"id": "q-1", "fold": 1}, {"id": "q-2", "fold": 0}]
+
+
+@pytest.mark.parametrize(
+    ("folds", "records", "message"),
+    [
+        ({0: [{"id": "a"}], 1: [{"id": "a"}]}, {"a"}, "a is tested in 2 folds"),
+        ({0: [{"id": "a"}]}, {"a", "b"}, "b is tested in no fold"),
+        ({0: [{"id": "a"}, {"id": "b"}]}, {"a"}, "b is tested, but is no record"),
+    ],
+)
+def test_every_record_is_tested_exactly_once(folds, records, message):
+    with pytest.raises(PipelineError, match=message):
+        pool(folds, records)

@@ -1,0 +1,124 @@
+"""Records that lie end to end in one row compute what each of them computes alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers.integrations.neftune import activate_neftune
+
+from civilqa.base_model.profiles import ModelParams, Profile
+from civilqa.base_model.prompts import load_tokenizer
+from civilqa.model.loading import load_base
+from civilqa.program.parameters import read_choice, read_sections
+from civilqa.training.trainer import Preset, TrainingHardware, TrainParams, add_adapter, make_trainer, resolve_schedule
+from civilqa.training.varlen_attention import IGNORED_LABEL, can_lie_end_to_end, summed_answer_loss
+from conftest import ROOT
+
+HARDWARE = TrainingHardware("cpu", "fp32", 2)
+MODEL = ModelParams(profile="tiny", seed=1)
+PARAMS = ROOT / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    profile = read_choice("profiles", "tiny", Profile, "model.profile", PARAMS)
+    return profile.model_copy(update={"name": str(ROOT / profile.name)})
+
+
+def rows_of(*lengths):
+    rows = []
+    for i, length in enumerate(lengths):
+        tokens = [(37 * i + 11 * j) % 3000 + 8 for j in range(length)]
+        rows.append({"input_ids": tokens, "labels": [IGNORED_LABEL] * 4 + tokens[4:]})
+    return rows
+
+
+@pytest.fixture
+def make(tiny, tmp_path):
+    """Returns a trainer for rows, and for a validation split of others."""
+
+    def make(rows, validation=(), **changes):
+        train = read_sections(PARAMS, train=TrainParams)[0].model_copy(update={"epochs": 1.0, **changes})
+        preset = read_choice("presets", "balanced", Preset, "train.preset", PARAMS)
+        schedule = replace(resolve_schedule(train, preset, tiny, len(rows)), keep="last")
+        model = add_adapter(load_base(MODEL, tiny, HARDWARE), tiny, schedule, train.seed)
+        examples = {"train": rows, "validation": list(validation)}
+        return make_trainer(model, load_tokenizer(tiny), examples, schedule, train, HARDWARE, tmp_path, False)
+
+    return make
+
+
+def padded_losses(model, rows):
+    """Return each row's summed loss from plain logits of a padded batch, through torch's attention with a mask."""
+    width = max(len(row["input_ids"]) for row in rows)
+    ids = torch.tensor([row["input_ids"] + [2] * (width - len(row["input_ids"])) for row in rows])
+    labels = torch.tensor([row["labels"] + [IGNORED_LABEL] * (width - len(row["labels"])) for row in rows])
+    mask = torch.tensor([[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in rows])
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none").sum(1)
+
+
+def test_a_row_of_records_has_the_losses_and_gradients_of_a_padded_batch(make, tiny):
+    rows = rows_of(30, 7, 19, 30)
+    trainer = make(rows)
+    plain = load_base(MODEL, tiny, HARDWARE)  # a new adapter changes nothing
+    loss, tokens = summed_answer_loss(trainer.model.eval(), trainer.data_collator(rows))
+    assert tokens == sum(len(row["input_ids"]) - 4 for row in rows)
+    expected = padded_losses(plain, rows).sum()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-3)
+    loss.backward()
+    plain.model.embed_tokens.weight.grad = None
+    expected.backward()
+    trained = trainer.model.get_input_embeddings().weight.grad
+    torch.testing.assert_close(trained, plain.model.embed_tokens.weight.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_no_record_sees_another(make):
+    """Changing the first record leaves the losses of the others as they were."""
+    trainer = make(rows_of(12, 9))
+    model = trainer.model.eval()
+    first, other, second = *rows_of(12, 12), rows_of(12, 12, 9)[2]
+    with torch.inference_mode():
+        alone = summed_answer_loss(model, trainer.data_collator([second]))[0]
+        for before in (first, other):
+            both = summed_answer_loss(model, trainer.data_collator([before, second]))[0]
+            rest = summed_answer_loss(model, trainer.data_collator([before]))[0]
+            torch.testing.assert_close(both - rest, alone, rtol=1e-5, atol=1e-3)
+
+
+def test_a_batch_holds_no_padding(make):
+    trainer = make(rows_of(30, 7, 19, 30))
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert batch["input_ids"].shape[0] == 1
+    assert batch["input_ids"].shape[1] == int(batch["cu_seq_lens_q"][-1]) == int(batch["cu_seq_lens_q"].diff().sum())
+    assert "attention_mask" not in batch
+
+
+def test_the_validation_loss_is_the_mean_over_records_of_the_mean_loss_a_token(make, tiny):
+    rows = rows_of(40, 8, 11)
+    trainer = make(rows_of(30, 7), validation=rows)
+    with torch.inference_mode():
+        losses = padded_losses(load_base(MODEL, tiny, HARDWARE), rows)
+    means = [loss.item() / (len(row["input_ids"]) - 4) for loss, row in zip(losses, rows, strict=True)]
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(means) / 3, abs=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [(100,), (100, 100, 100, 100)])
+def test_the_noise_of_neftune_goes_with_the_length_of_a_record_not_of_the_row(make, lengths):
+    """NEFTune: uniform in +-alpha / sqrt(length x dimensions). Source: Jain et al. 2023 (arXiv:2310.05914)."""
+    trainer = make(rows_of(*lengths), neftune_noise_alpha=5.0, batch_size=len(lengths))
+    embeddings = trainer.model.get_input_embeddings()
+    seen = []
+    activate_neftune(trainer.model, 5.0, trainer.accelerator)  # as the trainer does when it begins
+    embeddings.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output.detach())))
+    trainer.compute_loss(trainer.model.train(), trainer.data_collator(rows_of(*lengths)))
+    ids, noisy = seen[0]
+    noise = noisy - torch.nn.functional.embedding(ids, embeddings.weight)
+    assert noise.abs().max().item() == pytest.approx(5.0 / (100 * 256) ** 0.5, rel=1e-2)
+
+
+def test_models_with_another_attention_are_padded(tiny):
+    base = load_base(MODEL, tiny, HARDWARE)
+    assert can_lie_end_to_end(base)
+    base.config.sliding_window = 16
+    assert not can_lie_end_to_end(base)
