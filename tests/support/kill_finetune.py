@@ -21,8 +21,9 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "stages"), str(ROOT / "tests"), str(ROOT / "tests/support")]
-from civilqa.program.files import sha256_file
-from conftest import copy_project, edit_params
+
+from civilqa.program.files import sha256_file  # noqa: E402  (from the folders above)
+from conftest import copy_project, edit_params  # noqa: E402
 
 LOG = "repro.log"
 ADAPTER = "models/adapter/adapter_model.safetensors"
