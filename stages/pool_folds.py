@@ -2,7 +2,7 @@
 
 Reads:  the DVC experiments of the current commit that differ in split.fold alone, or those named on the command line
 Writes: metrics/folds.json, data/folds/predictions.jsonl, data/folds/report.html
-Params: evaluate.seed and evaluate.bootstrap_resamples, the selected profile
+Params: seed, evaluate.bootstrap_resamples, the selected profile
 
 No stage: its inputs are experiments. This runs them, one after the other:
     dvc exp run --queue -S split.fold=0,1,2,3,4 && dvc exp run --run-all
