@@ -3,7 +3,8 @@
 Reads:  data/formatted, data/splits, data/raw/gold.jsonl, data/reference, models/adapter, the profile's base model,
         metrics/finetune.json (the losses, for the summary)
 Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/scores.csv,
-        metrics/plots/scores_by_group.csv, data/predictions/test.jsonl, data/predictions/train.jsonl, data/predictions/report.html
+        metrics/plots/scores_by_group.csv, data/predictions/test.jsonl, data/predictions/train.jsonl,
+        data/predictions/report.html
 Params: seed, evaluate, format, model, the selected profile, hardware
 
 The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the

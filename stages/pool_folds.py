@@ -21,8 +21,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from civilqa.experiments.folds import Experiment, choose_folds, git, list_experiments, read_current_params
-from civilqa.experiments.revisions import read_rows
+from civilqa.experiments.folds import Experiment, choose_folds, list_experiments, read_current_params
+from civilqa.experiments.revisions import git, read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
 from civilqa.program.lifecycle.stage import run

@@ -1,6 +1,5 @@
 """The folds of a cross-validation: DVC experiments of one commit that differ in split.fold alone."""
 
-import subprocess
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from civilqa.experiments.revisions import git
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import sha256_json
 from civilqa.program.parameters import PARAMS_PATH
@@ -33,25 +33,6 @@ class Experiment:
     def recipe(self) -> str:
         """What identifies its parameters besides the fold."""
         return sha256_json({**self.params, "split": {**self.params["split"], "fold": None}})
-
-
-def git(*arguments: str) -> str:
-    """Return what git prints.
-
-    Raises:
-        PipelineError: git failed.
-    """
-    try:
-        finished = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
-    except FileNotFoundError:
-        raise PipelineError("git: not found; experiments are git commits: install git") from None
-    if finished.returncode:
-        reason = finished.stderr.strip().splitlines()
-        raise PipelineError(
-            f"git {' '.join(arguments)}: {reason[0] if reason else f'ended with {finished.returncode}'}; run this in "
-            "the checkout in which the experiments were made"
-        )
-    return finished.stdout
 
 
 def list_experiments() -> list[Experiment]:
