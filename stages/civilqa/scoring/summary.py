@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from civilqa.program.files import read_json
+from civilqa.scoring.comparison import UNDECIDED
 
 DIGITS = 4
 
@@ -25,14 +26,22 @@ def summarize(metrics: dict[str, Any], losses: dict[str, float]) -> dict[str, fl
         None for a figure that there is not: no reference cites an article, there was no validation split.
     """
     adapter, difference = metrics["test"]["adapter"], metrics["difference"]["base"]
-    summary: dict[str, float | str | None] = {}
-    for name, key in (("bits_per_character", "bits"), ("chrf", "chrf")):
-        compared = difference.get(name, {})
-        summary[key] = adapter.get(name)
-        summary[f"{key}_vs_base"] = compared.get("mean")
-        summary[f"{key}_verdict"] = compared.get("verdict")
-    summary["citation_f1"] = adapter.get("reference_citation_f1")
-    summary["recall"] = metrics["train_recall"]["adapter"].get("recalled")
-    summary["train_loss"] = losses.get("train_last")
-    summary["validation_loss"] = losses.get("validation_last")
-    return {key: round(value, DIGITS) if isinstance(value, float) else value for key, value in summary.items()}
+    figures = {
+        "bits": adapter.get("bits_per_character"),
+        "bits_vs_base": _in_words(difference.get("bits_per_character")),
+        "chrf": adapter.get("chrf"),
+        "chrf_vs_base": _in_words(difference.get("chrf")),
+        "citation_f1": adapter.get("reference_citation_f1"),
+        "recall": metrics["train_recall"]["adapter"].get("recalled"),
+        "train_loss": losses.get("train_last"),
+        "validation_loss": losses.get("validation_last"),
+    }
+    return {key: round(value, DIGITS) if isinstance(value, float) else value for key, value in figures.items()}
+
+
+def _in_words(difference: dict[str, Any] | None) -> str | None:
+    """Return a difference with its verdict in one cell of a table: `-0.585 better`."""
+    if difference is None:
+        return None
+    verdict = "undecided" if difference["verdict"] == UNDECIDED else difference["verdict"]
+    return f"{difference['mean']:+.3f} {verdict}"
