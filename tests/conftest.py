@@ -166,13 +166,15 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     from civilqa.base_model.profiles import read_profile
     from civilqa.base_model.prompts import TEMPLATE_FILE
     from civilqa.model.hardware import Hardware
-    from civilqa.model.loading import load_base, make_lora_config, save_adapter
+    from civilqa.model.loading import load_base, save_adapter
     from civilqa.model.provenance import describe_making, seal
     from civilqa.program.files import write_text
+    from civilqa.training.adapter import make_lora_config, read_tuning
 
     model_params, profile = read_profile()
     torch.manual_seed(7)
-    adapted = get_peft_model(load_base(model_params, profile, Hardware("cpu", "fp32", 2)), make_lora_config(profile))
+    base = load_base(model_params, profile, Hardware("cpu", "fp32", 2))
+    adapted = get_peft_model(base, make_lora_config(read_tuning(model_params), profile.revision))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)

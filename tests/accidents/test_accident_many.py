@@ -41,8 +41,8 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "preset": {"train.preset": "fast"},
     "fold-1": {"split.fold": 1},
     "fold-2": {"split.fold": 2},
-    "rank": {"profiles.tiny.lora.rank": 8},
-    "dropout": {"profiles.tiny.lora.dropout": 0.1},
+    "rank": {"tuning.tiny.rank": 8},
+    "dropout": {"tuning.tiny.dropout": 0.1},
     "packing": {"train.packing": True},
     "draw": {"model.seed": 2},
 }
