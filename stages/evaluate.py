@@ -34,6 +34,7 @@ from civilqa.dataset.records import Record, read_records
 from civilqa.generation.answers import Answer, answer_questions, answer_store
 from civilqa.generation.baselines import few_shot_rows, nearest_record
 from civilqa.generation.decoding import Decoding
+from civilqa.law.verdicts import cited_articles, mark_citations
 from civilqa.model.hardware import Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length, load_base, load_tuned
 from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
@@ -43,7 +44,7 @@ from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
 from civilqa.scoring.bert_score import BertScore
 from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_interval, mean_scores, scores_of
-from civilqa.scoring.gold import Gold, cited_articles, mark_citations, read_gold
+from civilqa.scoring.gold import Gold, read_gold
 from civilqa.scoring.llm_judge import Judge, JudgeParams
 from civilqa.scoring.report import render_report
 from civilqa.scoring.scores import SCORES, score_answer
@@ -245,7 +246,7 @@ def describe_answer(
         **({"tokens": answer.tokens, "stopped": answer.stopped} if answer else {}),
         **further,
         "scores": scored.scores,
-        "citations": [asdict(mark) for mark in mark_citations(text, allowed)],
+        "citations": mark_citations(text, allowed),
     }
     if scored.judgement:
         judgement = asdict(scored.judgement)

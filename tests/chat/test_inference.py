@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import FormatParams, load_prompter, load_tokenizer
-from civilqa.chat.engine import InferenceEngine, Turn, citation_verdict, judge_answer
+from civilqa.chat.engine import InferenceEngine, Turn
 from civilqa.dataset.records import Record, record_id
 from civilqa.generation.answers import Decoding, generate
+from civilqa.law.verdicts import citation_verdict, look_up_citations
 from civilqa.program.errors import ModelError, ParameterError, QuestionError
 from conftest import ROOT
 from format import format_records
@@ -259,13 +260,13 @@ def test_each_cited_article_is_judged():
         "주택임대차보호법 제3조의3(임차권등기명령)에 따르고 민법 제9999조와 민법 제186조(소유권의 내용), "
         "상속세 및 증여세법 제3조도 봅니다."
     )
-    judged = {f"{c['law']} {c['article']}": (c["status"], citation_verdict(c)[0]) for c in judge_answer(answer)}
+    judged = {f"{c['law']} {c['article']}": (c["status"], citation_verdict(c)[0]) for c in look_up_citations(answer)}
     assert judged == {
         "주택임대차보호법 제3조의3": ("exists", "✓"),
         "민법 제9999조": ("no_such_article", "✗"),
         "민법 제186조": ("exists", "△"),
         "상속세 및 증여세법 제3조": ("outside_table", "?"),
     }
-    first = judge_answer(answer)[0]
+    first = look_up_citations(answer)[0]
     assert first["title"] == "임차권등기명령"
     assert answer[first["start"] : first["end"]].startswith("주택임대차보호법 제3조의3")

@@ -15,7 +15,6 @@ import statistics
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,8 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from civilqa.law.citations import judge_citation, parse_citations, title_matches
-from civilqa.law.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, NOT_YET_IN_FORCE, OUTSIDE_TABLE, load_reference
+from civilqa.law.verdicts import look_up_citations
 from civilqa.model.training_lock import ADAPTER, who_writes
 from civilqa.program.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
 from civilqa.program.files import stamp
@@ -46,17 +44,6 @@ BENCHMARK_QUESTIONS = (
     "등기하지 않은 매수인도 소유권을 주장할 수 있나요?",
     "점유취득시효가 완성되면 바로 소유자가 되나요?",
 )
-
-
-# Mark and words for what the table of acts knows of a cited article.
-VERDICTS = {
-    EXISTS: ("✓", "있는 조문"),
-    NO_SUCH_ARTICLE: ("✗", "없는 조문(지어낸 인용)"),
-    DELETED: ("✗", "삭제된 조문"),
-    NOT_YET_IN_FORCE: ("△", "아직 시행되지 않은 조문"),
-    OUTSIDE_TABLE: ("?", "확인하지 못함(조문표에 없는 법령)"),
-}
-CITATIONS_NOTE = "조문이 있는지만 확인한 표시입니다. 질문에 맞는 조문인지, 내용이 정확한지는 확인하지 않습니다."
 
 
 class ChatParams(Section):
@@ -82,49 +69,6 @@ class Turn:
 
     question: str
     answer: str
-
-
-def judge_answer(answer: str) -> list[dict[str, Any]]:
-    """Return the articles that an answer cites, in order, each judged against the table of acts.
-
-    `status` is one of the constants of civilqa.law.statutes (`exists`, `no_such_article`, `deleted`, ...), `title` the
-    article's official title, `title_matches` whether a title in the answer is that one (None: it gives none). `start`
-    and `end` count the characters of the answer in NFC.
-    """
-    reference = load_reference()
-    text = unicodedata.normalize("NFC", answer)
-    return [
-        {
-            "text": text[citation.start : citation.end],
-            "law": citation.law,
-            "article": citation.article,
-            "status": judge_citation(citation, reference),
-            "title": reference.title(citation.law, citation.article),
-            "title_matches": title_matches(citation, reference),
-            "start": citation.start,
-            "end": citation.end,
-        }
-        for citation in parse_citations(answer)
-    ]
-
-
-def citation_name(citation: dict[str, Any]) -> str:
-    """Return a judged citation's act, article and official title: 민법 제750조(불법행위의 내용)."""
-    title = f"({citation['title']})" if citation["title"] else ""
-    return f"{citation['law']} {citation['article']}{title}"
-
-
-def citation_verdict(citation: dict[str, Any]) -> tuple[str, str]:
-    """Return the mark and the words for a judged citation."""
-    mark, words = VERDICTS[citation["status"]]
-    if citation["title_matches"] is False:
-        return "△", f"{words}, 답변에 적힌 제목은 다름"
-    return mark, words
-
-
-def distinct_citations(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the citations of a result, each article once, in order."""
-    return list({(citation_name(c), citation_verdict(c)): c for c in reversed(result["citations"])}.values())[::-1]
 
 
 def check_question(question: str, max_characters: int) -> str:
@@ -412,7 +356,7 @@ class InferenceEngine:
             settings: any field of ChatParams, instead of the one in params.yaml.
 
         Returns:
-            `answer`, `citations` (see judge_answer), `question`, `category`, `model`, `notice`, `tokens`,
+            `answer`, `citations` (see look_up_citations), `question`, `category`, `model`, `notice`, `tokens`,
             `prompt_tokens`, `history_turns` (how many were passed on), `stopped` (whether the model ended the answer
             itself rather than at max_new_tokens), `first_token_seconds`, `seconds`.
 
@@ -585,7 +529,7 @@ class InferenceEngine:
         answer = self._text(ids)
         return {
             "answer": answer,
-            "citations": judge_answer(answer),
+            "citations": look_up_citations(answer),
             **about,
             "tokens": len(ids),
             "stopped": bool(ids) and ids[-1] == self._prompter.end_token_id,

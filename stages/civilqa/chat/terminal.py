@@ -10,14 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from civilqa.chat.conversations import save_conversation
-from civilqa.chat.engine import (
-    CITATIONS_NOTE,
-    InferenceEngine,
-    Turn,
-    citation_name,
-    citation_verdict,
-    distinct_citations,
-)
+from civilqa.chat.engine import InferenceEngine, Turn
+from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
 from civilqa.program.lifecycle.safe_output import printable

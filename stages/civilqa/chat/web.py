@@ -35,17 +35,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from civilqa.chat.conversations import save_conversation
-from civilqa.chat.engine import (
-    BASE,
-    CITATIONS_NOTE,
-    AnswerStream,
-    InferenceEngine,
-    Turn,
-    citation_name,
-    citation_verdict,
-    distinct_citations,
-)
+from civilqa.chat.engine import BASE, AnswerStream, InferenceEngine, Turn
 from civilqa.dataset.records import read_records
+from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import ModelError, ParameterError, QuestionError
 from civilqa.program.lifecycle.interruptions import Terminated
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
