@@ -30,8 +30,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from civilqa.base_model.formatted import read_formatted
 from civilqa.base_model.profiles import Profile, read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter
-from civilqa.chat.engine import ADAPTER, BENCHMARK_QUESTIONS, MERGED
+from civilqa.chat.engine import ADAPTER, MERGED
 from civilqa.generation.decoding import Decoding, generate
+from civilqa.inference import BENCHMARK_QUESTIONS
 from civilqa.model.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import load_adapter, load_base, load_tuned
 from civilqa.model.provenance import (

@@ -1,12 +1,14 @@
 """The one loop that asks a model, whoever asks: evaluate and the benchmark in batches, the chat token by token."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from civilqa.generation.key_value_cache import make_cache
+
+Step = list[tuple[int, int]]  # of each answer that goes on: the index of its prompt, its next token
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,13 @@ def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], decoding: Decoding
 ) -> list[list[int]]:
     """Return the new tokens for each prompt, up to and with the end token; the prompts are one batch."""
-    answers: list[list[int]] = [[] for _ in prompts]
-    for step in decode(model, tokenizer, prompts, decoding):
+    return collect(decode(model, tokenizer, prompts, decoding), len(prompts))
+
+
+def collect(steps: Iterable[Step], number: int) -> list[list[int]]:
+    """Return the tokens of so many answers from the steps of `decode`."""
+    answers: list[list[int]] = [[] for _ in range(number)]
+    for step in steps:
         for index, token in step:
             answers[index].append(token)
     return answers
@@ -41,8 +48,8 @@ def generate(
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], decoding: Decoding
-) -> Iterator[list[tuple[int, int]]]:
-    """Yield the next token of each answer that goes on, as (index of its prompt, token id); the end token included.
+) -> Iterator[Step]:
+    """Yield the next token of each answer that goes on, up to and with its end token.
 
     Who stops iterating stops the generation. A row that has ended leaves the batch: nothing is computed for it any
     more. (transformers' generate goes on with it until the last row ends.)
