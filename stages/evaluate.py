@@ -33,8 +33,9 @@ from civilqa.base_model.formatted import check_tokens, read_formatted
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_tokenizer, read_template
 from civilqa.dataset.records import Record, read_records
-from civilqa.generation.answers import Answer, Decoding, answer_questions, answer_store
+from civilqa.generation.answers import Answer, answer_questions, answer_store
 from civilqa.generation.baselines import few_shot_rows, nearest_record
+from civilqa.generation.decoding import Decoding
 from civilqa.law.verdicts import cited_articles, mark_citations
 from civilqa.model.hardware import Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length, load_base, load_tuned

@@ -30,7 +30,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from civilqa.base_model.formatted import read_formatted
 from civilqa.base_model.profiles import Profile, read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter
-from civilqa.chat.engine import ADAPTER, BENCHMARK_QUESTIONS, MERGED
+from civilqa.chat.engine import ADAPTER, MERGED
+from civilqa.generation.decoding import Decoding, generate
+from civilqa.inference import BENCHMARK_QUESTIONS
 from civilqa.model.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import load_adapter, load_base, load_tuned
 from civilqa.model.provenance import (
@@ -73,20 +75,13 @@ class Behaviour:
 
 
 @torch.inference_mode()
-def behave(model: torch.nn.Module, prompter: Prompter, prompts: list[list[int]]) -> Behaviour:
+def behave(model: PreTrainedModel, prompter: Prompter, prompts: list[list[int]]) -> Behaviour:
     """Return logits for each prompt, and the greedy answers of up to PARITY_NEW_TOKENS."""
-    config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=PARITY_NEW_TOKENS,
-        eos_token_id=prompter.end_token_id,
-        pad_token_id=prompter.tokenizer.pad_token_id,
-    )
+    decoding = Decoding(PARITY_NEW_TOKENS, 1, prompter.end_token_id)
     logits, answers = [], []
     for prompt in prompts:
-        ids = torch.tensor([prompt])
-        logits.append(model(ids).logits[0].float())
-        output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-        answers.append(output[0, len(prompt) :].tolist())
+        logits.append(model(torch.tensor([prompt])).logits[0].float())
+        answers += generate(model, prompter.tokenizer, [prompt], decoding)
     return Behaviour(logits, answers)
 
 

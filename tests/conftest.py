@@ -10,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from accidents import SMALL, Outcomes, checked, commit_all, copy_run
 from faults import FEW_STEPS, TARGETS, Program, Site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "question,answer,category,difficulty"
@@ -190,6 +193,26 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     write_text(folder / TEMPLATE_FILE, template)
     formatted = Path("data/formatted") if Path("data/formatted").is_dir() else None
     seal(folder, describe_making(model_params, profile, quantization, template.removesuffix("\n"), formatted))
+
+
+@pytest.fixture(scope="session")
+def base() -> "PreTrainedModel":
+    """The tiny base; never to be changed."""
+    from civilqa.base_model.profiles import ModelParams, Profile
+    from civilqa.model.hardware import Hardware
+    from civilqa.model.loading import load_base
+
+    profile = Profile(name=str(ROOT / "models/tiny"), weights="random")
+    return load_base(ModelParams(profile="tiny", seed=1), profile, Hardware("cpu", "fp32", 2))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> "PreTrainedTokenizerFast":
+    """The tiny base's tokenizer."""
+    from civilqa.base_model.profiles import Profile
+    from civilqa.base_model.prompts import load_tokenizer
+
+    return load_tokenizer(Profile(name=str(ROOT / "models/tiny"), weights="random"))
 
 
 @pytest.fixture(scope="session")

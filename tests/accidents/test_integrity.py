@@ -13,7 +13,7 @@ import chat
 import evaluate
 import export
 from accidents import checked, run
-from civilqa.chat.engine import InferenceEngine
+from civilqa.inference import InferenceEngine
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json
 from conftest import edit_params

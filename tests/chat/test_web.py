@@ -10,7 +10,6 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from civilqa.chat.engine import InferenceEngine
 from civilqa.chat.web import (
     MAX_BODY_BYTES,
     MAX_WAITING,
@@ -24,6 +23,7 @@ from civilqa.chat.web import (
     open_socket,
 )
 from civilqa.dataset.records import Record, record_id, write_records
+from civilqa.inference import InferenceEngine
 from civilqa.program.errors import ParameterError, QuestionError
 from conftest import ROOT
 

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from civilqa.base_model.profiles import read_profile
-from civilqa.chat.engine import InferenceEngine
+from civilqa.inference import InferenceEngine
 from civilqa.model.hardware import Hardware
 from civilqa.model.loading import load_base, load_tuned
 from civilqa.model.provenance import open_adapter
