@@ -2,7 +2,8 @@
 
 Reads:  models/adapter, the profile's base model, data/formatted (only to know that the adapter was trained on it)
 Writes: metrics/benchmark.json, metrics/plots/speed.csv
-Params: benchmark, the keys of train that decide its speed, the selected preset, model, the selected profile, hardware
+Params: benchmark, the keys of train that decide its speed, the selected preset, model, the selected
+        profile and its tuning, hardware, seed
 
 The training speed is that of the finetune stage's trainer on sequences of one length. Generation runs the tuned model
 with its adapter merged. Every figure is the median of `repeats` measurements after `warmup` unmeasured ones, with the
@@ -34,7 +35,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallba
 
 from civilqa.base_model.profiles import ModelParams, Profile, read_profile
 from civilqa.base_model.prompts import load_tokenizer
-from civilqa.generation.answers import Decoding, generate
+from civilqa.generation.decoding import Decoding, generate
 from civilqa.model.hardware import (
     Hardware,
     HardwareParams,
@@ -58,10 +59,10 @@ from civilqa.speed.roofline import (
     synchronize,
     training_work,
 )
+from civilqa.training.adapter import add_adapter, read_tuning
 from civilqa.training.trainer import (
     Preset,
     TrainParams,
-    add_adapter,
     choose_hardware,
     make_trainer,
     resolve_schedule,
@@ -148,12 +149,13 @@ def measure_training(
     train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
     preset = read_choice("presets", train.preset, Preset, "train.preset")
     train = train.model_copy(update=UNUSED | {"batch_size": params.train_batch_size})
+    tuning = read_tuning(model_params)
     batches = params.warmup + params.repeats
     examples = [
         {"input_ids": ids, "labels": ids}
         for ids in random_prompts(batches * params.train_batch_size, params.train_length, tokenizer, params.seed)
     ]
-    schedule = resolve_schedule(train, preset, profile, len(examples))
+    schedule = resolve_schedule(train, preset, tuning, len(examples))
     hardware, _ = choose_hardware(hardware_params, train, preset, inspect_machine())
     started = time.perf_counter()
     base = load_base(model_params, profile, hardware, schedule.quantization)
@@ -163,7 +165,7 @@ def measure_training(
     try:
         timer = StepTimer(hardware.device)
         trainer = make_trainer(
-            add_adapter(base, profile, schedule, params.seed),
+            add_adapter(base, profile, tuning, schedule.gradient_checkpointing, params.seed),
             tokenizer,
             {"train": examples, "validation": []},
             schedule,

@@ -24,7 +24,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from civilqa.chat.engine import ADAPTER, InferenceEngine
+from civilqa.chat.engine import ADAPTER
+from civilqa.inference import InferenceEngine
 from civilqa.program.errors import ParameterError
 from civilqa.program.lifecycle.machine_errors import KOREAN
 from civilqa.program.lifecycle.stage import run

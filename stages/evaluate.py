@@ -1,9 +1,11 @@
 """Asks base and tuned model the same questions and says how much better the tuned one is, and how sure that is.
 
-Reads:  data/formatted, data/splits, data/raw/gold.jsonl, data/reference, models/adapter, the profile's base model
-Writes: metrics/evaluate.json, metrics/plots/scores.csv, metrics/plots/scores_by_group.csv,
-        data/predictions/test.jsonl, data/predictions/train.jsonl, data/predictions/report.html
-Params: evaluate, format, model, the selected profile, hardware
+Reads:  data/formatted, data/splits, data/raw/gold.jsonl, data/reference, models/adapter, the profile's base model,
+        metrics/finetune.json (the losses, for the summary)
+Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/scores.csv,
+        metrics/plots/scores_by_group.csv, data/predictions/test.jsonl, data/predictions/train.jsonl,
+        data/predictions/report.html
+Params: seed, evaluate, format, model, the selected profile, hardware
 
 The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the
 base shown a few training examples, the answer of the nearest training question copied, and the adapter. The training
@@ -31,8 +33,10 @@ from civilqa.base_model.formatted import check_tokens, read_formatted
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_tokenizer, read_template
 from civilqa.dataset.records import Record, read_records
-from civilqa.generation.answers import Answer, Decoding, answer_questions, answer_store
+from civilqa.generation.answers import Answer, answer_questions, answer_store
 from civilqa.generation.baselines import few_shot_rows, nearest_record
+from civilqa.generation.decoding import Decoding
+from civilqa.law.verdicts import cited_articles, mark_citations
 from civilqa.model.hardware import Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length, load_base, load_tuned
 from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
@@ -42,17 +46,20 @@ from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
 from civilqa.scoring.bert_score import BertScore
 from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_interval, mean_scores, scores_of
-from civilqa.scoring.gold import Gold, cited_articles, mark_citations, read_gold
+from civilqa.scoring.gold import Gold, read_gold
 from civilqa.scoring.llm_judge import Judge, JudgeParams
 from civilqa.scoring.report import render_report
 from civilqa.scoring.scores import SCORES, score_answer
 from civilqa.scoring.similarity import chrf_signature
+from civilqa.scoring.summary import read_losses, summarize
 
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")
 ADAPTER = Path("models/adapter")
 PREDICTIONS = Path("data/predictions")
+TRAINING = Path("metrics/finetune.json")
 METRICS = Path("metrics/evaluate.json")
+SUMMARY_METRICS = Path("metrics/summary.json")
 PLOT = Path("metrics/plots/scores.csv")
 GROUP_PLOT = Path("metrics/plots/scores_by_group.csv")
 
@@ -244,7 +251,7 @@ def describe_answer(
         **({"tokens": answer.tokens, "stopped": answer.stopped} if answer else {}),
         **further,
         "scores": scored.scores,
-        "citations": [asdict(mark) for mark in mark_citations(text, allowed)],
+        "citations": mark_citations(text, allowed),
     }
     if scored.judgement:
         judgement = asdict(scored.judgement)
@@ -406,6 +413,7 @@ def main() -> None:
         "versions": versions(),
     }
     write_json(METRICS, metrics)
+    write_json(SUMMARY_METRICS, summarize(metrics, read_losses(TRAINING, metrics["adapter_sha256"])))
     note = " (무작위 가중치: 점검용)" if profile.weights == "random" else ""
     plot = plot_rows(lines, resampling, note)
     columns = ["group", "score", "series", "percent", "low", "high", "n"]

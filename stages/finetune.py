@@ -5,7 +5,7 @@ Writes: models/adapter/ (weights, configuration, tokenizer, template, model card
         metrics/plots/loss_train.csv, metrics/plots/loss_validation.csv
         metrics/runs/finetune.json, metrics/runs/memory.csv: seconds, memory and machine; no outputs of the stage, since
         they differ every time
-Params: train, the selected preset, model, the selected profile, hardware
+Params: seed, train, the selected preset, model, the selected profile and its tuning, hardware
 
 A run that was killed goes on from its last checkpoint, if nothing that decides the result has changed since.
 """
@@ -43,6 +43,7 @@ from civilqa.model.hardware import (
     versions,
 )
 from civilqa.model.loading import count_parameters, load_base, save_adapter
+from civilqa.model.model_card import write_adapter_card
 from civilqa.model.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
 from civilqa.model.provenance import WEIGHTS_FILE, Manifest, describe_making, read_manifest, seal
 from civilqa.model.training_lock import WORKSPACE_LOCK
@@ -51,11 +52,11 @@ from civilqa.program.files import folder_aside, write_csv, write_json
 from civilqa.program.lifecycle.locks import hold
 from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import read_choice, read_sections
+from civilqa.training.adapter import LoraParams, Tuning, add_adapter, read_tuning
 from civilqa.training.checkpoints import checkpoint_root, find_resumable, fingerprint, forget_old_trainings, step_of
 from civilqa.training.estimate import Estimate, check_that_it_fits, probe
 from civilqa.training.footprint import check_memory
 from civilqa.training.memory import MemorySampler, explain_out_of_memory
-from civilqa.training.model_card import write_model_card
 from civilqa.training.special_tokens import check_special_tokens
 from civilqa.training.trainer import (
     AdapterTrainer,
@@ -64,7 +65,6 @@ from civilqa.training.trainer import (
     Schedule,
     TrainingHardware,
     TrainParams,
-    add_adapter,
     check_that_it_can_be_spread,
     check_weights,
     choose_hardware,
@@ -90,6 +90,7 @@ class Plan:
     train: TrainParams
     model: ModelParams
     profile: Profile
+    tuning: Tuning
     hardware: TrainingHardware
     choices: list[Choice]
     schedule: Schedule
@@ -117,6 +118,7 @@ class Plan:
                 "machine": {name: machine[name] for name in ("processor", "gpus", "system")},
                 "model": self.model.model_dump(),
                 "profile": self.profile.model_dump(),
+                "tuning": self.tuning.model_dump(),
                 "made_from": self.made_from.model_dump(),
                 "examples": self.examples,
                 "versions": versions(),
@@ -231,6 +233,7 @@ def read_plan() -> Plan:
     train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
     preset = read_choice("presets", train.preset, Preset, "train.preset")
     model, profile = read_profile()
+    tuning = read_tuning(model)
     hardware, choices = choose_hardware(hardware_params, train, preset, inspect_machine())
     print(format_table(choices))
 
@@ -238,7 +241,7 @@ def read_plan() -> Plan:
     records = {name: len(part) for name, part in examples.items()}
     if train.packing:
         examples["train"] = pack(examples["train"], train.max_length)
-    schedule = resolve_schedule(train, preset, profile, len(examples["train"]))
+    schedule = resolve_schedule(train, preset, tuning, len(examples["train"]))
     check_that_validation_is_there(examples, schedule.keep, train.early_stopping_patience)
     check_that_it_can_be_spread(schedule.quantization)
     made_from = describe_making(model, profile, schedule.quantization, read_template(DATA), DATA)
@@ -247,6 +250,7 @@ def read_plan() -> Plan:
         train=train,
         model=model,
         profile=profile,
+        tuning=tuning,
         hardware=hardware,
         choices=choices,
         schedule=schedule,
@@ -270,10 +274,10 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     for name in plan.records:
         path = DATA / f"{name}.jsonl"
         check_tokens(path, read_formatted(path), prompter)
-    print(f"finetune: {check_memory(plan.profile, plan.hardware, plan.schedule.quantization)}")
+    print(f"finetune: {check_memory(plan.profile, plan.tuning, plan.hardware, plan.schedule.quantization)}")
     base = load_base(plan.model, plan.profile, plan.hardware, plan.schedule.quantization)
-    print(f"finetune: {check_special_tokens(base, prompter, plan.profile)}")
-    model = add_adapter(base, plan.profile, plan.schedule, plan.train.seed)
+    print(f"finetune: {check_special_tokens(base, prompter, plan.profile, plan.tuning)}")
+    model = add_adapter(base, plan.profile, plan.tuning, plan.schedule.gradient_checkpointing, plan.train.seed)
     parameters = count_parameters(model)
     share = parameters["trainable"] / parameters["total"]
     print(f"finetune: {parameters['trainable']:,} of {parameters['total']:,} parameters trained ({share:.2%})")
@@ -317,14 +321,14 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
         save_adapter(model, folder, weights)
         trained.tokenizer.chat_template = read_template(DATA)
         trained.tokenizer.save_pretrained(str(folder))
-        write_model_card(
+        write_adapter_card(
             folder,
             {
                 "data": {"records": plan.records, "sha256": plan.made_from.data},
                 "training": {
                     "preset": plan.train.preset,
                     **asdict(plan.schedule),
-                    "LoRA": plan.profile.lora.model_dump(),
+                    "LoRA": plan.tuning.model_dump(include=set(LoraParams.model_fields)),
                     "precision": plan.hardware.precision,
                     "seed": plan.train.seed,
                 },

@@ -10,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from accidents import SMALL, Outcomes, checked, commit_all, copy_run
 from faults import FEW_STEPS, TARGETS, Program, Site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "question,answer,category,difficulty"
@@ -51,6 +54,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: Any, error: Any) -> None:
     """Take over what a process counted that has run a share of the tests; one that crashed counted nothing."""
     node.config.outcomes.add(getattr(node, "workeroutput", {}).get("outcomes", []))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what breaks, attacks and kills whole programs: it takes minutes."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests/accidents") or item.path.is_relative_to(ROOT / "tests/security"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -166,13 +176,15 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     from civilqa.base_model.profiles import read_profile
     from civilqa.base_model.prompts import TEMPLATE_FILE
     from civilqa.model.hardware import Hardware
-    from civilqa.model.loading import load_base, make_lora_config, save_adapter
+    from civilqa.model.loading import load_base, save_adapter
     from civilqa.model.provenance import describe_making, seal
     from civilqa.program.files import write_text
+    from civilqa.training.adapter import make_lora_config, read_tuning
 
     model_params, profile = read_profile()
     torch.manual_seed(7)
-    adapted = get_peft_model(load_base(model_params, profile, Hardware("cpu", "fp32", 2)), make_lora_config(profile))
+    base = load_base(model_params, profile, Hardware("cpu", "fp32", 2))
+    adapted = get_peft_model(base, make_lora_config(read_tuning(model_params), profile.revision))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -181,6 +193,26 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     write_text(folder / TEMPLATE_FILE, template)
     formatted = Path("data/formatted") if Path("data/formatted").is_dir() else None
     seal(folder, describe_making(model_params, profile, quantization, template.removesuffix("\n"), formatted))
+
+
+@pytest.fixture(scope="session")
+def base() -> "PreTrainedModel":
+    """The tiny base; never to be changed."""
+    from civilqa.base_model.profiles import ModelParams, Profile
+    from civilqa.model.hardware import Hardware
+    from civilqa.model.loading import load_base
+
+    profile = Profile(name=str(ROOT / "models/tiny"), weights="random")
+    return load_base(ModelParams(profile="tiny", seed=1), profile, Hardware("cpu", "fp32", 2))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> "PreTrainedTokenizerFast":
+    """The tiny base's tokenizer."""
+    from civilqa.base_model.profiles import Profile
+    from civilqa.base_model.prompts import load_tokenizer
+
+    return load_tokenizer(Profile(name=str(ROOT / "models/tiny"), weights="random"))
 
 
 @pytest.fixture(scope="session")

@@ -422,7 +422,7 @@ def test_damaged_answers_are_generated_again_with_the_same_bytes(run_copy, outco
 @pytest.mark.slow
 def test_a_training_that_runs_away_ends_with_what_to_change(run_copy, outcomes):
     before = outputs(run_copy)
-    edit_params(run_copy / "params.yaml", **{"train.learning_rate": 1.0, "profiles.tiny.lora.alpha": 65536})
+    edit_params(run_copy / "params.yaml", **{"train.learning_rate": 1.0, "tuning.tiny.alpha": 65536})
     with outcomes.trial("loss that is no number", "finetune", "ends with 1 and one message, the adapter untouched"):
         finished = run(run_copy, "python", "stages/finetune.py")
         assert "Traceback" not in finished.stderr

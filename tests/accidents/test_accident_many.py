@@ -21,7 +21,7 @@ import compare_answers
 import export
 import pool_folds
 from accidents import checked, commit_all, copy_run, outputs, run
-from civilqa.chat.engine import InferenceEngine
+from civilqa.inference import InferenceEngine
 from civilqa.model import training_lock as under_way
 from civilqa.program.errors import ModelError, PipelineError
 from civilqa.program.lifecycle.locks import hold
@@ -41,8 +41,8 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "preset": {"train.preset": "fast"},
     "fold-1": {"split.fold": 1},
     "fold-2": {"split.fold": 2},
-    "rank": {"profiles.tiny.lora.rank": 8},
-    "dropout": {"profiles.tiny.lora.dropout": 0.1},
+    "rank": {"tuning.tiny.rank": 8},
+    "dropout": {"tuning.tiny.dropout": 0.1},
     "packing": {"train.packing": True},
     "draw": {"model.seed": 2},
 }

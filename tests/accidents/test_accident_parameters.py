@@ -279,7 +279,7 @@ SAMPLE = {
     "prepare": ("prepare.min_answer_characters", 0, "prepare.min_answer_characters: found 0"),
     "split": ("split.folds", 1000, "split.folds: found 1000"),
     "format": ("profiles.tiny.template", "models/templates/none.jinja", "none.jinja: no such template file"),
-    "finetune": ("profiles.tiny.lora.target_modules", ["q_projj"], "found 'q_projj', which the base has not"),
+    "finetune": ("tuning.tiny.target_modules", ["q_projj"], "found 'q_projj', which the base has not"),
     "evaluate": ("evaluate.seed", 2**32, "evaluate.seed: found 4294967296"),
     "benchmark": ("hardware.threads", 10**6, "hardware.threads: found 1000000"),
 }

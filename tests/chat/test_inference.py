@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import unicodedata
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import FormatParams, load_prompter, load_tokenizer
-from civilqa.chat.engine import InferenceEngine, Turn, citation_verdict, judge_answer
+from civilqa.chat.engine import Turn
 from civilqa.dataset.records import Record, record_id
-from civilqa.generation.answers import Decoding, generate
+from civilqa.generation.decoding import Decoding, generate
+from civilqa.inference import InferenceEngine
+from civilqa.law.verdicts import citation_verdict, look_up_citations
 from civilqa.program.errors import ModelError, ParameterError, QuestionError
 from conftest import ROOT
 from format import format_records
@@ -38,7 +41,7 @@ def prompt_of(engine, question=QUESTION, category="전세사기", history=()):
 
 def test_nothing_heavy_is_imported_before_a_model_is_loaded():
     code = (
-        "from civilqa.chat.engine import InferenceEngine; import chat; InferenceEngine(); chat.make_parser()\n"
+        "from civilqa.inference import InferenceEngine; import chat; InferenceEngine(); chat.make_parser()\n"
         "print([name for name in ('torch', 'transformers', 'pandas', 'gradio', 'rich') if name in sys.modules])"
     )
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, 'stages')\n{code}"]
@@ -126,11 +129,33 @@ def test_a_stream_that_waits_for_another_is_stopped_at_once(engine):
 
 
 def test_an_error_while_generating_reaches_who_iterates(engine, monkeypatch):
-    monkeypatch.setattr(engine, "_generate", lambda *args, **kwargs: 1 / 0)
+    def fail(*asked):
+        yield [(0, 40)]
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine, "_generate", fail)
     stream = engine.stream_answer(QUESTION)
+    assert next(stream)  # what there was before
     with pytest.raises(ZeroDivisionError):
         next(stream)
     assert list(stream) == []
+
+
+def test_who_waits_no_longer_for_several_answers_stops_them(engine, monkeypatch):
+    worker, begun = engine._worker, []
+
+    class Impatient:
+        def submit(self, *work):
+            begun.append(worker.submit(*work))
+            return SimpleNamespace(result=self.interrupted)
+
+        def interrupted(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "_worker", Impatient())
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate_answers([QUESTION, "소유권은?"], max_new_tokens=3000)
+    assert all(len(answer) < 3000 for answer in begun[0].result(timeout=60))
 
 
 def test_drawn_answers_depend_on_the_seed_alone(engine):
@@ -259,13 +284,13 @@ def test_each_cited_article_is_judged():
         "주택임대차보호법 제3조의3(임차권등기명령)에 따르고 민법 제9999조와 민법 제186조(소유권의 내용), "
         "상속세 및 증여세법 제3조도 봅니다."
     )
-    judged = {f"{c['law']} {c['article']}": (c["status"], citation_verdict(c)[0]) for c in judge_answer(answer)}
+    judged = {f"{c['law']} {c['article']}": (c["status"], citation_verdict(c)[0]) for c in look_up_citations(answer)}
     assert judged == {
         "주택임대차보호법 제3조의3": ("exists", "✓"),
         "민법 제9999조": ("no_such_article", "✗"),
         "민법 제186조": ("exists", "△"),
         "상속세 및 증여세법 제3조": ("outside_table", "?"),
     }
-    first = judge_answer(answer)[0]
+    first = look_up_citations(answer)[0]
     assert first["title"] == "임차권등기명령"
     assert answer[first["start"] : first["end"]].startswith("주택임대차보호법 제3조의3")

@@ -5,11 +5,11 @@ import unicodedata
 import pytest
 
 from civilqa.dataset.records import record_id
+from civilqa.law.verdicts import judge_citations
 from civilqa.program.errors import RecordError
 from civilqa.scoring.gold import (
     Gold,
     judge_answer,
-    judge_citations,
     overlap_scores,
     read_gold,
     read_test_cases,

@@ -13,7 +13,6 @@ import httpx
 import pytest
 import uvicorn
 
-from civilqa.chat.engine import judge_answer
 from civilqa.chat.web import (
     MAX_CONNECTIONS,
     MAX_OPEN,
@@ -27,6 +26,7 @@ from civilqa.chat.web import (
     make_page,
 )
 from civilqa.dataset.records import Record, record_id, write_records
+from civilqa.law.verdicts import look_up_citations
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ATTACKS = [
@@ -54,7 +54,7 @@ class Stream:
         self.told = threading.Event()
         self.endless, self.answer = endless, answer
         self.result = {"question": question, "category": category, "answer": answer, "stopped": True, "tokens": 1}
-        self.result |= {"citations": judge_answer(answer), "model": "모델", "notice": "알림"}
+        self.result |= {"citations": look_up_citations(answer), "model": "모델", "notice": "알림"}
 
     def __iter__(self):
         yield self.answer

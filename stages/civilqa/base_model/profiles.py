@@ -1,8 +1,6 @@
 """A profile: everything that depends on the base model. `model.profile` in params.yaml selects one."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from civilqa.program.parameters import Section, Seed, Text, read_choice, read_sections
 
@@ -16,23 +14,9 @@ RANDOM_METRICS_NOTICE = "Random base weights: proves that the pipeline works, kn
 METRICS_NOTICE = "No legal advice. Statutes as of 2026-06-08."
 
 
-Factor = Annotated[float, Field(gt=0, le=10_000)]
-
-
 class ModelParams(Section):
     profile: Text
     seed: Seed
-
-
-class LoraParams(Section):
-    """Source: Hu et al. 2021, LoRA (arXiv:2106.09685). The update is scaled by alpha / rank."""
-
-    rank: Annotated[int, Field(ge=1, le=8192)] = 16
-    alpha: Annotated[int, Field(ge=1, le=65_536)] = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    target_modules: str | list[str] = "all-linear"
-    modules_to_save: list[str] = Field(default_factory=list)
-    trainable_token_indices: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
 
 
 class Profile(Section):
@@ -44,10 +28,6 @@ class Profile(Section):
     tokenizer: Text | None = None
     template: Text | None = None
     pad_token: Text | None = None
-    epochs_factor: Factor = 1.0
-    learning_rate_factor: Factor = 1.0
-    keep: Literal["last", "best"] = "best"
-    lora: LoraParams = Field(default_factory=LoraParams)
 
     @property
     def tokenizer_source(self) -> str:

@@ -35,17 +35,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from civilqa.chat.conversations import save_conversation
-from civilqa.chat.engine import (
-    BASE,
-    CITATIONS_NOTE,
-    AnswerStream,
-    InferenceEngine,
-    Turn,
-    citation_name,
-    citation_verdict,
-    distinct_citations,
-)
+from civilqa.chat.engine import BASE, AnswerStream, Engine, Turn
 from civilqa.dataset.records import read_records
+from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import ModelError, ParameterError, QuestionError
 from civilqa.program.lifecycle.interruptions import Terminated
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
@@ -133,12 +125,12 @@ footer { display: none !important; }
 class BaseOnDemand:
     """The base model, loaded when a comparison is first asked for."""
 
-    def __init__(self, engine: InferenceEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._tuned = engine
         self._lock = threading.Lock()
-        self._engine: InferenceEngine | None = None
+        self._engine: Engine | None = None
 
-    def get(self) -> InferenceEngine:
+    def get(self) -> Engine:
         with self._lock:
             if self._engine is None:
                 self._engine = self._tuned.load_base_beside()
@@ -209,12 +201,12 @@ class Page:
     """The events of the page. One object serves all browsers; what belongs to one is in `exchanges`, which gradio keeps
     for each open page."""
 
-    def __init__(self, engine: InferenceEngine, base: BaseOnDemand) -> None:
+    def __init__(self, engine: Engine, base: BaseOnDemand) -> None:
         self.engine, self.base = engine, base
         self.streams: dict[str, tuple[str, AnswerStream]] = {}  # by session: the client's address, its running answer
         self.lock = threading.Lock()
 
-    def start(self, engine: InferenceEngine, session: str, address: str, *asked: Any, **history: Any) -> AnswerStream:
+    def start(self, engine: Engine, session: str, address: str, *asked: Any, **history: Any) -> AnswerStream:
         """Begin an answer, if there is room for it. One session has one at a time, one address a few.
 
         Those that are finished are forgotten here, and not where they are read: a browser that is closed reads no end.
@@ -333,7 +325,7 @@ def example_questions(split: str, choices: Collection[str]) -> list[list[str]]:
     return [example for examples in rounds for example in examples][:EXAMPLES_A_SPLIT]
 
 
-def make_page(engine: InferenceEngine, base: BaseOnDemand, saves: bool = True) -> gr.Blocks:
+def make_page(engine: Engine, base: BaseOnDemand, saves: bool = True) -> gr.Blocks:
     """Return the page of a loaded engine.
 
     Args:
@@ -600,7 +592,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise ParameterError(f"{host}:{port}: 열 수 없습니다({error}). --port나 --host를 바꾸어 주십시오.") from None
 
 
-def serve_page(engine: InferenceEngine, folder: Path, host: str, port: int) -> None:
+def serve_page(engine: Engine, folder: Path, host: str, port: int) -> None:
     """Serve the page until Ctrl-C.
 
     Raises:

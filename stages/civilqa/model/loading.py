@@ -6,7 +6,7 @@ import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
 import torch
 from bitsandbytes.nn import Linear4bit
-from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
+from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
 
 from civilqa.base_model.config import read_config
@@ -120,23 +120,6 @@ def _draw_weights(
     )
 
 
-def make_lora_config(profile: Profile) -> LoraConfig:
-    """Return peft's configuration for the profile's LoRA."""
-    lora = profile.lora
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        modules_to_save=[*lora.modules_to_save] or None,  # a copy: peft appends to it
-        trainable_token_indices=lora.trainable_token_indices or None,
-        # The output layer is the embedding's transpose: trained apart they would drift from what a reload ties.
-        ensure_weight_tying=bool(lora.modules_to_save),
-        revision=profile.revision,
-    )
-
-
 def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """Return the base with the adapter of a folder on it, in evaluation mode.
 
@@ -209,16 +192,3 @@ def count_parameters(model: torch.nn.Module) -> dict[str, int]:
         total += n
         trainable += n if parameter.requires_grad else 0
     return {"total": total, "trainable": trainable}
-
-
-def prepare_for_training(base: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
-    """Return the base ready for LoRA: checkpointing switched on, a quantised one's other layers in fp32."""
-    # Not reentrant: torch's own recommendation, and the form that works with frozen weights and with DDP.
-    how = {"use_reentrant": False}
-    if getattr(base, "is_quantized", False):
-        return prepare_model_for_kbit_training(
-            base, use_gradient_checkpointing=gradient_checkpointing, gradient_checkpointing_kwargs=how
-        )
-    if gradient_checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
-    return base

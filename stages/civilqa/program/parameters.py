@@ -16,9 +16,11 @@ PARAMS_PATH = Path("params.yaml")
 
 SECTIONS = (
     "launch",
+    "seed",
     "hardware",
     "model",
     "profiles",
+    "tuning",
     "presets",
     "prepare",
     "split",
@@ -98,6 +100,8 @@ def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
 def read_sections(path: Path = PARAMS_PATH, **types: type[Section]) -> tuple[Any, ...]:
     """Return one checked Section for each `section=Type`, in the order given.
 
+    A section with a seed of its own that is left empty, or out, has the project's.
+
     Raises:
         ParameterError: with every problem of every section in one message.
     """
@@ -107,7 +111,10 @@ def read_sections(path: Path = PARAMS_PATH, **types: type[Section]) -> tuple[Any
         if name not in params:
             problems.append(f"{name}: missing section")
             continue
-        section, found = check(section_type, params[name], name)
+        raw = params[name]
+        if "seed" in section_type.model_fields and isinstance(raw, dict) and raw.get("seed") is None:
+            raw = raw | {"seed": params.get("seed")}
+        section, found = check(section_type, raw, name)
         sections.append(section)
         problems += found
     if problems:

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from civilqa.dataset.records import record_id
-from civilqa.law.citations import Citation, judge_citation, parse_citations, title_matches
-from civilqa.law.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, Reference, load_reference
+from civilqa.law.citations import parse_citations
+from civilqa.law.verdicts import Article, CitedArticles, article_of, cited_articles, judge_citations, write_article
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_jsonl
 from civilqa.scoring.korean import Morpheme, normalize, split_sentences, tag_morphemes
@@ -31,7 +31,6 @@ TEST_CASES = Path("data/raw/test_cases.jsonl")
 # paraphrase now and then, so that one in four is forgiven.
 PASSING_SHARE = 0.75
 
-Article = tuple[str, str]  # act and article: ("주택임대차보호법", "제3조의2")
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -75,9 +74,9 @@ class Gold(BaseModel):
                 found = parse_citations(citation)
                 if len(found) != 1 or found[0].end != len(normalize(citation)):
                     raise ValueError(f"{name}: {citation!r} is not one citation; write it like '민법 제750조'")
-            if len({_article(parse_citations(citation)[0]) for citation in written}) < len(written):
+            if len({article_of(parse_citations(citation)[0]) for citation in written}) < len(written):
                 raise ValueError(f"{name}: an article is listed twice")
-        if both := self.required & {_article(parse_citations(text)[0]) for text in self.acceptable_citations}:
+        if both := self.required & {article_of(parse_citations(text)[0]) for text in self.acceptable_citations}:
             raise ValueError(f"{sorted(both)} are required and acceptable; keep each in one list")
         for number in self.numbers:
             if len(parse_quantities(number)) != 1:
@@ -87,12 +86,12 @@ class Gold(BaseModel):
     @cached_property
     def required(self) -> frozenset[Article]:
         """The articles that a right answer must cite."""
-        return frozenset(_article(parse_citations(text)[0]) for text in self.required_citations)
+        return frozenset(article_of(parse_citations(text)[0]) for text in self.required_citations)
 
     @cached_property
     def acceptable(self) -> frozenset[Article]:
         """The articles that it may cite: those listed, and those that the asker named."""
-        listed = {_article(parse_citations(text)[0]) for text in self.acceptable_citations}
+        listed = {article_of(parse_citations(text)[0]) for text in self.acceptable_citations}
         return frozenset(listed | cited_articles(self.question)) - self.required
 
 
@@ -153,95 +152,6 @@ def _read(path: Path, kind: type[Gold], *, belongs_to_dataset: bool) -> dict[str
     if problems:
         raise RecordError("\n".join(problems))
     return entries
-
-
-# --- Citations -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CitedArticles:
-    """The different articles that a text cites, judged against the table of acts.
-
-    `valid`, `invented`, `deleted` and `outside` are disjoint. `outside` are acts, decrees and supplementary provisions
-    that the table does not hold: neither confirmed nor invented. `mistitled` are citations of existing articles whose
-    title in brackets is another's. An article in force only later is valid.
-    """
-
-    valid: frozenset[Article]
-    invented: frozenset[Article]
-    deleted: frozenset[Article]
-    outside: frozenset[Article]
-    mistitled: frozenset[Article]
-
-    @property
-    def all(self) -> frozenset[Article]:
-        """Every article cited."""
-        return self.valid | self.invented | self.deleted | self.outside
-
-
-@dataclass(frozen=True)
-class CitationMark:
-    """One citation in a text: where it stands in the NFC text, what it cites, and what the table knows of it.
-
-    `kind` is valid, invented, deleted or outside.
-    """
-
-    start: int
-    end: int
-    law: str
-    article: str
-    kind: str
-    mistitled: bool
-
-
-def mark_citations(text: str, allowed: Iterable[Article] = ()) -> list[CitationMark]:
-    """Return every citation of a text in order; see judge_citations for `allowed`."""
-    reference, allowed = load_reference(), set(allowed)
-    marks = []
-    for citation in parse_citations(text):
-        kind = _kind(citation, reference)
-        if kind in ("invented", "deleted") and _article(citation) in allowed:
-            kind = "valid"
-        mistitled = title_matches(citation, reference) is False
-        marks.append(CitationMark(citation.start, citation.end, citation.law, citation.article, kind, mistitled))
-    return marks
-
-
-def judge_citations(text: str, allowed: Iterable[Article] = ()) -> CitedArticles:
-    """Return the articles that a text cites by what the table knows of them.
-
-    Args:
-        allowed: articles that are neither invented nor deleted whatever the table says: an answer to a question about
-            an article that does not exist has to name it.
-    """
-    groups: dict[str, set[Article]] = {name: set() for name in ("valid", "invented", "deleted", "outside")}
-    marks = mark_citations(text, allowed)
-    for mark in marks:
-        groups[mark.kind].add((mark.law, mark.article))
-    mistitled = frozenset((mark.law, mark.article) for mark in marks if mark.mistitled)
-    # The same article may be cited as it is now and in a former version: it counts once, by the better of the two.
-    groups["invented"] -= groups["valid"] | groups["outside"]
-    groups["outside"] -= groups["valid"]
-    return CitedArticles(**{name: frozenset(articles) for name, articles in groups.items()}, mistitled=mistitled)
-
-
-def _kind(citation: Citation, reference: Reference) -> str:
-    kinds = {NO_SUCH_ARTICLE: "invented", DELETED: "deleted", OUTSIDE_TABLE: "outside"}
-    return kinds.get(judge_citation(citation, reference), "valid")
-
-
-def cited_articles(text: str) -> frozenset[Article]:
-    """Return the different (act, article) pairs that a text cites; 항, 호 and 목 are not compared."""
-    return frozenset(_article(citation) for citation in parse_citations(text))
-
-
-def _article(citation: Citation) -> Article:
-    return citation.law, citation.article
-
-
-def write_article(article: Article) -> str:
-    """("민법", "제750조") → `민법 제750조`."""
-    return " ".join(article)
 
 
 # --- Key points ------------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from civilqa.law.statutes import article_url, load_reference
+from civilqa.law.verdicts import KINDS, mark_citations
 from civilqa.scoring.comparison import BETTER, EQUAL, UNDECIDED, WORSE
-from civilqa.scoring.gold import Gold, mark_citations
+from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
 from civilqa.scoring.scores import SCORES
 
@@ -28,12 +29,6 @@ LABELS = {
 }
 VERDICTS = {BETTER: "나아짐", WORSE: "나빠짐", EQUAL: "차이 없음", UNDECIDED: "판정 불가"}
 DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", None: "참고용"}
-CITATION_KINDS = {
-    "valid": "있는 조문",
-    "invented": "없는 조문",
-    "deleted": "삭제된 조문",
-    "outside": "표에 없는 법령 (확인 못 함)",
-}
 
 Line = dict[str, Any]
 
@@ -82,7 +77,7 @@ def render_report(
         labels=LABELS,
         verdicts=VERDICTS,
         directions=DIRECTIONS,
-        kinds=CITATION_KINDS,
+        kinds=KINDS,
         as_of=reference.as_of,
         acts=len(reference.acts),
         script=script,
@@ -167,16 +162,11 @@ def card(line: Line, rank: int) -> dict[str, Any]:
         "required": required,
         "acceptable": sorted(gold.acceptable) if gold else [],
         "key_points": line["gold"]["key_points"] if gold else [],
-        "reference": pieces(line["reference"], [mark_fields(mark) for mark in mark_citations(line["reference"])]),
+        "reference": pieces(line["reference"], mark_citations(line["reference"])),
         "answers": {system: pieces(line[system]["answer"], line[system]["citations"]) for system in systems},
         "missing": {system: missing(line[system], required) for system in systems},
         "problems": problems(line),
     }
-
-
-def mark_fields(mark: Any) -> dict[str, Any]:
-    """Return a citation's mark as predictions hold it."""
-    return dict(vars(mark))
 
 
 def pieces(text: str, citations: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:

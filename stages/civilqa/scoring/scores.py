@@ -10,15 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from civilqa.scoring.gold import (
-    CitedArticles,
-    Gold,
-    Judgement,
-    cited_articles,
-    judge_answer,
-    judge_citations,
-    overlap_scores,
-)
+from civilqa.law.verdicts import CitedArticles, cited_articles, judge_citations
+from civilqa.scoring.gold import Gold, Judgement, judge_answer, overlap_scores
 from civilqa.scoring.korean import normalize
 from civilqa.scoring.similarity import SIMILARITIES, eojeols
 

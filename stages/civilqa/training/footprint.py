@@ -7,9 +7,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from civilqa.base_model.hub import CONFIG, locate
-from civilqa.base_model.profiles import LoraParams, Profile
+from civilqa.base_model.profiles import Profile
 from civilqa.model.hardware import Hardware
 from civilqa.program.errors import ParameterError
+from civilqa.training.adapter import LoraParams
 
 # Bytes a weight of a quantised linear layer: NF4 is half a byte and, with double quantisation, 0.127 bits a weight for
 # its scales (Dettmers et al. 2023, arXiv:2305.14314, section 3); int8 is one byte, its scales one number a row.
@@ -32,7 +33,7 @@ class Footprint:
         return self.weights + self.trained
 
 
-def estimate_footprint(profile: Profile, hardware: Hardware, quantization: str) -> Footprint:
+def estimate_footprint(profile: Profile, lora: LoraParams, hardware: Hardware, quantization: str) -> Footprint:
     """Return the memory of the base's weights and of what is trained, from the shape in its config.json."""
     config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
     with torch.device("meta"):  # shapes alone, no memory
@@ -44,16 +45,16 @@ def estimate_footprint(profile: Profile, hardware: Hardware, quantization: str) 
     plain_bytes = 4 if quantized else hardware.dtype.itemsize
     weights = plain * plain_bytes + quantized * QUANTIZED_BYTES.get(quantization, 0)
     trained_bytes = 2 * hardware.dtype.itemsize + OPTIMIZER_BYTES
-    return Footprint(int(weights), _count_trained(model, linear, profile.lora) * trained_bytes)
+    return Footprint(int(weights), _count_trained(model, linear, lora) * trained_bytes)
 
 
-def check_memory(profile: Profile, hardware: Hardware, quantization: str) -> str:
+def check_memory(profile: Profile, lora: LoraParams, hardware: Hardware, quantization: str) -> str:
     """Check that the training can fit into memory at all; returns what was estimated, for the user.
 
     Raises:
         ParameterError: it cannot, whatever the batch size; says what would.
     """
-    footprint = estimate_footprint(profile, hardware, quantization)
+    footprint = estimate_footprint(profile, lora, hardware, quantization)
     available = available_memory_bytes(hardware.device)
     place = "on the GPU" if hardware.device == "cuda" else "of memory"
     if footprint.total <= available:
@@ -62,11 +63,13 @@ def check_memory(profile: Profile, hardware: Hardware, quantization: str) -> str
             f"{_gib(available)} free"
         )
     smaller = {
-        name: estimate_footprint(profile, hardware, name).total for name in QUANTIZED_BYTES if name != quantization
+        name: estimate_footprint(profile, lora, hardware, name).total
+        for name in QUANTIZED_BYTES
+        if name != quantization
     }
     ways = [f"quantization {name} needs {_gib(size)}" for name, size in smaller.items() if size < footprint.total]
-    if profile.lora.modules_to_save:
-        ways.append(f"profiles.*.lora.modules_to_save trains {', '.join(profile.lora.modules_to_save)} whole")
+    if lora.modules_to_save:
+        ways.append(f"tuning.*.modules_to_save trains {', '.join(lora.modules_to_save)} whole")
     raise ParameterError(
         f"params.yaml: presets.*.quantization: with {quantization}, training {profile.name} takes at least "
         f"{_gib(footprint.total)} {place} ({_parts(footprint)}) before any activations, and {_gib(available)} are "

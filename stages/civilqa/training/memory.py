@@ -55,7 +55,7 @@ def memory_advice(schedule: Schedule, hardware: Hardware, longest_tokens: int) -
         advice.append("train.quantization: 4bit (the base's linear layers at a quarter of 16 bits)")
     if longest_tokens > 256:
         advice.append(f"train.max_length below the longest record's {longest_tokens} tokens, train.overlong: truncate")
-    advice.append("the profile's lora.rank, or lora.modules_to_save: [] (fewer trained weights, gradients and states)")
+    advice.append("tuning.*.rank, or tuning.*.modules_to_save: [] (fewer trained weights, gradients and states)")
     advice.append("a smaller base model, or a machine with more memory")
     return advice
 

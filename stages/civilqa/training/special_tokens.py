@@ -6,9 +6,10 @@ import re
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from civilqa.base_model.profiles import LoraParams, Profile
+from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import Prompter
 from civilqa.program.errors import TemplateError
+from civilqa.training.adapter import LoraParams
 
 # What tokenizers call the places that they keep free: <|reserved_special_token_17|>, <unused42>, <extra_id_3>, [PAD7].
 RESERVED = re.compile(r"reserved|unused|extra_id|dummy|place.?holder|^\[PAD\d+\]$|^<pad_?\d+>$", re.IGNORECASE)
@@ -16,7 +17,7 @@ MIN_RESERVED = 5  # fewer show no cluster
 SAMPLE = 4096  # ordinary rows that the reserved ones are compared with
 
 
-def check_special_tokens(base: PreTrainedModel, prompter: Prompter, profile: Profile) -> str:
+def check_special_tokens(base: PreTrainedModel, prompter: Prompter, profile: Profile, lora: LoraParams) -> str:
     """Check that the base was trained on each special token of the template, or that this training trains it.
 
     Llama 3's base models never saw the tokens of its chat template. A model tuned with them on LoRA alone cannot tell
@@ -41,7 +42,7 @@ def check_special_tokens(base: PreTrainedModel, prompter: Prompter, profile: Pro
         sides = [(sides[0][0], list(names))]
     trained_now, untrained, unclear = set(), set(), False
     for module, ids in sides:
-        now = {i for i in ids if _is_being_trained(base, module, i, profile.lora)}
+        now = {i for i in ids if _is_being_trained(base, module, i, lora)}
         trained_now |= now
         verdict = find_untrained(module.weight, _reserved_ids(prompter.tokenizer, module, names), ids)
         unclear |= verdict is None
@@ -141,5 +142,5 @@ def _explain(prompter: Prompter, profile: Profile, ids: list[int]) -> str:
         "those of its reserved tokens): a model tuned with them would not stop. Set the profile's template to "
         "models/templates/korean_plain.jinja, which ends answers in the base's own "
         f"{prompter.tokenizer.eos_token}; or take the base's instruct model; or train the embeddings: "
-        f"lora: {{trainable_token_indices: {ids}}} in the profile"
+        f"trainable_token_indices: {ids} in the entry of `tuning`"
     )

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -11,13 +10,12 @@ import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
 import torch
 from datasets import Dataset
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from pydantic import Field
 from tqdm import tqdm
-from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
-from civilqa.base_model.profiles import Profile
 from civilqa.model.capabilities import (
     Choice,
     Machine,
@@ -30,11 +28,11 @@ from civilqa.model.capabilities import (
     resolve_quantization,
 )
 from civilqa.model.hardware import Hardware, HardwareParams
-from civilqa.model.loading import make_lora_config, prepare_for_training
 from civilqa.model.processes import process_count
 from civilqa.program.errors import ParameterError
 from civilqa.program.lifecycle.machine_errors import writing
 from civilqa.program.parameters import BatchSize, Section, Seed, Text, Tokens
+from civilqa.training.adapter import Tuning
 from civilqa.training.checkpoints import SaveEverySteps, SealCheckpoints
 from civilqa.training.varlen_attention import can_lie_end_to_end, lay_end_to_end, summed_answer_loss
 
@@ -93,7 +91,7 @@ class TrainingHardware(Hardware):
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a run trains with once preset, profile and overrides are put together.
+    """What a run trains with once preset, tuning and overrides are put together.
 
     `batch_size` is that of one process; a step takes `batch_size * gradient_accumulation_steps * processes` records, or
     rows of several records if they are packed.
@@ -164,29 +162,29 @@ def check_that_it_can_be_spread(quantization: str) -> None:
         )
 
 
-def resolve_schedule(train: TrainParams, preset: Preset, profile: Profile, records: int) -> Schedule:
-    """Put preset, profile and overrides together.
+def resolve_schedule(train: TrainParams, preset: Preset, tuning: Tuning, records: int) -> Schedule:
+    """Put preset, tuning and overrides together.
 
-    A preset is stated for a pretrained 1B model and scaled by the profile's factors; an override in `train` is taken
+    A preset is stated for a pretrained 1B model and scaled by the tuning's factors; an override in `train` is taken
     as it stands.
 
     Args:
         records: how many the trainer takes its batches from; of packed ones, how many packs.
     """
-    epochs = _first_given(train.epochs, preset.epochs * profile.epochs_factor)
+    epochs = _first_given(train.epochs, preset.epochs * tuning.epochs_factor)
     batch_size = _first_given(train.batch_size, preset.batch_size)
     batches = math.ceil(math.ceil(records / batch_size) / process_count())  # of each process, an epoch
     steps = math.ceil(math.ceil(batches / train.gradient_accumulation_steps) * epochs)
     return Schedule(
         epochs=epochs,
-        learning_rate=_first_given(train.learning_rate, preset.learning_rate * profile.learning_rate_factor),
+        learning_rate=_first_given(train.learning_rate, preset.learning_rate * tuning.learning_rate_factor),
         batch_size=batch_size,
         gradient_accumulation_steps=train.gradient_accumulation_steps,
         processes=process_count(),
         quantization=_first_given(train.quantization, preset.quantization),
         gradient_checkpointing=_first_given(train.gradient_checkpointing, preset.gradient_checkpointing),
         packing=train.packing,
-        keep=_first_given(train.keep, profile.keep),
+        keep=_first_given(train.keep, tuning.keep),
         steps=steps,
         warmup_steps=math.ceil(train.warmup_fraction * steps),
     )
@@ -209,46 +207,6 @@ def pack(examples: list[dict[str, Any]], max_length: int | None) -> list[dict[st
     if max_length is None:
         raise ParameterError("params.yaml: train.packing: found true, but train.max_length is null; set it to a number")
     return pack_dataset(Dataset.from_list(examples), max_length, "bfd", {"keep_in_memory": True}).to_list()
-
-
-def add_adapter(base: PreTrainedModel, profile: Profile, schedule: Schedule, seed: int) -> PeftModel:
-    """Return the base with a new LoRA adapter on it, its first weights drawn from the seed.
-
-    Raises:
-        ParameterError: the profile's LoRA does not fit the base.
-    """
-    check_modules(base, profile)
-    base = prepare_for_training(base, schedule.gradient_checkpointing)
-    base.config.use_cache = False
-    set_seed(seed)  # here, since the trainer sets its own seed only after the adapter is made
-    try:
-        model = get_peft_model(base, make_lora_config(profile))
-    except (ValueError, TypeError, IndexError, re.error) as error:  # a pattern, or rows, that do not fit the base
-        raise ParameterError(f"params.yaml: profiles: the lora of '{profile.name}' does not fit it: {error}") from None
-    head = model.get_output_embeddings()
-    if not hasattr(head, "bias"):
-        # trl's loss reads it; peft's wrapper around an output layer with trained rows hides it.
-        object.__setattr__(head, "bias", head.original_module.bias)
-    return model
-
-
-def check_modules(base: PreTrainedModel, profile: Profile) -> None:
-    """Check that the base has every module that the profile's LoRA names; peft passes over those that are not there.
-
-    Raises:
-        ParameterError: names them, and those that there are.
-    """
-    names = [name for name, _ in base.named_modules() if name]
-    for key in ("target_modules", "modules_to_save"):
-        listed = getattr(profile.lora, key)
-        wanted = listed if isinstance(listed, list) else []  # a string is a pattern, or all-linear
-        absent = [name for name in wanted if not any(f".{there}".endswith(f".{name}") for there in names)]
-        if absent:
-            parts = {name.rpartition(".")[2] for name in names}
-            raise ParameterError(
-                f"params.yaml: profiles: lora.{key} of '{profile.name}': found {', '.join(map(repr, absent))}, which "
-                f"the base has not; there are: {', '.join(sorted(part for part in parts if not part.isdigit()))}"
-            )
 
 
 class StopAtNoNumber(TrainerCallback):
@@ -278,8 +236,8 @@ def raise_no_number(found: str) -> NoReturn:
         ParameterError: always.
     """
     raise ParameterError(
-        f"params.yaml: train: the training ran away: {found}; lower train.learning_rate (or the profile's "
-        "learning_rate_factor), lora.alpha or train.max_grad_norm, or raise train.warmup_fraction"
+        f"params.yaml: train: the training ran away: {found}; lower train.learning_rate (or "
+        "learning_rate_factor or alpha in `tuning`) or train.max_grad_norm, or raise train.warmup_fraction"
     )
 
 

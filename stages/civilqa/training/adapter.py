@@ -1,0 +1,119 @@
+"""The LoRA adapter on a base model: how it is tuned, and how it is put there."""
+
+import re
+from typing import Annotated, Literal
+
+import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
+
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from pydantic import Field
+from transformers import PreTrainedModel, set_seed
+
+from civilqa.base_model.profiles import ModelParams, Profile
+from civilqa.program.errors import ParameterError
+from civilqa.program.parameters import Section, read_choice
+
+Factor = Annotated[float, Field(gt=0, le=10_000)]
+
+
+class LoraParams(Section):
+    """Source: Hu et al. 2021, LoRA (arXiv:2106.09685). The update is scaled by alpha / rank."""
+
+    rank: Annotated[int, Field(ge=1, le=8192)] = 16
+    alpha: Annotated[int, Field(ge=1, le=65_536)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    target_modules: str | list[str] = "all-linear"
+    modules_to_save: list[str] = Field(default_factory=list)
+    trainable_token_indices: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+
+
+class Tuning(LoraParams):
+    """One entry of `tuning`: how a profile's base is trained. `{}` is one."""
+
+    epochs_factor: Factor = 1.0
+    learning_rate_factor: Factor = 1.0
+    keep: Literal["last", "best"] = "best"
+
+
+def read_tuning(model: ModelParams) -> Tuning:
+    """Return the entry of `tuning` for the selected profile.
+
+    Raises:
+        ParameterError: there is none, or it is not valid.
+    """
+    return read_choice("tuning", model.profile, Tuning, "model.profile")
+
+
+def make_lora_config(lora: LoraParams, revision: str | None) -> LoraConfig:
+    """Return peft's configuration.
+
+    Args:
+        revision: of the base, which peft notes in the adapter.
+    """
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        modules_to_save=[*lora.modules_to_save] or None,  # a copy: peft appends to it
+        trainable_token_indices=lora.trainable_token_indices or None,
+        # The output layer is the embedding's transpose: trained apart they would drift from what a reload ties.
+        ensure_weight_tying=bool(lora.modules_to_save),
+        revision=revision,
+    )
+
+
+def add_adapter(
+    base: PreTrainedModel, profile: Profile, lora: LoraParams, gradient_checkpointing: bool, seed: int
+) -> PeftModel:
+    """Return the base with a new LoRA adapter on it, its first weights drawn from the seed.
+
+    Raises:
+        ParameterError: the LoRA does not fit the base.
+    """
+    check_modules(base, profile.name, lora)
+    base = prepare_for_training(base, gradient_checkpointing)
+    base.config.use_cache = False
+    set_seed(seed)  # here, since the trainer sets its own seed only after the adapter is made
+    try:
+        model = get_peft_model(base, make_lora_config(lora, profile.revision))
+    except (ValueError, TypeError, IndexError, re.error) as error:  # a pattern, or rows, that do not fit the base
+        raise ParameterError(f"params.yaml: tuning: the LoRA does not fit '{profile.name}': {error}") from None
+    head = model.get_output_embeddings()
+    if not hasattr(head, "bias"):
+        # trl's loss reads it; peft's wrapper around an output layer with trained rows hides it.
+        object.__setattr__(head, "bias", head.original_module.bias)
+    return model
+
+
+def check_modules(base: PreTrainedModel, base_name: str, lora: LoraParams) -> None:
+    """Check that the base has every module that the LoRA names; peft passes over those that are not there.
+
+    Raises:
+        ParameterError: names them, and those that there are.
+    """
+    names = [name for name, _ in base.named_modules() if name]
+    for key in ("target_modules", "modules_to_save"):
+        listed = getattr(lora, key)
+        wanted = listed if isinstance(listed, list) else []  # a string is a pattern, or all-linear
+        absent = [name for name in wanted if not any(f".{there}".endswith(f".{name}") for there in names)]
+        if absent:
+            parts = sorted({name.rpartition(".")[2] for name in names if not name.rpartition(".")[2].isdigit()})
+            raise ParameterError(
+                f"params.yaml: tuning.*.{key}: found {', '.join(map(repr, absent))}, which the base '{base_name}' "
+                f"has not; there are: {', '.join(parts)}"
+            )
+
+
+def prepare_for_training(base: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
+    """Return the base ready for LoRA: checkpointing switched on, a quantised one's other layers in fp32."""
+    # Not reentrant: torch's own recommendation, and the form that works with frozen weights and with DDP.
+    how = {"use_reentrant": False}
+    if getattr(base, "is_quantized", False):
+        return prepare_model_for_kbit_training(
+            base, use_gradient_checkpointing=gradient_checkpointing, gradient_checkpointing_kwargs=how
+        )
+    if gradient_checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+    return base
