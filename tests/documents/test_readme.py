@@ -10,6 +10,7 @@ import sys
 import pytest
 from ruamel.yaml import YAML
 
+from civilqa.scoring.summary import summarize
 from conftest import ROOT, committed, edit_params
 
 READMES = {
@@ -170,6 +171,13 @@ def test_every_parameter_named_is_in_params_yaml():
     assert len({key for _, key in named}) > 40
     split = [(name, *dotted.split(".")) for name, dotted in named]
     assert [each for each in split if each[2] not in params[each[1]]] == []
+
+
+def test_the_guide_to_the_metrics_explains_the_numbers_to_decide_by():
+    keys = summarize(committed("evaluate"), committed("finetune")["loss"])
+    table = METRICS.partition("key of `summary.json`")[2].partition("## ")[0]
+    assert [key for key in keys if f"`{key}`" not in table] == []
+    assert len(keys) <= 12
 
 
 def test_every_class_and_method_that_was_replaced_is_in_the_table():
