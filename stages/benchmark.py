@@ -35,7 +35,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallba
 
 from civilqa.base_model.profiles import ModelParams, Profile, read_profile
 from civilqa.base_model.prompts import load_tokenizer
-from civilqa.generation.answers import Decoding, generate
+from civilqa.generation.decoding import Decoding, generate
 from civilqa.model.hardware import (
     Hardware,
     HardwareParams,

@@ -5,10 +5,6 @@ import json
 import subprocess
 from typing import Any
 
-from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException
-from scmrepo.exceptions import SCMError
-
 from civilqa.program.errors import PipelineError
 
 
@@ -42,6 +38,11 @@ def read_rows(revision: str, path: str, name: str | None = None) -> list[dict[st
     Raises:
         PipelineError: there is no such revision, or its output is not in the cache, or not as it was put there.
     """
+    # Here, since they take a second: a wrong argument should not wait for it.
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from scmrepo.exceptions import SCMError
+
     name = name or revision
     # The project may be a folder of a larger repository, as whose files DVC names its outputs.
     path_in_repository = git("rev-parse", "--show-prefix").strip() + path

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from civilqa.base_model.formatted import read_formatted
-from civilqa.generation.answers import Answer, Decoding, answer_questions
+from civilqa.generation.answers import Answer, answer_questions
+from civilqa.generation.decoding import Decoding
 from civilqa.model.hardware import Hardware, versions
 from civilqa.model.loading import load_base, load_tuned
 from civilqa.model.provenance import Adapter
