@@ -140,7 +140,7 @@ def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 
 
 def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.chat.web import serve_page
+    from civilqa.chat.web.server import serve_page
 
     serve_page(engine, arguments.model, arguments.host, arguments.port)
 

@@ -21,6 +21,8 @@ from faults import FEW_STEPS, TARGETS, Program, Site
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from civilqa.inference import InferenceEngine
+
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "question,answer,category,difficulty"
 
@@ -222,6 +224,15 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.chdir(ROOT):
         make_adapter(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def engine(adapter_folder: Path) -> "InferenceEngine":
+    """The engine with that adapter loaded, for short answers."""
+    from civilqa.inference import InferenceEngine
+
+    with contextlib.chdir(ROOT):
+        return InferenceEngine().configure(max_new_tokens=24).load_finetuned_model(adapter_folder)
 
 
 @pytest.fixture
