@@ -92,6 +92,8 @@ def test_an_article_cited_now_and_in_a_former_version_counts_once_by_the_better(
     cited = judge_citations("구 민법 제1119조와 민법 제1119조, 구 민법 제750조와 민법 제750조")
     assert cited.valid == {("민법", "제750조")}
     assert (cited.invented, cited.outside) == (frozenset(), {("민법", "제1119조")})
+    cited = judge_citations("구 민법 제1119조와 민법 제1119조", allowed={("민법", "제1119조")})
+    assert (cited.valid, cited.outside) == ({("민법", "제1119조")}, frozenset())
 
 
 def test_citations_are_judged_apart():
