@@ -207,7 +207,9 @@ def make_site(routes: list[Route], **shown: Any) -> Starlette:
     files = {f"/{name}": (Path(__file__).with_name(name), kind) for name, kind in ASSETS.items()}
     pages = [Route(path, serve(file.read_text(encoding="utf-8"), kind)) for path, (file, kind) in files.items()]
     index = Route("/", serve(TEMPLATES.get_template("page.html.jinja").render(shown), "text/html"))
-    return Starlette(routes=[index, *pages, *routes], exception_handlers={404: refuse, 405: refuse})
+    site = Starlette(routes=[index, *pages, *routes], exception_handlers={404: refuse, 405: refuse})
+    site.router.redirect_slashes = False
+    return site
 
 
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
