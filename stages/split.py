@@ -11,10 +11,10 @@ each record once. Which fold a record is in depends on the records and the seed,
 Questions that are near-duplicates of each other form a group, and a group is dealt as one: it never crosses splits.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__, example="split.fold")
 
 import hashlib
 from itertools import groupby
@@ -194,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, alone="split")
+    run(main, lock="split")
