@@ -36,6 +36,7 @@ from civilqa.generation.baselines import few_shot_rows, nearest_record
 from civilqa.model.hardware import Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length, load_base, load_tuned
 from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
+from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
 from civilqa.program.lifecycle.stage import run
@@ -50,7 +51,6 @@ from civilqa.scoring.similarity import chrf_signature
 
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")
-ADAPTER = Path("models/adapter")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics/evaluate.json")
 PLOT = Path("metrics/plots/scores.csv")

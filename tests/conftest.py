@@ -194,6 +194,14 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_base(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The profile of a base that is trained in a second or two; never to be changed."""
+    from small_training import write_base
+
+    return write_base(tmp_path_factory.mktemp("small") / "base")
+
+
 @pytest.fixture
 def chat_project(project: Path, adapter_folder: Path) -> Path:
     """A copy of the project with an adapter and short answers."""

@@ -6,7 +6,8 @@ import pytest
 from civilqa.base_model.profiles import Profile
 from civilqa.program.errors import ParameterError
 from civilqa.program.parameters import SECTIONS, Section, read_choice, read_params, read_sections
-from civilqa.training.trainer import Preset, TrainParams
+from civilqa.training.adapter import Tuning
+from civilqa.training.recipe import Preset, TrainParams
 from conftest import ROOT
 
 
@@ -73,16 +74,16 @@ def test_an_unknown_choice_lists_those_there_are(tmp_path):
 
 
 def test_a_nested_key_is_named_in_full(tmp_path):
-    path = write(tmp_path, "profiles: {mine: {name: a/b, lora: {rnk: 8}}}\n")
-    with pytest.raises(ParameterError, match=r"profiles.mine.lora: unknown key 'rnk' \(did you mean 'rank'\?\)"):
-        read_choice("profiles", "mine", Profile, "model.profile", path)
+    path = write(tmp_path, "tuning: {mine: {rnk: 8}}\n")
+    with pytest.raises(ParameterError, match=r"tuning.mine: unknown key 'rnk' \(did you mean 'rank'\?\)"):
+        read_choice("tuning", "mine", Tuning, "model.profile", path)
 
 
 def test_a_profile_needs_no_more_than_its_name(tmp_path):
-    path = write(tmp_path, "profiles: {mine: {name: someone/model, revision: abc}}\n")
+    path = write(tmp_path, "profiles: {mine: {name: someone/model, revision: abc}}\ntuning: {mine: {}}\n")
     profile = read_choice("profiles", "mine", Profile, "model.profile", path)
     assert profile.weights == "pretrained"
-    assert profile.lora.rank == 16
+    assert read_choice("tuning", "mine", Tuning, "model.profile", path).rank == 16
 
 
 # Every form that `dvc exp run -S key=value` was seen to write, and those that YAML 1.1 reads otherwise.
@@ -137,6 +138,6 @@ def test_params_yaml_has_no_section_that_no_stage_reads():
 
 
 def test_train_parameters_refuse_a_negative_learning_rate(tmp_path):
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  learning_rate: null", "  learning_rate: -1")
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  learning_rate:\n", "  learning_rate: -1\n")
     with pytest.raises(ParameterError, match=r"train.learning_rate: found -1"):
         read_sections(write(tmp_path, text), train=TrainParams)

@@ -9,6 +9,7 @@ import shutil
 import numpy
 import pytest
 import torch
+from test_checkpoints import cut_off, profile, train  # noqa: F401 - profile is a fixture
 from transformers import TrainerState
 
 from civilqa.base_model.profiles import read_profile
@@ -18,7 +19,6 @@ from civilqa.model.provenance import open_adapter
 from civilqa.program.errors import ModelError
 from civilqa.training.checkpoints import STATE_FILE, find_resumable, seal
 from conftest import ROOT
-from test_checkpoints import cut_off, profile, train  # noqa: F401 - profile is a fixture
 
 CHECKPOINT_FILES = [
     "optimizer.pt",

@@ -5,14 +5,13 @@ import sys
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from test_memory import SCHEDULE
 from transformers import AutoModelForCausalLM
 
-from civilqa.base_model.profiles import LoraParams, ModelParams, Profile
+from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.model.hardware import Hardware
 from civilqa.model.loading import load_base, save_adapter
+from civilqa.training.adapter import LoraParams, add_adapter
 from civilqa.training.model_card import write_model_card
-from civilqa.training.trainer import add_adapter
 from conftest import ROOT
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -82,11 +81,11 @@ with torch.inference_mode():
 
 
 def test_an_adapter_of_a_hub_base_loads_from_anywhere_at_its_revision(hub_cache, tmp_path):
-    profile = Profile(name="someone/base-model", revision=REVISION, lora=LoraParams())
+    profile = Profile(name="someone/base-model", revision=REVISION)
     (snapshot,) = (hub_cache / "models--someone--base-model" / "snapshots").iterdir()
     base = AutoModelForCausalLM.from_pretrained(str(snapshot))
     base.name_or_path = profile.name
-    model = add_adapter(base, profile, SCHEDULE, 3).eval()
+    model = add_adapter(base, profile, LoraParams(), gradient_checkpointing=False, seed=3).eval()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(1))
