@@ -24,7 +24,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from civilqa.chat.engine import ADAPTER, InferenceEngine
+from civilqa.chat.engine import ADAPTER
+from civilqa.inference import InferenceEngine
 from civilqa.program.errors import ParameterError
 from civilqa.program.lifecycle.machine_errors import KOREAN
 from civilqa.program.lifecycle.stage import run
@@ -139,7 +140,7 @@ def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 
 
 def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.chat.web import serve_page
+    from civilqa.chat.web.server import serve_page
 
     serve_page(engine, arguments.model, arguments.host, arguments.port)
 

@@ -30,6 +30,7 @@ from peft import PeftModel
 from civilqa.base_model.config import check_base
 from civilqa.model.hardware import take_hold
 from civilqa.model.loading import count_parameters, load_base, save_adapter
+from civilqa.model.model_card import write_adapter_card
 from civilqa.model.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
 from civilqa.model.provenance import WEIGHTS_FILE, seal
 from civilqa.model.training_lock import ADAPTER, WORKSPACE_LOCK
@@ -48,7 +49,6 @@ from civilqa.training.metrics import (
     training_metrics,
     validation_curve,
 )
-from civilqa.training.model_card import write_model_card
 from civilqa.training.plan import Plan, read_plan
 from civilqa.training.special_tokens import check_special_tokens
 from civilqa.training.trainer import AdapterTrainer, check_finite, make_trainer
@@ -123,7 +123,7 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
         save_adapter(model, folder, weights)
         tokenizer.chat_template = plan.prompter.template
         tokenizer.save_pretrained(str(folder))
-        write_model_card(folder, card_facts(plan, trained), plan.made_from.base, plan.profile.notice)
+        write_adapter_card(folder, card_facts(plan, trained), plan.made_from.base, plan.profile.notice)
         seal(folder, plan.made_from)
 
 

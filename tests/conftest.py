@@ -10,13 +10,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from accidents import SMALL, Outcomes, checked, commit_all, copy_run
 from faults import FEW_STEPS, TARGETS, Program, Site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from civilqa.inference import InferenceEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "question,answer,category,difficulty"
@@ -51,6 +56,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: Any, error: Any) -> None:
     """Take over what a process counted that has run a share of the tests; one that crashed counted nothing."""
     node.config.outcomes.add(getattr(node, "workeroutput", {}).get("outcomes", []))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what breaks, attacks and kills whole programs: it takes minutes."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests/accidents") or item.path.is_relative_to(ROOT / "tests/security"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -186,6 +198,26 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
 
 
 @pytest.fixture(scope="session")
+def base() -> "PreTrainedModel":
+    """The tiny base; never to be changed."""
+    from civilqa.base_model.profiles import ModelParams, Profile
+    from civilqa.model.hardware import Hardware
+    from civilqa.model.loading import load_base
+
+    profile = Profile(name=str(ROOT / "models/tiny"), weights="random")
+    return load_base(ModelParams(profile="tiny", seed=1), profile, Hardware("cpu", "fp32", 2))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> "PreTrainedTokenizerFast":
+    """The tiny base's tokenizer."""
+    from civilqa.base_model.profiles import Profile
+    from civilqa.base_model.prompts import load_tokenizer
+
+    return load_tokenizer(Profile(name=str(ROOT / "models/tiny"), weights="random"))
+
+
+@pytest.fixture(scope="session")
 def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter for the tiny base, made once."""
     folder = tmp_path_factory.mktemp("adapter")
@@ -200,6 +232,15 @@ def small_base(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from small_training import write_base
 
     return write_base(tmp_path_factory.mktemp("small") / "base")
+
+
+@pytest.fixture(scope="session")
+def engine(adapter_folder: Path) -> "InferenceEngine":
+    """The engine with that adapter loaded, for short answers."""
+    from civilqa.inference import InferenceEngine
+
+    with contextlib.chdir(ROOT):
+        return InferenceEngine().configure(max_new_tokens=24).load_finetuned_model(adapter_folder)
 
 
 @pytest.fixture

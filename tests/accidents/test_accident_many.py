@@ -21,7 +21,7 @@ import compare_answers
 import export
 import pool_folds
 from accidents import checked, commit_all, copy_run, outputs, run
-from civilqa.chat.engine import InferenceEngine
+from civilqa.inference import InferenceEngine
 from civilqa.model import training_lock as under_way
 from civilqa.program.errors import ModelError, PipelineError
 from civilqa.program.lifecycle.locks import hold

@@ -23,7 +23,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import load_tokenizer
-from civilqa.generation.answers import Decoding, generate
+from civilqa.generation.decoding import Decoding, generate
 from civilqa.model.hardware import HardwareParams, resolve_hardware
 from civilqa.model.loading import load_tuned
 from civilqa.model.provenance import open_adapter

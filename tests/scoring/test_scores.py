@@ -1,6 +1,7 @@
 import pytest
 
-from civilqa.scoring.gold import Gold, cited_articles, judge_citations
+from civilqa.law.verdicts import cited_articles, judge_citations
+from civilqa.scoring.gold import Gold
 from civilqa.scoring.scores import (
     OPTIONAL,
     SCORES,

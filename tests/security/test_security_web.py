@@ -13,20 +13,12 @@ import httpx
 import pytest
 import uvicorn
 
-from civilqa.chat.engine import judge_answer
-from civilqa.chat.web import (
-    MAX_CONNECTIONS,
-    MAX_OPEN,
-    MAX_OPEN_A_CLIENT,
-    MAX_WAITING,
-    REQUESTS_A_MINUTE,
-    SECURITY_HEADERS,
-    Guard,
-    is_open,
-    make_app,
-    make_page,
-)
+from civilqa.chat.web.guard import MAX_CONNECTIONS, MAX_WAITING, SECURITY_HEADERS
+from civilqa.chat.web.server import make_app
 from civilqa.dataset.records import Record, record_id, write_records
+from civilqa.law.verdicts import look_up_citations
+
+pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ATTACKS = [
@@ -54,7 +46,7 @@ class Stream:
         self.told = threading.Event()
         self.endless, self.answer = endless, answer
         self.result = {"question": question, "category": category, "answer": answer, "stopped": True, "tokens": 1}
-        self.result |= {"citations": judge_answer(answer), "model": "모델", "notice": "알림"}
+        self.result |= {"citations": look_up_citations(answer), "model": "모델", "notice": "알림"}
 
     def __iter__(self):
         yield self.answer
@@ -87,6 +79,8 @@ class Engine:
 @contextlib.contextmanager
 def served(engine, host="127.0.0.1"):
     """Serve the page of an engine within this process, on the loopback whatever `host` says; yields its address."""
+    from civilqa.chat.web.page import make_page
+
     listening = socket.create_server(("127.0.0.1", 0))
     app = make_app(make_page(engine, SimpleNamespace(get=lambda: engine), saves=host == "127.0.0.1"), host)
     config = uvicorn.Config(app, log_level="critical", limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=1)
@@ -145,19 +139,20 @@ CLOSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", CLOSED)
-def test_what_the_page_does_not_need_is_closed(page, path):
-    for method in ("GET", "POST", "PUT", "OPTIONS"):
-        answer = httpx.request(method, page + path)
-        assert answer.status_code == 404, method
-        assert answer.text == "없는 주소입니다."
+def test_what_the_page_does_not_need_is_closed(page):
+    with httpx.Client(base_url=page) as client:
+        asked = [(method, path) for path in CLOSED for method in ("GET", "POST", "PUT", "OPTIONS")]
+        answers = {(method, path): client.request(method, page + path) for method, path in asked}
+    assert [
+        asked for asked, answer in answers.items() if (answer.status_code, answer.text) != (404, "없는 주소입니다.")
+    ] == []
 
 
-@pytest.mark.parametrize("path", ["/assets//etc/passwd", "/static//etc/passwd", "/assets/%2fetc/passwd"])
-def test_no_file_outside_the_page_s_own_is_served(page, path):
-    answer = httpx.get(page + path)
-    assert answer.status_code in (403, 404)
-    assert "root:" not in answer.text
+def test_no_file_outside_the_page_s_own_is_served(page):
+    for path in ("/assets//etc/passwd", "/static//etc/passwd", "/assets/%2fetc/passwd"):
+        answer = httpx.get(page + path)
+        assert answer.status_code in (403, 404), path
+        assert "root:" not in answer.text, path
 
 
 def test_a_websocket_is_not_opened(page):
@@ -222,52 +217,8 @@ def test_neither_a_file_nor_an_address_that_a_question_names_is_fetched(page, tm
 # --- how much --------------------------------------------------------------------------------------------------------
 
 
-def test_an_address_elsewhere_may_send_so_many_requests_a_minute_and_this_machine_any_number():
-    guard = Guard(app=None, functions=())
-    scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "headers": []}
-    refusals = [guard.refusal(scope, "192.0.2.1") for _ in range(REQUESTS_A_MINUTE + 5)]
-    assert refusals[:REQUESTS_A_MINUTE] == [None] * REQUESTS_A_MINUTE
-    assert [status for status, _ in refusals[REQUESTS_A_MINUTE:]] == [429] * 5
-    assert guard.refusal(scope, "192.0.2.2") is None
-    assert [guard.refusal(scope, "127.0.0.1") for _ in range(REQUESTS_A_MINUTE + 5)] == [None] * (REQUESTS_A_MINUTE + 5)
-
-
-def test_an_address_is_let_in_again_after_a_while_and_forgotten():
-    guard = Guard(app=None, functions=())
-    assert all(guard.take("192.0.2.1", 0.0) for _ in range(REQUESTS_A_MINUTE))
-    assert not guard.take("192.0.2.1", 0.0)
-    assert guard.take("192.0.2.1", 60 / REQUESTS_A_MINUTE + 0.01)
-    for number in range(10_001):
-        guard.take(f"2001:db8::{number:x}", 1.0)
-    assert len(guard.allowances) <= 10_000
-    assert not guard.take("192.0.2.9", 1.0)  # of so many addresses at once none is let in besides
-    assert guard.take("192.0.2.9", 100.0)
-    assert len(guard.allowances) == 1
-
-
-def test_the_open_requests_of_one_address_and_of_all_are_counted():
-    guard = Guard(app=None, functions=())
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    guard.open["192.0.2.1"] = MAX_OPEN_A_CLIENT
-    assert guard.refusal(scope, "192.0.2.1")[0] == 503
-    assert guard.refusal(scope, "192.0.2.2") is None
-    guard.open["127.0.0.1"] = MAX_OPEN
-    status, reason = guard.refusal(scope, "127.0.0.1")
-    assert status == 503
-    assert "잠시 뒤에" in reason
-
-
-def test_what_is_open_is_what_the_page_asks_for():
-    assert is_open("GET", "/")
-    assert is_open("HEAD", "/")
-    assert is_open("GET", "/assets/index-1.js")
-    assert not is_open("POST", "/")
-    assert not is_open("GET", "/gradio_api/queue/join")
-    assert not is_open("DELETE", "/config")
-
-
 def test_who_sits_elsewhere_is_told_apart_and_cannot_save(page, monkeypatch):
-    monkeypatch.setattr("civilqa.chat.web.REQUESTS_A_MINUTE", 5)  # one more every 12 s
+    monkeypatch.setattr("civilqa.chat.web.guard.REQUESTS_A_MINUTE", 5)  # one more every 12 s
     with served(Engine(), host="0.0.0.0") as address:  # noqa: S104 - it listens on the loopback
         names = [entry["api_name"] for entry in httpx.get(f"{address}/config", timeout=60).json()["dependencies"]]
         elsewhere = {"X-Forwarded-For": "192.0.2.1"}  # as a proxy on this machine says it
@@ -280,7 +231,7 @@ def test_who_sits_elsewhere_is_told_apart_and_cannot_save(page, monkeypatch):
 
 
 def test_a_body_that_never_comes_to_its_end_is_not_waited_for(page, monkeypatch):
-    monkeypatch.setattr("civilqa.chat.web.MAX_BODY_SECONDS", 0.5)
+    monkeypatch.setattr("civilqa.chat.web.guard.MAX_BODY_SECONDS", 0.5)
     host, port = page.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         head = f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 100\r\n\r\n{{"
@@ -291,7 +242,6 @@ def test_a_body_that_never_comes_to_its_end_is_not_waited_for(page, monkeypatch)
 # --- what is shown ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
 def test_nothing_in_questions_answers_or_examples_runs_or_is_fetched(page, tmp_path):
     from playwright.sync_api import expect, sync_playwright
@@ -334,7 +284,6 @@ def test_nothing_in_questions_answers_or_examples_runs_or_is_fetched(page, tmp_p
         browser.close()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
 def test_the_policy_alone_keeps_a_browser_from_loading_anything_from_elsewhere(page):
     """Were something written into the page in spite of all, it could not leave."""
@@ -379,7 +328,7 @@ def test_of_a_hundred_who_ask_at_once_those_without_room_are_told_so_in_korean()
                     return "answered"
 
     async def ask_all(address, join):
-        limits = httpx.Limits(max_connections=300)
+        limits = httpx.Limits(max_connections=300, max_keepalive_connections=0)  # none may be closed while it waits
         async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as client:
             asked = [asyncio.create_task(ask(client, number, join)) for number in range(100)]
             deadline = time.monotonic() + 50  # those that wait give up after 60 s

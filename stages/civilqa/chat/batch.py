@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from civilqa.chat.engine import InferenceEngine
+from civilqa.chat.engine import Engine
 from civilqa.program.errors import QuestionError, RecordError
 from civilqa.program.files import sha256_file, sha256_json, write_text
 from civilqa.program.lifecycle.machine_errors import writing
@@ -27,7 +27,7 @@ CATEGORY_COLUMNS = ("category", "분야", "카테고리")
 RESULT_FIELDS = ("answer", "citations", "tokens", "stopped", "model", "notice")
 
 
-def answer_file(engine: InferenceEngine, source: Path, target: Path, category: str = "") -> int:
+def answer_file(engine: Engine, source: Path, target: Path, category: str = "") -> int:
     """Answer every row of a table into a JSONL file and return how many rows could not be asked.
 
     A row that cannot be asked has its line as well, with `error` in place of an answer.
@@ -86,7 +86,7 @@ def read_row(item: Row | BadRow, question_column: str, category_column: str, cat
     }
 
 
-def answer_rows(engine: InferenceEngine, rows: list[dict[str, Any]], part: Path, target: Path, run: str) -> None:
+def answer_rows(engine: Engine, rows: list[dict[str, Any]], part: Path, target: Path, run: str) -> None:
     """Append the missing answers to the part file, which names its run on its first line."""
     size = engine.params.batch_size
     with open_part(part, target, run) as file:
@@ -138,7 +138,7 @@ def keep_whole_groups(file: BinaryIO, size: int, total: int) -> int:
     return kept
 
 
-def answer_group(engine: InferenceEngine, group: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def answer_group(engine: Engine, group: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the output line of each row, in order."""
     errors = [row["error"] or question_error(engine, row) for row in group]
     askable = [row for row, error in zip(group, errors, strict=True) if error is None]
@@ -154,7 +154,7 @@ def answer_group(engine: InferenceEngine, group: list[dict[str, Any]]) -> Iterat
         }
 
 
-def question_error(engine: InferenceEngine, row: dict[str, Any]) -> str | None:
+def question_error(engine: Engine, row: dict[str, Any]) -> str | None:
     try:
         engine.check_question(row["question"], row["category"])
     except QuestionError as error:

@@ -5,12 +5,13 @@ from itertools import groupby
 from rich.console import Console
 from tqdm import tqdm
 
-from civilqa.chat.engine import InferenceEngine
+from civilqa.chat.engine import Engine
 from civilqa.program.lifecycle.safe_output import printable
-from civilqa.scoring.gold import Judgement, TestCase, judge_answer
+from civilqa.scoring.gold import TestCase
+from civilqa.scoring.judgement import Judgement, judge_answer
 
 
-def report_cases(engine: InferenceEngine, cases: list[TestCase]) -> None:
+def report_cases(engine: Engine, cases: list[TestCase]) -> None:
     """Ask every case and print what became of it."""
     size = engine.params.batch_size
     answers = []

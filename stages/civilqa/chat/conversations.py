@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from civilqa.chat.engine import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
+from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.files import write_text
 
 CONVERSATIONS = Path("data/conversations")

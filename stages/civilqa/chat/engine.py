@@ -1,32 +1,27 @@
 """Answers questions with the tuned model, with its base, or with a merged model folder.
 
-    engine = InferenceEngine()
-    engine.load_finetuned_model()
-    print(engine.generate_answer("전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?", category="전세사기")["answer"])
-
 The prompt is the one of training, to the token. Greedy unless asked otherwise: the same question gets the same answer.
 Paths are relative to the root of the repository. Nothing heavy is imported before a model is loaded.
 """
 
 import contextlib
 import copy
-import queue
-import statistics
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from civilqa.law.citations import judge_citation, parse_citations, title_matches
-from civilqa.law.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, NOT_YET_IN_FORCE, OUTSIDE_TABLE, load_reference
+from civilqa.chat.stream import AnswerStream
+from civilqa.law.verdicts import look_up_citations
 from civilqa.model.training_lock import ADAPTER, who_writes
 from civilqa.program.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
 from civilqa.program.files import stamp
@@ -34,29 +29,12 @@ from civilqa.program.parameters import BatchSize, Section, check, read_sections
 from civilqa.reading.cleaning import clean
 
 if TYPE_CHECKING:
-    from civilqa.base_model.prompts import Message
+    from civilqa.generation.decoding import Step
 
 MERGED = Path("models/merged")
 
 # What a model is called where its answers are shown.
 TUNED, BASE = "미세조정 모델", "기반 모델"
-
-BENCHMARK_QUESTIONS = (
-    "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?",
-    "등기하지 않은 매수인도 소유권을 주장할 수 있나요?",
-    "점유취득시효가 완성되면 바로 소유자가 되나요?",
-)
-
-
-# Mark and words for what the table of acts knows of a cited article.
-VERDICTS = {
-    EXISTS: ("✓", "있는 조문"),
-    NO_SUCH_ARTICLE: ("✗", "없는 조문(지어낸 인용)"),
-    DELETED: ("✗", "삭제된 조문"),
-    NOT_YET_IN_FORCE: ("△", "아직 시행되지 않은 조문"),
-    OUTSIDE_TABLE: ("?", "확인하지 못함(조문표에 없는 법령)"),
-}
-CITATIONS_NOTE = "조문이 있는지만 확인한 표시입니다. 질문에 맞는 조문인지, 내용이 정확한지는 확인하지 않습니다."
 
 
 class ChatParams(Section):
@@ -84,49 +62,6 @@ class Turn:
     answer: str
 
 
-def judge_answer(answer: str) -> list[dict[str, Any]]:
-    """Return the articles that an answer cites, in order, each judged against the table of acts.
-
-    `status` is one of the constants of civilqa.law.statutes (`exists`, `no_such_article`, `deleted`, ...), `title` the
-    article's official title, `title_matches` whether a title in the answer is that one (None: it gives none). `start`
-    and `end` count the characters of the answer in NFC.
-    """
-    reference = load_reference()
-    text = unicodedata.normalize("NFC", answer)
-    return [
-        {
-            "text": text[citation.start : citation.end],
-            "law": citation.law,
-            "article": citation.article,
-            "status": judge_citation(citation, reference),
-            "title": reference.title(citation.law, citation.article),
-            "title_matches": title_matches(citation, reference),
-            "start": citation.start,
-            "end": citation.end,
-        }
-        for citation in parse_citations(answer)
-    ]
-
-
-def citation_name(citation: dict[str, Any]) -> str:
-    """Return a judged citation's act, article and official title: 민법 제750조(불법행위의 내용)."""
-    title = f"({citation['title']})" if citation["title"] else ""
-    return f"{citation['law']} {citation['article']}{title}"
-
-
-def citation_verdict(citation: dict[str, Any]) -> tuple[str, str]:
-    """Return the mark and the words for a judged citation."""
-    mark, words = VERDICTS[citation["status"]]
-    if citation["title_matches"] is False:
-        return "△", f"{words}, 답변에 적힌 제목은 다름"
-    return mark, words
-
-
-def distinct_citations(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the citations of a result, each article once, in order."""
-    return list({(citation_name(c), citation_verdict(c)): c for c in reversed(result["citations"])}.values())[::-1]
-
-
 def check_question(question: str, max_characters: int) -> str:
     """Return a question as training would have cleaned it.
 
@@ -145,7 +80,7 @@ def check_question(question: str, max_characters: int) -> str:
     return cleaned
 
 
-class InferenceEngine:
+class Engine:
     """One loaded model that answers questions. Threads may share it; it generates for one of them at a time."""
 
     def __init__(self) -> None:
@@ -171,7 +106,7 @@ class InferenceEngine:
         """Return whether a folder holds an adapter or a full model, whole or not."""
         return any((Path(folder) / name).is_file() for name in ("adapter_config.json", "config.json"))
 
-    def load_finetuned_model(self, folder: Path | str = ADAPTER) -> "InferenceEngine":
+    def load_finetuned_model(self, folder: Path | str = ADAPTER) -> Self:
         """Load an adapter on its base, or a full model as stages/export.py writes it.
 
         Raises:
@@ -196,7 +131,7 @@ class InferenceEngine:
                     f"아래 이유를 보고 설정이나 파일을 되돌리거나 `dvc repro`로 다시 만드십시오.\n{error}"
                 ) from None
 
-    def load_base_beside(self) -> "InferenceEngine":
+    def load_base_beside(self) -> Self:
         """Return another engine with the base of this one, asked with the same prompts and settings.
 
         Nothing is read again but the base: parameters and adapter may have been changed since this engine was loaded.
@@ -210,7 +145,7 @@ class InferenceEngine:
         beside._folder, beside._merged, beside._adapter, beside.name = None, False, None, BASE
         return beside
 
-    def load_base_model(self, template: Path | str = ADAPTER) -> "InferenceEngine":
+    def load_base_model(self, template: Path | str = ADAPTER) -> Self:
         """Load the profile's base without the adapter, to compare with.
 
         Args:
@@ -218,7 +153,7 @@ class InferenceEngine:
         """
         return self._load(None, BASE, Path(template))
 
-    def _load(self, folder: Path | None, name: str, template: Path) -> "InferenceEngine":
+    def _load(self, folder: Path | None, name: str, template: Path) -> Self:
         # bitsandbytes looks for an optional package when it is imported, and calls its absence a failure.
         getLogger("bitsandbytes").setLevel("ERROR")
         # Here, since they import torch: --help and a wrong argument should not wait for it.
@@ -243,10 +178,10 @@ class InferenceEngine:
         self._hardware = hardware
         merged = folder is not None and not (folder / "adapter_config.json").is_file()
         profile, adapter, manifest = self.profile, None, None
-        if merged and (folder / MANIFEST_FILE).is_file():  # a full model of another making has none
-            manifest = read_manifest(folder, MergedManifest)
-            check_files(folder, manifest)
         if merged:
+            if (folder / MANIFEST_FILE).is_file():  # a full model of another making has none
+                manifest = read_manifest(folder, MergedManifest)
+                check_files(folder, manifest)
             own = {"name": str(folder), "revision": None, "weights": "pretrained", "tokenizer": None, "pad_token": None}
             profile = profile.model_copy(update=own)
         if folder is not None and not merged:
@@ -259,9 +194,7 @@ class InferenceEngine:
             self._prompter = load_prompter(profile, self.prompts.style)
         self._model = load_tuned(adapter, hardware) if adapter else load_base(self.model_params, profile, hardware)
         # The template that an export puts into its tokenizer is the one of training, and says nothing of the base.
-        self._conversational = bool(self._prompter.tokenizer.chat_template)
-        if manifest:
-            self._conversational = manifest.conversational
+        self._conversational = manifest.conversational if manifest else bool(self._prompter.tokenizer.chat_template)
         self.name = name
         self._folder, self._merged, self._adapter = folder, merged, adapter
         return self
@@ -355,7 +288,7 @@ class InferenceEngine:
         self._need_model()
         self._prompt(question, category, (), self.params)
 
-    def configure(self, **settings: Any) -> "InferenceEngine":
+    def configure(self, **settings: Any) -> Self:
         """Set fields of ChatParams for all questions from here on, instead of those in params.yaml.
 
         Raises:
@@ -389,13 +322,13 @@ class InferenceEngine:
         )
 
     def _encode(self, question: str, system: str, history: Sequence[Turn]) -> list[int]:
-        messages: list[Message] = self._prompter.messages(question, system)
+        instructions, asked = self._prompter.messages(question, system)
         earlier = [
             {"role": role, "content": self._prompter.defuse(text.strip())}
             for turn in history
             for role, text in (("user", turn.question), ("assistant", turn.answer))
         ]
-        prompt, _ = self._prompter.render([messages[0], *earlier, messages[1]])
+        prompt, _ = self._prompter.render([instructions, *earlier, asked])
         return self._prompter.encode([prompt])[0]
 
     # Asking
@@ -412,7 +345,7 @@ class InferenceEngine:
             settings: any field of ChatParams, instead of the one in params.yaml.
 
         Returns:
-            `answer`, `citations` (see judge_answer), `question`, `category`, `model`, `notice`, `tokens`,
+            `answer`, `citations` (see look_up_citations), `question`, `category`, `model`, `notice`, `tokens`,
             `prompt_tokens`, `history_turns` (how many were passed on), `stopped` (whether the model ended the answer
             itself rather than at max_new_tokens), `first_token_seconds`, `seconds`.
 
@@ -428,23 +361,17 @@ class InferenceEngine:
 
     def stream_answer(
         self, question: str, category: str = "", *, history: Sequence[Turn] = (), **settings: Any
-    ) -> "AnswerStream":
+    ) -> AnswerStream:
         """Return an iterator over the pieces of an answer as they come; `.result` is then what generate_answer gives.
 
         Arguments and exceptions are those of generate_answer; an unusable question is refused by this call.
         """
         self._need_model()
         chosen = self._settings(settings)
-        ids, turns = self._prompt(question, category, history, chosen)
-        about = {
-            "question": question,
-            "category": category,
-            "model": self.name,
-            "notice": self.notice,
-            "prompt_tokens": len(ids),
-            "history_turns": turns,
-        }
-        return AnswerStream(self, ids, chosen, about)
+        prompt, turns = self._prompt(question, category, history, chosen)
+        tokens = (token for step in self._generate([prompt], chosen) for _, token in step)
+        describe = partial(self._describe, question, category, len(prompt), turns)
+        return AnswerStream(self._worker, tokens, self._text, describe)
 
     def generate_answers(
         self, questions: Sequence[str], categories: Sequence[str] | str = "", **settings: Any
@@ -460,119 +387,40 @@ class InferenceEngine:
         self._need_model()
         chosen = self._settings(settings)
         each = [categories] * len(questions) if isinstance(categories, str) else list(categories)
-        prompts = [
-            self._prompt(question, category, (), chosen)[0] for question, category in zip(questions, each, strict=True)
-        ]
+        prompts = [self._prompt(*asked, (), chosen)[0] for asked in zip(questions, each, strict=True)]
         results = []
         for start in range(0, len(prompts), chosen.batch_size):
-            batch = prompts[start : start + chosen.batch_size]
+            batch = slice(start, start + chosen.batch_size)
             started = time.perf_counter()
-            answers = self._wait_for(batch, chosen)
-            seconds = time.perf_counter() - started
-            for offset, ids in enumerate(answers):
-                about = {
-                    "question": questions[start + offset],
-                    "category": each[start + offset],
-                    "model": self.name,
-                    "notice": self.notice,
-                    "prompt_tokens": len(batch[offset]),
-                    "history_turns": 0,
-                }
-                results.append(self._result(ids, about) | {"first_token_seconds": None, "seconds": seconds})
+            answers = self._wait_for(prompts[batch], chosen)
+            timing = {"first_token_seconds": None, "seconds": time.perf_counter() - started}
+            for question, category, prompt, ids in zip(
+                questions[batch], each[batch], prompts[batch], answers, strict=True
+            ):
+                results.append(self._describe(question, category, len(prompt), 0, ids) | timing)
         return results
 
-    def _wait_for(self, batch: list[list[int]], settings: ChatParams) -> list[list[int]]:
+    # Generating
+
+    def _generate(self, prompts: list[list[int]], settings: ChatParams) -> Iterator["Step"]:
+        """Return the steps of civilqa.generation.decoding.decode; to be taken in the worker thread alone."""
+        from civilqa.generation.decoding import Decoding, decode
+
+        chosen = settings.model_dump(include={"max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed"})
+        decoding = Decoding(batch_size=len(prompts), end_token_id=self._prompter.end_token_id, **chosen)
+        return decode(self._model, self._prompter.tokenizer, prompts, decoding)
+
+    def _wait_for(self, prompts: list[list[int]], settings: ChatParams) -> list[list[int]]:
+        """Return the answers' tokens; an exception in who waits, such as Ctrl-C, stops the worker, too."""
+        from civilqa.generation.decoding import collect
+
         stop = threading.Event()
-        future = self._worker.submit(self._generate, batch, settings, stop=stop)
+        steps = takewhile(lambda _: not stop.is_set(), self._generate(prompts, settings))
+        future = self._worker.submit(collect, steps, len(prompts))
         try:
             return future.result()
-        except BaseException:  # Ctrl-C: the worker must not go on
+        finally:
             stop.set()
-            raise
-
-    def interactive_chat(self) -> None:
-        """Answer questions in the terminal until /끝, as `python stages/chat.py` does."""
-        from civilqa.chat.terminal import chat
-
-        self._need_model()
-        chat(self)
-
-    def benchmark_generation_speed(self, repeats: int = 3, max_new_tokens: int = 64) -> dict[str, Any]:
-        """Measure seconds to the first token and tokens a second, one question at a time; print and return them.
-
-        Medians over `repeats` rounds of three questions, after one round that is not counted. The time to the first
-        token holds the reading of the question. The stage benchmark measures more, batches and memory among it.
-        """
-        self._need_model()
-        first, speed = [], []
-        for round_number in range(repeats + 1):
-            for question in BENCHMARK_QUESTIONS:
-                result = self.generate_answer(question, max_new_tokens=max_new_tokens)
-                if round_number:
-                    first.append(result["first_token_seconds"])
-                    rest = result["seconds"] - result["first_token_seconds"]
-                    if result["tokens"] > 1:
-                        speed.append((result["tokens"] - 1) / rest)
-        measured = {
-            "model": self.name,
-            "answers": len(first),
-            "first_token_seconds": statistics.median(first),
-            "tokens_per_second": statistics.median(speed) if speed else None,
-        }
-        shown = f"{measured['tokens_per_second']:.1f}" if speed else "(한 토큰 답변뿐)"
-        print(
-            f"{self.name}: 첫 토큰까지 {measured['first_token_seconds']:.3f}초, 이후 초당 {shown}토큰 "
-            f"(답변 {len(first)}개의 중앙값)"
-        )
-        return measured
-
-    # Generating, in the worker thread alone
-
-    def _generate(
-        self, prompts: list[list[int]], settings: ChatParams, streamer: Any = None, stop: threading.Event | None = None
-    ) -> list[list[int]]:
-        """Return the new tokens for each prompt, up to and with the end token.
-
-        Args:
-            prompts: padded on the left to one batch of shape (len(prompts), longest prompt).
-        """
-        import torch
-        from transformers import GenerationConfig
-
-        from civilqa.generation.key_value_cache import make_cache
-
-        end, pad = self._prompter.end_token_id, self._prompter.tokenizer.pad_token_id
-        width = max(map(len, prompts))
-        device = self._model.device
-        input_ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-        sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
-
-        def stopped(ids: Any, scores: Any, **kwargs: Any) -> Any:
-            return torch.full((ids.shape[0],), stop is not None and stop.is_set(), device=ids.device)
-
-        # Instruct models bring sampling settings of their own, which would fill what ours leaves out.
-        self._model.generation_config = GenerationConfig(
-            do_sample=settings.temperature > 0,
-            max_new_tokens=settings.max_new_tokens,
-            repetition_penalty=settings.repetition_penalty,
-            eos_token_id=end,
-            pad_token_id=pad,
-            use_cache=True,
-            **(sampling if settings.temperature > 0 else {}),
-        )
-        devices = [device] if device.type == "cuda" else []
-        with torch.inference_mode(), torch.random.fork_rng(devices=devices):  # the caller's draws stay as they were
-            torch.manual_seed(settings.seed)
-            output = self._model.generate(
-                input_ids=input_ids,
-                attention_mask=mask,
-                past_key_values=make_cache(self._model.config),
-                streamer=streamer,
-                stopping_criteria=[stopped],
-            )
-        rows = output[:, width:].tolist()
-        return [row[: row.index(end) + 1] if end in row else row for row in rows]
 
     def _text(self, ids: list[int]) -> str:
         """Return tokens as text without the bytes of a syllable that is not whole yet."""
@@ -581,101 +429,20 @@ class InferenceEngine:
             text = text.rstrip().rstrip("\ufffd")
         return text
 
-    def _result(self, ids: list[int], about: dict[str, Any]) -> dict[str, Any]:
+    def _describe(
+        self, question: str, category: str, prompt_tokens: int, history_turns: int, ids: list[int]
+    ) -> dict[str, Any]:
+        """Return what generate_answer does of an answer, but how long it took."""
         answer = self._text(ids)
         return {
             "answer": answer,
-            "citations": judge_answer(answer),
-            **about,
+            "citations": look_up_citations(answer),
+            "question": question,
+            "category": category,
+            "model": self.name,
+            "notice": self.notice,
+            "prompt_tokens": prompt_tokens,
+            "history_turns": history_turns,
             "tokens": len(ids),
             "stopped": bool(ids) and ids[-1] == self._prompter.end_token_id,
         }
-
-
-class AnswerStream:
-    """The pieces of one answer as they are generated, whole characters only; joined they are `result["answer"]`.
-
-    `result` is None until the last piece is out. `close` stops the generation: `result` then holds what there is, with
-    `stopped` False.
-    """
-
-    def __init__(self, engine: InferenceEngine, prompt: list[int], settings: ChatParams, about: dict[str, Any]) -> None:
-        self.result: dict[str, Any] | None = None
-        self._engine, self._settings, self._about = engine, settings, about
-        self._prompt = prompt
-        self._ids: list[int] = []
-        self._shown = ""
-        self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._done = False
-        self._started = self._first = time.perf_counter()
-        self._future = engine._worker.submit(self._run)
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        while not self._done:
-            # With a timeout, since Windows delivers Ctrl-C only between waits.
-            with contextlib.suppress(queue.Empty):
-                piece = self._pieces.get(timeout=0.2)
-                if piece is not None:
-                    return piece
-                self._done = True
-                self.result = self._result(0.0) if self._future.cancelled() else self._future.result()
-        raise StopIteration
-
-    def __enter__(self) -> "AnswerStream":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more is generated, read or not."""
-        return self._future.done()
-
-    def stop(self) -> None:
-        """Stop generating, from any thread and without waiting; who iterates gets what there is."""
-        self._stop.set()
-        if self._future.cancel():  # others were before it: it need not begin
-            self._pieces.put(None)
-
-    def close(self) -> None:
-        """Stop generating, and wait until it has stopped; at most one token more is computed."""
-        self.stop()
-        for _ in self:
-            pass
-
-    def _run(self) -> dict[str, Any]:
-        self._started = self._first = time.perf_counter()  # not while it waited for others
-        try:
-            if not self._stop.is_set():
-                self._engine._generate([self._prompt], self._settings, streamer=self, stop=self._stop)
-            self._show(self._engine._text(self._ids))
-            return self._result(time.perf_counter() - self._started)
-        finally:
-            self._pieces.put(None)
-
-    def _result(self, seconds: float) -> dict[str, Any]:
-        timing = {"first_token_seconds": self._first - self._started, "seconds": seconds}
-        return self._engine._result(self._ids, self._about) | timing
-
-    # What transformers calls on a streamer: first with the prompt, of shape (1, length), then with each token.
-
-    def put(self, ids: Any) -> None:
-        if ids.ndim > 1:
-            return
-        if not self._ids:
-            self._first = time.perf_counter()
-        self._ids += ids.tolist()
-        self._show(self._engine._text(self._ids))
-
-    def end(self) -> None:
-        pass
-
-    def _show(self, text: str) -> None:
-        if len(text) > len(self._shown):
-            self._pieces.put(text[len(self._shown) :])
-            self._shown = text

@@ -10,14 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from civilqa.chat.conversations import save_conversation
-from civilqa.chat.engine import (
-    CITATIONS_NOTE,
-    InferenceEngine,
-    Turn,
-    citation_name,
-    citation_verdict,
-    distinct_citations,
-)
+from civilqa.chat.engine import Engine, Turn
+from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
 from civilqa.program.lifecycle.safe_output import printable
@@ -36,7 +30,7 @@ STYLES = {"✓": "green", "✗": "bold red", "△": "yellow", "?": "dim"}
 BYTES_A_CHARACTER = 4
 
 
-def chat(engine: InferenceEngine, base: InferenceEngine | None = None, category: str = "") -> None:
+def chat(engine: Engine, base: Engine | None = None, category: str = "") -> None:
     """Answer questions until /끝 or the end of the input.
 
     Args:
@@ -89,7 +83,7 @@ def piped_lines(file: BinaryIO, limit: int) -> Iterator[str]:
 class Conversation:
     """What a conversation in the terminal remembers, and what its commands do."""
 
-    def __init__(self, engine: InferenceEngine, base: InferenceEngine | None, category: str) -> None:
+    def __init__(self, engine: Engine, base: Engine | None, category: str) -> None:
         self.engine, self.base, self.category = engine, base, category
         self.passes_turns_on = engine.passes_turns_on()
         self.typed = False  # whether a person is there to go on after Ctrl-C
@@ -187,7 +181,7 @@ class Conversation:
         asked = [results[index] for results in self.exchanges if len(results) > index]
         return [Turn(result["question"], result["answer"]) for result in asked if not result.get("interrupted")]
 
-    def stream(self, engine: InferenceEngine, question: str) -> dict[str, Any]:
+    def stream(self, engine: Engine, question: str) -> dict[str, Any]:
         answering = engine.stream_answer(question, self.category, history=self.history(0))
         self.console.print()
         try:

@@ -1,4 +1,4 @@
-"""Asks a model: greedy answers in batches, the cost of a given answer in bits, and a store that keeps both.
+"""Answers in batches, the cost of a given answer in bits, and a store that keeps both.
 
 The store lies outside the stage's outputs, since DVC deletes those before a stage runs. What it keeps is addressed by
 everything that decides it (weights, tokens, decoding, versions): a changed adapter never finds its predecessor's
@@ -16,18 +16,9 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from civilqa.generation.key_value_cache import make_cache
+from civilqa.generation.decoding import Decoding, generate
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_json, sha256_json, write_json
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How answers are generated. Greedy: the same question gets the same answer."""
-
-    max_new_tokens: int
-    batch_size: int
-    end_token_id: int
 
 
 @dataclass(frozen=True)
@@ -105,52 +96,6 @@ def read_kept(path: Path, count: int) -> list[Answer] | None:
     if path.exists():
         print(f"answers: {path} is damaged, or of an older layout: generated again")
     return None
-
-
-@torch.inference_mode()
-def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], decoding: Decoding
-) -> list[list[int]]:
-    """Return the new tokens for each prompt, greedily, up to and with the end token.
-
-    A row that has ended leaves the batch: nothing is computed for it any more. (transformers' generate goes on with it
-    until the last row ends.)
-
-    Args:
-        prompts: token ids; they are padded on the left to one batch of shape (len(prompts), longest prompt).
-    """
-    width = max(map(len, prompts))
-    pad = tokenizer.pad_token_id
-    tokens = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = make_cache(model.config)
-    answers: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))  # whose answer each row of the batch is
-    for _ in range(decoding.max_new_tokens):
-        logits = model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        tokens = logits[:, -1].argmax(dim=-1, keepdim=True)  # (rows, 1)
-        chosen = tokens[:, 0].tolist()
-        for row, token in zip(rows, chosen, strict=True):
-            answers[row].append(token)
-        going = [index for index, token in enumerate(chosen) if token != decoding.end_token_id]
-        if not going:
-            break
-        positions = positions[:, -1:] + 1
-        if len(going) < len(rows):
-            rows = [rows[index] for index in going]
-            kept = torch.tensor(going, device=model.device)
-            cache.batch_select_indices(kept)
-            tokens, positions, mask = tokens[kept], positions[kept], mask[kept]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-    return answers
 
 
 @torch.inference_mode()

@@ -12,9 +12,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from civilqa.law.statutes import article_url, load_reference
+from civilqa.law.verdicts import KINDS, CitationMark, mark_citations
 from civilqa.scoring.comparison import BETTER, EQUAL, UNDECIDED, WORSE
-from civilqa.scoring.gold import Gold, mark_citations
+from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
+from civilqa.scoring.predictions import Prediction, ScoredAnswer
 from civilqa.scoring.scores import SCORES
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -28,18 +30,10 @@ LABELS = {
 }
 VERDICTS = {BETTER: "나아짐", WORSE: "나빠짐", EQUAL: "차이 없음", UNDECIDED: "판정 불가"}
 DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", None: "참고용"}
-CITATION_KINDS = {
-    "valid": "있는 조문",
-    "invented": "없는 조문",
-    "deleted": "삭제된 조문",
-    "outside": "표에 없는 법령 (확인 못 함)",
-}
-
-Line = dict[str, Any]
 
 
 def render_report(
-    lines: dict[str, list[Line]], metrics: dict[str, Any], notice: str, title: str = "민사법 질의응답 모델 평가"
+    lines: dict[str, list[Prediction]], metrics: dict[str, Any], notice: str, title: str = "민사법 질의응답 모델 평가"
 ) -> str:
     """Return the page.
 
@@ -82,7 +76,7 @@ def render_report(
         labels=LABELS,
         verdicts=VERDICTS,
         directions=DIRECTIONS,
-        kinds=CITATION_KINDS,
+        kinds=KINDS,
         as_of=reference.as_of,
         acts=len(reference.acts),
         script=script,
@@ -142,7 +136,7 @@ def score_table(metrics: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return list(headings.items())
 
 
-def badness(line: Line) -> tuple:
+def badness(line: Prediction) -> tuple:
     """Return a key that sorts the worst answer of the tuned model first.
 
     Worst first: a wrong statement or an invented article misleads; then what is missing; then the wording.
@@ -156,7 +150,7 @@ def badness(line: Line) -> tuple:
     return of("passed"), -misleading, of("key_point_recall"), of("citation_f1"), of("chrf"), line["id"]
 
 
-def card(line: Line, rank: int) -> dict[str, Any]:
+def card(line: Prediction, rank: int) -> dict[str, Any]:
     """Return what the template shows of one question."""
     gold = Gold(id=line["id"], question=line["question"], **line["gold"]) if line["gold"] else None
     required = sorted(gold.required) if gold else []
@@ -167,22 +161,17 @@ def card(line: Line, rank: int) -> dict[str, Any]:
         "required": required,
         "acceptable": sorted(gold.acceptable) if gold else [],
         "key_points": line["gold"]["key_points"] if gold else [],
-        "reference": pieces(line["reference"], [mark_fields(mark) for mark in mark_citations(line["reference"])]),
+        "reference": pieces(line["reference"], mark_citations(line["reference"])),
         "answers": {system: pieces(line[system]["answer"], line[system]["citations"]) for system in systems},
         "missing": {system: missing(line[system], required) for system in systems},
         "problems": problems(line),
     }
 
 
-def mark_fields(mark: Any) -> dict[str, Any]:
-    """Return a citation's mark as predictions hold it."""
-    return dict(vars(mark))
-
-
-def pieces(text: str, citations: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
+def pieces(text: str, citations: list[CitationMark]) -> list[tuple[str, CitationMark | None]]:
     """Return a text in pieces, each with its citation or None. Citations of one range share a piece."""
     text = normalize(text)
-    found: list[tuple[str, dict[str, Any] | None]] = []
+    found: list[tuple[str, CitationMark | None]] = []
     position = 0
     for citation in citations:
         if citation["start"] < position:
@@ -194,13 +183,13 @@ def pieces(text: str, citations: list[dict[str, Any]]) -> list[tuple[str, dict[s
     return [*found, (text[position:], None)] if position < len(text) else found
 
 
-def missing(answer: dict[str, Any], required: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def missing(answer: ScoredAnswer, required: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the required articles that an answer does not cite."""
     cited = {(citation["law"], citation["article"]) for citation in answer["citations"]}
     return [article for article in required if article not in cited]
 
 
-def problems(line: Line) -> str:
+def problems(line: Prediction) -> str:
     """Return in one line of Korean what is wrong with the tuned model's answer."""
     answer = line["adapter"]
     if not answer["answer"].strip():

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from civilqa.base_model.profiles import ModelParams, Profile
-from civilqa.generation.answers import Decoding, generate
+from civilqa.generation.decoding import Decoding, generate
 from civilqa.model.hardware import Hardware, peak_memory_bytes
 from civilqa.model.loading import load_base
 from civilqa.program.parameters import BatchSize, Section, Seed, Tokens

@@ -1,0 +1,224 @@
+"""What the page refuses: too much, too often, what it does not need, and what comes from elsewhere.
+
+It knows the paths that gradio serves, and not gradio.
+"""
+
+import asyncio
+import ipaddress
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import Annotated
+
+import pydantic
+from pydantic import Field
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from civilqa.chat.stream import AnswerStream
+from civilqa.program.errors import QuestionError
+
+BUSY = "지금은 기다리는 질문이 많습니다. 잠시 뒤에 다시 물어 주십시오."
+UNFINISHED = "앞선 질문에 아직 답하고 있습니다. 답변이 끝난 뒤에 물어 주십시오."
+
+MAX_WAITING = 24  # questions at a time, those that wait for the model included
+MAX_WAITING_A_CLIENT = 4  # of them from one address, unless it is this machine's
+MAX_BODY_BYTES = 256 * 1024  # of a request: a question of 2,000 syllables takes 6 KB
+MAX_BODY_SECONDS = 20  # for it to arrive
+MAX_OPEN = 300  # requests at a time: an open tab holds one, and one more while its question is answered
+MAX_OPEN_A_CLIENT = 30  # of them from one address, unless it is this machine's
+MAX_CONNECTIONS = 500  # those that have not sent a whole request yet included; of 1,024 files that a process may open
+REQUESTS_A_MINUTE = 120  # that change something, from one address, unless it is this machine's
+
+# What a browser may do with the page: nothing that leaves this server.
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+        "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+SECURITY_LINES = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+# What the page and gradio's own client ask for, by method. All else that gradio serves (uploads, files, a proxy, its
+# API's description, monitoring, editing of the page) is closed.
+OPEN_PATHS = {
+    "GET": ("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/gradio_api/info", "/gradio_api/queue/data"),
+    "POST": ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"),
+}
+OPEN_FOLDERS = {"GET": ("/assets/", "/static/", "/gradio_api/heartbeat/")}
+
+
+class WaitingRoom:
+    """The answers that are going on: one of a session, a few of an address, so many in all."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, tuple[str, AnswerStream]] = {}  # by session: the client's address, its running answer
+        self.lock = threading.Lock()
+
+    def start(self, session: str, address: str, begin: Callable[[], AnswerStream]) -> AnswerStream:
+        """Begin an answer, if there is room for it.
+
+        Those that are finished are forgotten here, and not where they are read: a browser that is closed reads no end.
+
+        Raises:
+            QuestionError: there is no room, or the question cannot be asked.
+        """
+        with self.lock:  # until it is counted: of many at once no more may come in than there is room for
+            self.streams = {name: running for name, running in self.streams.items() if not running[1].finished}
+            from_here = sum(running[0] == address for running in self.streams.values())
+            if session in self.streams:
+                raise QuestionError(UNFINISHED)
+            if len(self.streams) >= MAX_WAITING or (from_here >= MAX_WAITING_A_CLIENT and not is_loopback(address)):
+                raise QuestionError(BUSY)
+            stream = begin()
+            self.streams[session] = address, stream
+        return stream
+
+    def stop(self, session: str) -> None:
+        """End the answer of a session; what there is of it stays."""
+        with self.lock:
+            running = self.streams.get(session)
+        if running is not None:
+            running[1].stop()
+
+
+class Event(pydantic.BaseModel):
+    """What the bodies of all requests that are open to POST have in common.
+
+    `data` holds what is typed and chosen. An object in it could be `{"path": ...}`, at which gradio copies a file of
+    this machine, or fetches an address, into its cache.
+    """
+
+    session_hash: Annotated[str, Field(max_length=64)]
+    fn_index: int
+    data: list[str | bool | int | float | None] = []
+
+
+class Guard:
+    """ASGI middleware: refuses what is too much, too often, unused or from elsewhere; tells browsers to stay here."""
+
+    def __init__(self, app: ASGIApp, functions: Collection[int]) -> None:
+        self.app, self.functions = app, functions  # the numbers of the page's events
+        self.open: Counter[str] = Counter()  # by address
+        self.allowances: dict[str, tuple[float, float]] = {}  # by address: requests left, and when that was
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":  # the page opens none
+            await send({"type": "websocket.close"})
+            return
+        address = scope["client"][0] if scope.get("client") else ""
+        refusal = self.refusal(scope, address)
+        if refusal is not None:
+            await refuse(send, *refusal)
+            return
+        self.open[address] += 1
+        try:
+            body = await read_body(receive)
+            if isinstance(body, bytes) and scope["method"] == "POST" and not self.is_event(body):
+                body = 400, "이 화면이 보내는 요청이 아닙니다."
+            if isinstance(body, bytes):
+                await self.app(scope, *guarded(body, receive, send))
+            elif body is not None:
+                await refuse(send, *body)
+        finally:
+            self.open -= Counter([address])  # which forgets addresses that have none left
+
+    def refusal(self, scope: Scope, address: str) -> tuple[int, str] | None:
+        """Return status and reason for a request that is not to be answered."""
+        if not is_open(scope["method"], scope["path"]):
+            return 404, "없는 주소입니다."
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        # A page elsewhere can send a request here, though it cannot read the answer.
+        if headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/":
+            return 403, "다른 사이트에서 보낸 요청입니다."
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            return 403, "다른 사이트에서 보낸 요청입니다."
+        local = is_loopback(address)
+        if self.open.total() >= MAX_OPEN or (self.open[address] >= MAX_OPEN_A_CLIENT and not local):
+            return 503, BUSY
+        if scope["method"] == "POST" and not local and not self.take(address, time.monotonic()):
+            return 429, BUSY
+        return None
+
+    def is_event(self, body: bytes) -> bool:
+        """Return whether a body is what the page's own events look like; gradio fails on others with a traceback."""
+        try:
+            return Event.model_validate_json(body).fn_index in self.functions
+        except pydantic.ValidationError:
+            return False
+
+    def take(self, address: str, now: float) -> bool:
+        """Return whether an address may send one more request now: REQUESTS_A_MINUTE at once, and as many a minute."""
+        if len(self.allowances) >= 10_000:
+            self.allowances = {key: value for key, value in self.allowances.items() if now - value[1] < 60}
+            if len(self.allowances) >= 10_000 and address not in self.allowances:
+                return False
+        left, since = self.allowances.get(address, (REQUESTS_A_MINUTE, now))
+        left = min(REQUESTS_A_MINUTE, left + (now - since) * REQUESTS_A_MINUTE / 60)
+        self.allowances[address] = max(left - 1, 0), now
+        return left >= 1
+
+
+def is_open(method: str, path: str) -> bool:
+    """Return whether the page needs a path."""
+    method = "GET" if method == "HEAD" else method
+    if path in OPEN_PATHS.get(method, ()):
+        return True
+    return path.startswith(OPEN_FOLDERS.get(method, ())) and not {"..", "."} & set(path.replace("\\", "/").split("/"))
+
+
+async def read_body(receive: Receive) -> bytes | tuple[int, str] | None:
+    """Return a request's body, or status and reason to refuse it, or None where the client is gone."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    return 413, "요청이 너무 큽니다."
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        return 408, "요청이 끝까지 오지 않았습니다."
+
+
+def guarded(body: bytes, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Return receive, which gives the body that was read already, and send, which adds the security headers."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return whole.pop() if whole else await receive()
+
+    async def send_guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), *SECURITY_LINES]}
+        await send(message)
+
+    return replay, send_guarded
+
+
+async def refuse(send: Send, status: int, reason: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"), *SECURITY_LINES]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": reason.encode()})
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

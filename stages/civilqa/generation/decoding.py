@@ -1,0 +1,121 @@
+"""The one loop that asks a model, whoever asks: evaluate and the benchmark in batches, the chat token by token."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from civilqa.generation.key_value_cache import make_cache
+
+Step = list[tuple[int, int]]  # of each answer that goes on: the index of its prompt, its next token
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are generated. temperature 0 is greedy: the same question gets the same answer.
+
+    The settings mean what transformers' of the same names mean: a repetition_penalty above 1 makes what the prompt and
+    the answer hold already less likely; above temperature 0 a token is drawn with `seed` among the likeliest ones that
+    together have the probability `top_p`. A model's own sampling settings are not used.
+    """
+
+    max_new_tokens: int
+    batch_size: int
+    end_token_id: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+def generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], decoding: Decoding
+) -> list[list[int]]:
+    """Return the new tokens for each prompt, up to and with the end token; the prompts are one batch."""
+    return collect(decode(model, tokenizer, prompts, decoding), len(prompts))
+
+
+def collect(steps: Iterable[Step], number: int) -> list[list[int]]:
+    """Return the tokens of so many answers from the steps of `decode`."""
+    answers: list[list[int]] = [[] for _ in range(number)]
+    for step in steps:
+        for index, token in step:
+            answers[index].append(token)
+    return answers
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], decoding: Decoding
+) -> Iterator[Step]:
+    """Yield the next token of each answer that goes on, up to and with its end token.
+
+    Who stops iterating stops the generation. A row that has ended leaves the batch: nothing is computed for it any
+    more. (transformers' generate goes on with it until the last row ends.)
+
+    Args:
+        prompts: token ids; they are padded on the left to one batch of shape (len(prompts), longest prompt).
+    """
+    width = max(map(len, prompts))
+    pad = tokenizer.pad_token_id
+    tokens = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    cache = make_cache(model.config)
+    generator = torch.Generator(model.device).manual_seed(decoding.seed)  # the caller's draws stay as they were
+    said: torch.Tensor | None = None  # (rows, vocabulary): whether a row holds a token; no penalty needs none
+    rows = list(range(len(prompts)))  # whose answer each row of the batch is
+    for _ in range(decoding.max_new_tokens):
+        logits = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]  # (rows, vocabulary)
+        if decoding.repetition_penalty != 1:
+            if said is None:  # padding has been said by nobody
+                said = torch.zeros_like(logits, dtype=torch.bool)
+                for row, prompt in zip(said, prompts, strict=True):
+                    row[prompt] = True
+            else:
+                said.scatter_(1, tokens, True)
+        tokens = choose(logits.float(), said, decoding, generator)
+        chosen = tokens[:, 0].tolist()
+        yield list(zip(rows, chosen, strict=True))
+        going = [row for row, token in enumerate(chosen) if token != decoding.end_token_id]
+        if not going:
+            break
+        positions = positions[:, -1:] + 1
+        if len(going) < len(rows):
+            rows = [rows[row] for row in going]
+            kept = torch.tensor(going, device=model.device)
+            cache.batch_select_indices(kept)
+            tokens, positions, mask = tokens[kept], positions[kept], mask[kept]
+            said = None if said is None else said[kept]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+
+
+def choose(
+    logits: torch.Tensor, said: torch.Tensor | None, decoding: Decoding, generator: torch.Generator
+) -> torch.Tensor:
+    """Return the next token of each row, of shape (rows, 1).
+
+    Args:
+        logits: of shape (rows, vocabulary), in fp32.
+        said: of the same shape, whether the penalty is on a token; None: on none.
+    """
+    if said is not None:
+        penalty = decoding.repetition_penalty
+        logits = torch.where(said, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+    if decoding.temperature == 0:
+        return logits.argmax(dim=-1, keepdim=True)
+    logits = logits / decoding.temperature
+    if decoding.top_p < 1:
+        ascending, order = logits.sort(dim=-1)
+        dropped = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - decoding.top_p
+        dropped[:, -1] = False  # the likeliest stays, however likely it is
+        logits = logits.masked_fill(dropped.scatter(1, order, dropped), -torch.inf)
+    return torch.multinomial(logits.softmax(dim=-1), num_samples=1, generator=generator)

@@ -1,0 +1,43 @@
+from civilqa.chat.web.content import answer_html, escaped, example_questions, marked
+from civilqa.dataset.records import Record, record_id, write_records
+from civilqa.law.verdicts import look_up_citations
+
+EVIL = "<script>alert(1)</script> ![x](http://evil.example/a) [링크](javascript:alert(1)) $$x$$\n\n# 제목 <b>굵게</b>"
+
+
+def result(answer, **more):
+    return {"answer": answer, "citations": look_up_citations(answer), "stopped": True, **more}
+
+
+def test_each_citation_is_marked_with_what_is_known_of_it():
+    page = answer_html(result("주택임대차보호법 제3조의3에 따라, 민법 제9999조와 자동차관리법 제3조"))
+    assert '<mark class="good" title="있는 조문">주택임대차보호법 제3조의3</mark>에 따라' in page
+    assert '<mark class="bad" title="없는 조문(지어낸 인용)">민법 제9999조</mark>' in page
+    assert '<li class="good"><b>✓ 있는 조문</b> 주택임대차보호법 제3조의3(임차권등기명령)</li>' in page
+
+
+def test_a_range_is_as_good_as_its_worst_article():
+    answer = "민법 제1117조부터 제1119조까지"
+    page = marked(answer, result(answer)["citations"])
+    assert page.count("<mark") == 1
+    assert 'class="bad"' in page
+
+
+def test_what_was_written_is_escaped_and_stays_one_block():
+    page = answer_html(result(f"{EVIL} 민법 제750조"))
+    assert "<script" not in page
+    assert "<b>굵게" not in page
+    assert "\n" not in page  # Markdown would end the block there and read on
+    assert escaped('"&<>') == "&quot;&amp;&lt;&gt;"
+
+
+def test_an_example_is_asked_in_a_category_that_the_page_offers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    categories = {"전세 질문입니다": "전세사기", "상속 질문입니다": "상속", "다른 질문입니다": ""}
+    records = [
+        Record(id=record_id(question), question=question, answer="답", category=category, difficulty="")
+        for question, category in categories.items()
+    ]
+    write_records(tmp_path / "data/splits/test.jsonl", records)
+    found = dict(example_questions("test", ["전세사기"]))
+    assert found == {"전세 질문입니다": "전세사기", "상속 질문입니다": "공통", "다른 질문입니다": "공통"}
