@@ -15,7 +15,7 @@ from civilqa.model.hardware import take_hold
 from civilqa.model.loading import load_base, save_adapter
 from civilqa.program.parameters import read_choice, read_sections
 from civilqa.training.adapter import Tuning, add_adapter
-from civilqa.training.checkpoints import find_resumable
+from civilqa.training.checkpoints import STATE_FILE, find_resumable, seal
 from civilqa.training.recipe import Preset, Recipe, TrainingHardware, TrainParams, resolve_recipe
 from civilqa.training.trainer import AdapterTrainer, make_trainer
 from civilqa.training.varlen_attention import IGNORED_LABEL
@@ -146,3 +146,12 @@ def train(
 def cut_off(profile: Profile, folder: Path, after_step: int, **changes: Any) -> None:
     with pytest.raises(CutOffError):
         train(profile, folder, cut_off_after=after_step, **changes)
+
+
+def copy_training(source: Path, target: Path) -> None:
+    """Copy the folder of a training that was cut off; a checkpoint names the best one by its path."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    for state in (target / "checkpoints").glob(f"checkpoint-*/{STATE_FILE}"):
+        text = state.read_text(encoding="utf-8")
+        state.write_text(text.replace(str(source), str(target)), encoding="utf-8")
+        seal(state.parent)

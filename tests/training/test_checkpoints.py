@@ -2,7 +2,6 @@
 
 import functools
 import os
-import shutil
 
 import pytest
 
@@ -17,7 +16,7 @@ from civilqa.training.checkpoints import (
     is_whole,
     seal,
 )
-from small_training import STEPS_AN_EPOCH, cut_off, train
+from small_training import STEPS_AN_EPOCH, copy_training, cut_off, train
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
@@ -108,8 +107,10 @@ def test_a_training_killed_after_its_last_step_trains_no_step_more(small_base, t
 def test_a_checkpoint_that_is_not_whole_is_passed_over_for_the_one_before(
     small_base, undisturbed, cut_off_after_9_steps, tmp_path, damage, capsys
 ):
-    shutil.copytree(cut_off_after_9_steps, tmp_path, dirs_exist_ok=True)
+    copy_training(cut_off_after_9_steps, tmp_path)
+    assert find_resumable(tmp_path / "checkpoints").name == "checkpoint-8"
     damage(tmp_path / "checkpoints" / "checkpoint-8")
+    assert find_resumable(tmp_path / "checkpoints").name == "checkpoint-4"
     assert train(small_base, tmp_path) == undisturbed()
     assert "checkpoint-8 was not written to its end, or was changed since: passed over" in capsys.readouterr().out
 
