@@ -27,7 +27,9 @@ CHECKPOINT_FILES = [
     "scaler.pt",
     "training_args.bin",
 ]
-OPENED = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")  # by a single process on the CPU
+# What a training on the CPU ends with that meets one of them; the others are not looked at.
+REFUSALS = dict.fromkeys(("optimizer.pt", "scheduler.pt", "rng_state.pth"), pickle.UnpicklingError)
+REFUSALS["scaler.pt"] = AttributeError  # before it is opened: in fp32 nothing is scaled
 
 
 class Malice:
@@ -59,9 +61,8 @@ def test_a_pickle_with_code_in_a_forged_checkpoint_runs_nothing(cut_off_training
     else:
         torch.save({"state": Malice(ran)}, checkpoint / name)
     seal(checkpoint)  # whoever can write the file can do that, too
-    with pytest.raises((CutOffError, pickle.UnpicklingError)) as ended:
+    with pytest.raises(REFUSALS.get(name, CutOffError)):
         train(small_base, tmp_path, cut_off_after=5)
-    assert ended.type is (pickle.UnpicklingError if name in OPENED else CutOffError)
     assert not ran.exists()
     with contextlib.suppress(RuntimeError):
         torch.load(checkpoint / name, weights_only=False)
