@@ -35,6 +35,7 @@ from civilqa.generation.systems import answer_limit, ask_systems, check_room
 from civilqa.model.hardware import HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
+from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import RecordError
 from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
 from civilqa.program.lifecycle.stage import run
@@ -51,7 +52,6 @@ from civilqa.scoring.summary import read_losses, summarize
 
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")
-ADAPTER = Path("models/adapter")
 PREDICTIONS = Path("data/predictions")
 TRAINING = Path("metrics/finetune.json")
 METRICS = Path("metrics/evaluate.json")

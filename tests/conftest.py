@@ -227,6 +227,14 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_base(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The profile of a base that is trained in a second or two; never to be changed."""
+    from small_training import write_base
+
+    return write_base(tmp_path_factory.mktemp("small") / "base")
+
+
+@pytest.fixture(scope="session")
 def engine(adapter_folder: Path) -> "InferenceEngine":
     """The engine with that adapter loaded, for short answers."""
     from civilqa.inference import InferenceEngine

@@ -15,7 +15,7 @@ from civilqa.model.hardware import HardwareParams
 from civilqa.program import parameters
 from civilqa.program.errors import ParameterError, PipelineError
 from civilqa.program.parameters import read_choice, read_params, read_sections
-from civilqa.training.trainer import Preset, TrainParams
+from civilqa.training.recipe import Preset, TrainParams
 from conftest import ROOT, edit_params
 from evaluate import EvaluateParams
 from prepare import PrepareParams

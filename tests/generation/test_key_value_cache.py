@@ -3,7 +3,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig, MistralConfig
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
-from civilqa.generation.key_value_cache import ROOM, RoomyLayer, make_cache
+from civilqa.generation.key_value_cache import GROWTH_TOKENS, PreallocatedLayer, make_cache
 
 CONFIG = LlamaConfig(num_hidden_layers=2)
 
@@ -23,7 +23,7 @@ def compare(ours, theirs):
 @pytest.mark.parametrize("rows", [1, 5])
 def test_it_holds_what_transformers_own_holds(rows, heads):
     ours, theirs = make_cache(CONFIG), DynamicCache(config=CONFIG)
-    for tokens in [7, *[1] * (ROOM + 2), ROOM + 3, 1]:
+    for tokens in [7, *[1] * (GROWTH_TOKENS + 2), GROWTH_TOKENS + 3, 1]:
         for layer in range(2):
             new = states(rows, tokens, heads=heads)
             given = ours.update(*new, layer)
@@ -61,10 +61,10 @@ def test_tokens_can_be_taken_back():
 
 
 def test_a_token_moves_none_of_the_earlier_ones():
-    layer = RoomyLayer()
+    layer = PreallocatedLayer()
     layer.update(*states(2, 5))
     places = set()
-    for _ in range(ROOM):
+    for _ in range(GROWTH_TOKENS):
         layer.update(*states(2, 1))
         places.add(layer.keys.data_ptr())
     assert len(places) == 1

@@ -12,6 +12,7 @@ from civilqa.model.loading import count_parameters, load_base
 from civilqa.model.provenance import base_identity, open_adapter
 from civilqa.program.errors import ModelError, ParameterError
 from civilqa.program.parameters import read_choice
+from civilqa.training.adapter import Tuning
 from conftest import ROOT
 
 HARDWARE = Hardware("cpu", "fp32", 2)
@@ -53,7 +54,8 @@ def test_llama_1b_random_has_the_shape_of_llama_3_2_1b():
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(ROOT / profile.name)))
     # Source: the model card of meta-llama/Llama-3.2-1B, "1.23B" parameters.
     assert count_parameters(model)["total"] == 1_235_814_400
-    assert profile.lora.modules_to_save == []
+    tuning = read_choice("tuning", "llama-1b-random", Tuning, "model.profile", ROOT / "params.yaml")
+    assert tuning.modules_to_save == []
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])

@@ -5,9 +5,8 @@ import pytest
 from civilqa.model.capabilities import Machine, format_table
 from civilqa.model.hardware import HardwareParams
 from civilqa.program.errors import ParameterError
-from civilqa.program.parameters import read_choice, read_sections
-from civilqa.training.trainer import Preset, TrainParams, choose_hardware
-from conftest import ROOT
+from civilqa.training.recipe import choose_hardware
+from small_training import read_preset, read_train
 
 ALL = frozenset({"bitsandbytes", "flash_attn", "liger_kernel"})
 
@@ -24,10 +23,7 @@ MACHINES = {"cpu": CPU, "v100": V100, "t4": T4, "a10": A10, "l4": L4, "h100": H1
 
 def choose(machine, preset="balanced", **asked):
     hardware = HardwareParams(device=asked.pop("device", "auto"), precision=asked.pop("precision", "auto"), threads=2)
-    (train,) = read_sections(ROOT / "params.yaml", train=TrainParams)
-    train = train.model_copy(update={"preset": preset, **asked})
-    entry = read_choice("presets", preset, Preset, "train.preset", ROOT / "params.yaml")
-    return choose_hardware(hardware, train, entry, machine)
+    return choose_hardware(hardware, read_train(preset=preset, **asked), read_preset(preset), machine)
 
 
 def resolved(machine, **asked):

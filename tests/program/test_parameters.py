@@ -7,7 +7,7 @@ from civilqa.base_model.profiles import Profile
 from civilqa.program.errors import ParameterError
 from civilqa.program.parameters import SECTIONS, Section, read_choice, read_params, read_sections
 from civilqa.training.adapter import Tuning
-from civilqa.training.trainer import Preset, TrainParams
+from civilqa.training.recipe import Preset, TrainParams
 from conftest import ROOT
 
 

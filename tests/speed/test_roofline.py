@@ -1,12 +1,8 @@
-import contextlib
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from civilqa.base_model.profiles import read_profile
 from civilqa.model.loading import load_base
-from civilqa.program.parameters import read_choice, read_sections
 from civilqa.speed.roofline import (
     Limits,
     Work,
@@ -17,24 +13,21 @@ from civilqa.speed.roofline import (
     prefill_work,
     training_work,
 )
-from civilqa.training.trainer import Preset, TrainingHardware, TrainParams, add_adapter, resolve_schedule
-from conftest import ROOT
+from civilqa.training.adapter import add_adapter
+from small_training import HARDWARE, MODEL, TINY, tiny_tuning
 
 BATCH, LENGTH = 2, 24
 # One token against one other, forward, in all of tiny's layers: 4 layers of 8 heads of 32, two products of 2 FLOPs.
 ATTENTION = 4 * 8 * 32 * 4
 
 
-def load(modules_to_save):
-    with contextlib.chdir(ROOT):
-        (train,) = read_sections(train=TrainParams)
-        preset = read_choice("presets", "balanced", Preset, "train.preset")
-        model, profile = read_profile()
-        profile = profile.model_copy(
-            update={"lora": profile.lora.model_copy(update={"modules_to_save": modules_to_save})}
-        )
-        base = load_base(model, profile, TrainingHardware("cpu", "fp32", 2))
-        return base, profile, resolve_schedule(train, preset, profile, 8)
+def load_tiny():
+    return load_base(MODEL, TINY, HARDWARE)
+
+
+def adapted(modules_to_save):
+    lora = tiny_tuning(modules_to_save=modules_to_save)
+    return add_adapter(load_tiny(), TINY, lora, gradient_checkpointing=False, seed=1).train()
 
 
 def counted(run):
@@ -45,7 +38,7 @@ def counted(run):
 
 
 def test_training_flops_are_those_that_torch_counts():
-    model = add_adapter(*load(["embed_tokens"]), 1).train()
+    model = adapted(["embed_tokens"])
     ids = torch.randint(5, 3000, (BATCH, LENGTH))
     products = counted(lambda: model(input_ids=ids, labels=ids, use_cache=False).loss.backward())
     # Forward once, backward twice, and of all pairs of tokens the half that a causal model sees.
@@ -55,7 +48,7 @@ def test_training_flops_are_those_that_torch_counts():
 
 def test_a_frozen_embedding_costs_a_third_less_than_a_trained_one():
     ids = torch.randint(5, 3000, (BATCH, LENGTH))
-    model = add_adapter(*load([]), 1).train()
+    model = adapted([])
     products = counted(lambda: model(input_ids=ids, labels=ids, use_cache=False).loss.backward())
     attention = 3 * ATTENTION / 2 * LENGTH * BATCH * LENGTH
     # The first layer's queries, keys and values need no gradient of their input: nothing below them is trained.
@@ -63,7 +56,7 @@ def test_a_frozen_embedding_costs_a_third_less_than_a_trained_one():
 
 
 def test_prefill_and_decode_flops_are_those_that_torch_counts():
-    base, *_ = load([])
+    base = load_tiny()
     ids = torch.randint(5, 3000, (BATCH, LENGTH))
     with torch.inference_mode():
         products = counted(lambda: base(input_ids=ids, logits_to_keep=1))
@@ -75,7 +68,7 @@ def test_prefill_and_decode_flops_are_those_that_torch_counts():
 
 
 def test_decode_reads_the_weights_once_for_all_sequences():
-    base, *_ = load([])
+    base = load_tiny()
     one, eight = (decode_work(base, n, 0, 65).bytes for n in (1, 8))
     layers = 4 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 896)
     weights = 64 * 4 * (layers + 256 * 3072)

@@ -1,12 +1,14 @@
+import contextlib
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 from ruamel.yaml import YAML
 
-import benchmark
-from civilqa.training.trainer import TrainParams
-from conftest import ROOT, edit_params, make_adapter
+from civilqa.training.recipe import StepParams
+from conftest import ROOT, copy_project, edit_params, make_adapter
 
 SMALL = {
     "hardware.threads": 1,
@@ -23,25 +25,37 @@ SMALL = {
 def test_dvc_watches_exactly_the_training_keys_that_decide_the_speed():
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     watched = {key.removeprefix("train.") for key in stages["benchmark"]["params"] if key.startswith("train.")}
-    assert watched == set(TrainParams.model_fields) - set(benchmark.UNUSED)
+    assert watched == set(StepParams.model_fields)
     assert "train" not in stages["benchmark"]["params"]
 
 
-@pytest.fixture
-def measured(project, run_stage, monkeypatch):
-    for stage in ("prepare", "split", "format"):
-        assert run_stage(stage).returncode == 0
-    monkeypatch.chdir(project)
-    make_adapter(project / "models/adapter")
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """What the stage prints and writes, and the project in which it ran."""
+    project = copy_project(tmp_path_factory.mktemp("benchmark") / "project")
     # Keys that the benchmark does not use would stop or change a training.
-    edit_params(project / "params.yaml", **SMALL, **{"train.max_length": 3, "train.packing": True, "train.epochs": 9})
-    done = run_stage("benchmark")
-    assert done.returncode == 0, done.stderr
+    unused = {"train.max_length": 3, "train.packing": True, "train.epochs": 9, "train.keep": "best"}
+    edit_params(project / "params.yaml", **SMALL)
+    with contextlib.chdir(project):
+        for stage in ("prepare", "split", "format"):
+            call(stage)
+        make_adapter(project / "models/adapter")
+        edit_params(project / "params.yaml", **unused)
+        printed = call("benchmark")
     text = (project / "metrics/benchmark.json").read_text(encoding="utf-8")
     assert text.isascii()
-    return done.stdout, json.loads(text), project
+    return printed, json.loads(text), project
 
 
+def call(stage):
+    done = subprocess.run(
+        [sys.executable, f"stages/{stage}.py"], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
 def test_every_rate_stands_beside_the_machine_s_limit(measured):
     out, metrics, project = measured
     training, single = metrics["training"], metrics["generation"]["single"]
@@ -58,6 +72,7 @@ def test_every_rate_stands_beside_the_machine_s_limit(measured):
         assert f"{work}: bound by " in out
 
 
+@pytest.mark.slow
 def test_the_plot_has_both_limits_for_each_kind_of_work(measured):
     _, metrics, project = measured
     with (project / "metrics/plots/speed.csv").open(encoding="utf-8", newline="") as file:

@@ -6,31 +6,8 @@ import sys
 
 import pytest
 
-from civilqa.program.errors import ParameterError
 from conftest import edit_params
-from finetune import check_that_validation_is_there, summarize_losses
 from kill_finetune import SMALL, kill_at_random_moments, start_project
-
-ROWS = [{"input_ids": [1], "labels": [1]}]
-
-
-@pytest.mark.parametrize(("keep", "patience", "key"), [("best", None, "keep"), ("last", 3, "early_stopping_patience")])
-def test_judging_by_a_validation_split_that_is_empty_is_refused(keep, patience, key):
-    with pytest.raises(ParameterError, match=rf"params.yaml: train.{key}: found .*no validation split"):
-        check_that_validation_is_there({"train": ROWS, "validation": []}, keep, patience)
-    check_that_validation_is_there({"train": ROWS, "validation": ROWS}, keep, patience)
-    check_that_validation_is_there({"train": ROWS, "validation": []}, "last", None)
-
-
-def test_losses_are_summarised_from_the_history():
-    history = [{"loss": 3.0}, {"loss": 2.0}, {"eval_loss": 2.5}, {"loss": 1.0}, {"eval_loss": 2.7}, {"train_loss": 2}]
-    assert summarize_losses(history) == {
-        "train_first": 3.0,
-        "train_last": 1.0,
-        "validation_best": 2.5,
-        "validation_last": 2.7,
-    }
-    assert summarize_losses(history[:2]) == {"train_first": 3.0, "train_last": 2.0}
 
 
 @pytest.mark.slow
@@ -88,7 +65,7 @@ def test_out_of_memory_ends_with_what_to_change_and_leaves_no_adapter(project, r
         assert run_stage(stage).returncode == 0
     # The address space that torch, the libraries and the tiny model take is allowed, its activations are not.
     script = (
-        "import resource, runpy, sys; sys.path.insert(0, 'stages'); import finetune, civilqa.training.estimate as e; "
+        "import resource, runpy, sys; sys.path.insert(0, 'stages'); import finetune, civilqa.training.memory as e; "
         "real = e._pass_seconds\n"
         "def tight(*args):\n"
         "    import psutil; size = psutil.Process().memory_info().vms + 64 * 2**20\n"

@@ -2,27 +2,169 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft import get_peft_model
 
-from civilqa.program.errors import MemoryShortage
+from civilqa.base_model.profiles import Profile
+from civilqa.model.loading import count_parameters, load_base
+from civilqa.program.errors import MemoryShortage, ParameterError
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
-from civilqa.training.memory import MemorySampler, explain_out_of_memory, memory_advice
-from civilqa.training.trainer import Schedule, TrainingHardware
-
-CPU = TrainingHardware("cpu", "fp32", 2)
-GPU = TrainingHardware("cuda", "bf16", 2)
-SCHEDULE = Schedule(
-    epochs=4,
-    learning_rate=1e-4,
-    batch_size=4,
-    gradient_accumulation_steps=2,
-    processes=1,
-    quantization="none",
-    gradient_checkpointing=False,
-    packing=False,
-    keep="last",
-    steps=44,
-    warmup_steps=5,
+from civilqa.program.parameters import read_choice
+from civilqa.training import memory
+from civilqa.training.adapter import LoraParams, make_lora_config, prepare_for_training
+from civilqa.training.memory import (
+    STATE_BYTES,
+    Estimate,
+    MemorySampler,
+    check_memory,
+    check_that_it_fits,
+    estimate_footprint,
+    explain_out_of_memory,
+    format_seconds,
+    free_memory_bytes,
+    held_memory_bytes,
+    memory_advice,
+    trial_pass,
 )
+from civilqa.training.recipe import TrainingHardware
+from civilqa.training.varlen_attention import IGNORED_LABEL
+from small_training import HARDWARE, MODEL, PARAMS, ROOT, TINY, losses_of, recipe_of, tiny_tuning, trainer_of
+
+GIB = 2**30
+GPU = TrainingHardware("cuda", "bf16", 2)
+RECIPE = recipe_of(86, batch_size=4, gradient_accumulation_steps=2)
+
+
+# --- before the weights are there ------------------------------------------------------------------------------------
+
+
+def held(model):
+    """Bytes of a model's parameters as they are stored, quantised ones with their scales."""
+    size = 0
+    for parameter in model.parameters():
+        size += parameter.numel() * parameter.element_size()
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            size += state.absmax.numel() * state.absmax.element_size()
+    return size
+
+
+@pytest.mark.parametrize("quantization", ["none", "8bit", "4bit"])
+def test_the_estimate_is_what_the_loaded_base_holds(quantization):
+    base = prepare_for_training(load_base(MODEL, TINY, HARDWARE, quantization), gradient_checkpointing=False)
+    footprint = estimate_footprint(TINY, replace(RECIPE, quantization=quantization))
+    assert footprint.weights == pytest.approx(held(base), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"rank": 4},
+        {"rank": 8, "target_modules": ["q_proj", "v_proj"]},
+        {"rank": 4, "modules_to_save": ["embed_tokens"]},
+        {"rank": 4, "trainable_token_indices": [3, 5]},
+    ],
+)
+def test_the_trained_parameters_are_those_that_peft_trains(small_base, lora):
+    params = LoraParams(**lora)
+    model = get_peft_model(load_base(MODEL, small_base, HARDWARE), make_lora_config(params, None))
+    # Gradient and weight in fp32, and the least that an optimiser keeps.
+    bytes_each = 4 + 4 + min(STATE_BYTES.values())
+    footprint = estimate_footprint(small_base, replace(RECIPE, lora=params))
+    assert footprint.trained == count_parameters(model)["trainable"] * bytes_each
+
+
+def test_a_training_that_cannot_fit_says_what_would(monkeypatch):
+    profile = read_choice("profiles", "llama-1b-random", Profile, "model.profile", PARAMS)
+    profile = profile.model_copy(update={"name": str(ROOT / profile.name)})
+    recipe = replace(RECIPE, hardware=GPU, lora=LoraParams())
+    monkeypatch.setattr(memory, "free_memory_bytes", lambda device: 2 * GIB)
+    with pytest.raises(
+        ParameterError, match=r"takes at least 2.36 GiB on the GPU .*2.00 GiB are free.*4bit needs 1.51 GiB"
+    ):
+        check_memory(profile, recipe)
+    assert "at least 1.51 GiB on the GPU" in check_memory(profile, replace(recipe, quantization="4bit"))
+    with pytest.raises(ParameterError, match=r"tuning.\*.modules_to_save trains embed_tokens whole"):
+        check_memory(profile, replace(recipe, lora=LoraParams(modules_to_save=["embed_tokens"])))
+
+
+def test_what_a_process_holds_is_not_free():
+    free, held = free_memory_bytes("cpu"), held_memory_bytes("cpu")
+    block = torch.ones(2**26, dtype=torch.uint8)
+    assert held_memory_bytes("cpu") - held == pytest.approx(block.numel(), rel=0.1)
+    assert free > 0
+
+
+# --- before the first step -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_job(small_base, tmp_path):
+    """Makes (trainer, rows, recipe) of six steps, with dropout so that the random state matters."""
+
+    def make():
+        rows = [
+            {"input_ids": [9 + i] * (20 + 5 * i), "labels": [IGNORED_LABEL] * 8 + [9 + i] * (12 + 5 * i)}
+            for i in range(6)
+        ]
+        recipe = recipe_of(len(rows), tuning=tiny_tuning(dropout=0.1), epochs=2.0)
+        return trainer_of(small_base, recipe, rows, tmp_path), rows, recipe
+
+    return make
+
+
+def losses_and_weights(trainer):
+    trainer.train()
+    return losses_of(trainer), [p.detach().clone() for p in trainer.model.parameters() if p.requires_grad]
+
+
+def test_a_trial_pass_changes_no_weight_and_no_random_state(make_job):
+    trainer, rows, recipe = make_job()
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    random_state = torch.random.get_rng_state()
+    estimate = trial_pass(trainer, rows, recipe)
+    assert estimate.seconds > 0
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert all(torch.equal(p, q) for p, q in zip(trainer.model.parameters(), before, strict=True))
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_a_training_after_a_trial_pass_is_the_one_without(make_job):
+    trainer, _, _ = make_job()
+    losses, weights = losses_and_weights(trainer)
+    trainer, rows, recipe = make_job()
+    trial_pass(trainer, rows, recipe)
+    same_losses, same_weights = losses_and_weights(trainer)
+    assert losses == same_losses
+    assert all(torch.equal(weight, same) for weight, same in zip(weights, same_weights, strict=True))
+
+
+def test_the_estimate_grows_with_the_steps(make_job):
+    trainer, rows, recipe = make_job()
+    short = trial_pass(trainer, rows, recipe)
+    long = trial_pass(trainer, rows, replace(recipe, steps=600))
+    assert long.seconds > 10 * short.seconds
+
+
+def test_a_training_that_does_not_fit_is_stopped_with_what_to_change():
+    with pytest.raises(MemoryShortage, match=r"20.0 GiB, and there are 16.0\nIn params.yaml.*\n  1. train.preset"):
+        check_that_it_fits(Estimate(60.0, 20 * GIB, 16 * GIB), RECIPE, 800)
+
+
+def test_a_training_that_nearly_fills_the_memory_is_warned_of(capsys):
+    check_that_it_fits(Estimate(60.0, 15 * GIB, 16 * GIB), RECIPE, 800)
+    assert "warning: 94% of the memory" in capsys.readouterr().out
+    check_that_it_fits(Estimate(60.0, 8 * GIB, 16 * GIB), RECIPE, 800)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(3.4, "3 s"), (119, "119 s"), (120, "2 min"), (3600, "60 min"), (12000, "3 h 20 min")]
+)
+def test_seconds_are_said_as_a_person_does(seconds, said):
+    assert format_seconds(seconds) == said
+
+
+# --- along the run, and when it runs out -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -37,7 +179,7 @@ SCHEDULE = Schedule(
     ],
 )
 def test_every_way_in_which_memory_runs_out_ends_with_what_to_change(error):
-    with pytest.raises(MemoryShortage) as shortage, explain_out_of_memory(SCHEDULE, GPU, 800):
+    with pytest.raises(MemoryShortage) as shortage, explain_out_of_memory(RECIPE, 800):
         raise error
     text = str(shortage.value)
     assert text.startswith("training ran out of memory: ")
@@ -46,32 +188,34 @@ def test_every_way_in_which_memory_runs_out_ends_with_what_to_change(error):
 
 
 def test_the_cpu_s_real_allocator_is_recognised():
-    with pytest.raises(MemoryShortage), explain_out_of_memory(SCHEDULE, CPU, 800):
+    with pytest.raises(MemoryShortage), explain_out_of_memory(RECIPE, 800):
         torch.empty(2**60, dtype=torch.uint8)
 
 
 def test_another_error_stays_what_it_is():
-    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(SCHEDULE, CPU, 800):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(RECIPE, 800):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_a_block_that_ends_well_ends_well():
-    with explain_out_of_memory(SCHEDULE, CPU, 800):
+    with explain_out_of_memory(RECIPE, 800):
         pass
 
 
 def test_advice_is_in_order_of_effect_and_names_nothing_that_is_so_already():
-    first, *_ = memory_advice(replace(SCHEDULE), replace(GPU, precision="fp32"), 800)
+    first, *_ = memory_advice(replace(RECIPE, hardware=replace(GPU, precision="fp32")), 800)
     assert first.startswith("hardware.precision")
-    keys = [advice.split(":")[0] for advice in memory_advice(SCHEDULE, GPU, 800)]
+    keys = [advice.split(":")[0] for advice in memory_advice(replace(RECIPE, hardware=GPU), 800)]
     assert keys[:4] == ["train.preset", "train.batch_size", "train.gradient_checkpointing", "train.quantization"]
-    lean = replace(SCHEDULE, batch_size=1, gradient_checkpointing=True, quantization="4bit")
-    assert not [advice for advice in memory_advice(lean, GPU, 200) if advice.startswith("train.")]
+    lean = replace(RECIPE, hardware=GPU, batch_size=1, gradient_checkpointing=True, quantization="4bit")
+    assert not [advice for advice in memory_advice(lean, 200) if advice.startswith("train.")]
 
 
 def test_advice_keeps_the_number_of_records_of_a_step():
-    (advice,) = [line for line in memory_advice(SCHEDULE, GPU, 800) if line.startswith("train.batch_size")]
+    (advice,) = [
+        line for line in memory_advice(replace(RECIPE, hardware=GPU), 800) if line.startswith("train.batch_size")
+    ]
     assert "gradient_accumulation_steps: 8" in advice
 
 

@@ -5,11 +5,12 @@ import torch
 from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from civilqa.base_model.profiles import LoraParams, ModelParams, Profile
+from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.base_model.prompts import load_prompter
 from civilqa.model.hardware import Hardware
-from civilqa.model.loading import load_adapter, load_base, make_lora_config, save_adapter
+from civilqa.model.loading import load_adapter, load_base, save_adapter
 from civilqa.program.errors import TemplateError
+from civilqa.training.adapter import LoraParams, make_lora_config
 from civilqa.training.special_tokens import check_special_tokens, find_untrained
 from conftest import ROOT
 from llama_checkpoint import CHAT_TOKENS, CONFIG, IDS, make_checkpoint, make_tokenizer
@@ -42,9 +43,9 @@ def judge(folder, template, **lora):
         name=str(folder),
         pad_token="<|finetune_right_pad_id|>",  # noqa: S106
         template=f"models/templates/{template}.jinja",
-        lora=LoraParams(**lora),
     )
-    return check_special_tokens(load_base(MODEL, profile, CPU), load_prompter(profile, "conversational"), profile)
+    prompter = load_prompter(profile, "conversational")
+    return check_special_tokens(load_base(MODEL, profile, CPU), prompter, profile, LoraParams(**lora))
 
 
 def test_the_plain_template_fits_a_base_model(folders):
@@ -78,7 +79,8 @@ def test_tokens_that_this_training_trains_may_be_new_to_the_base(folders):
 
 def test_random_weights_are_not_judged_and_it_says_so():
     profile = Profile(name="models/tiny", weights="random", template="models/templates/llama3_instruct.jinja")
-    line = check_special_tokens(load_base(MODEL, profile, CPU), load_prompter(profile, "conversational"), profile)
+    prompter = load_prompter(profile, "conversational")
+    line = check_special_tokens(load_base(MODEL, profile, CPU), prompter, profile, LoraParams())
     assert line.endswith("not judged, since the base's weights are random")
 
 
@@ -134,6 +136,7 @@ def test_without_reserved_tokens_rows_near_zero_are_still_seen():
     assert find_untrained(matrix(0.5, 0.05), [], [TRAINED, NEW]) is None
 
 
+@pytest.mark.slow
 def test_pretraining_itself_leaves_the_tokens_that_never_occur_in_the_cluster():
     """Not made for the test: what a hundred steps of AdamW on the questions and answers do to tied embeddings."""
     with DATASET.open(encoding="utf-8", newline="") as file:
@@ -160,8 +163,9 @@ def test_pretraining_itself_leaves_the_tokens_that_never_occur_in_the_cluster():
 
 
 def test_rows_that_are_trained_alone_are_saved_loaded_and_merged_tied(folders, tmp_path):
-    profile = Profile(name=str(folders["base"]), lora=LoraParams(trainable_token_indices=CHAT_IDS))
-    model = get_peft_model(load_base(MODEL, profile, CPU), make_lora_config(profile))
+    profile = Profile(name=str(folders["base"]))
+    lora = make_lora_config(LoraParams(trainable_token_indices=CHAT_IDS), None)
+    model = get_peft_model(load_base(MODEL, profile, CPU), lora)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1 if "trainable_tokens" in name else 0.01)

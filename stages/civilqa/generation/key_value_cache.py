@@ -10,10 +10,10 @@ import torch
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 128  # tokens; what is there is copied once every so many
+GROWTH_TOKENS = 128  # what is there is copied once every so many
 
 
-class RoomyLayer(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):
     """Keys and values, each of shape (rows, heads, tokens, head size), at the beginning of a larger tensor."""
 
     def update(
@@ -36,7 +36,7 @@ def append(states: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor
     if length and states.stride(1) >= end * size:
         whole = states.as_strided((rows, heads, end, size), states.stride(), states.storage_offset())
     else:
-        whole = new.new_empty(rows, heads, end + ROOM, size)[:, :, :end]
+        whole = new.new_empty(rows, heads, end + GROWTH_TOKENS, size)[:, :, :end]
         if length:
             whole[:, :, :length] = states
     whole[:, :, length:] = new
@@ -46,5 +46,5 @@ def append(states: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor
 def make_cache(config: PreTrainedConfig) -> DynamicCache:
     """Return an empty cache for a model; layers with a sliding window keep transformers' own."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

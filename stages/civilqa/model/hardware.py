@@ -48,7 +48,7 @@ class Hardware:
 
 
 def inspect_machine() -> Machine:
-    """Return what the rules of resolve.py need to know of this machine."""
+    """Return what the rules of capabilities.py need to know of this machine."""
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     gpu = torch.cuda.get_device_properties(local_index()) if found["cuda"] else None
     optional = ("bitsandbytes", "flash_attn", "liger_kernel")

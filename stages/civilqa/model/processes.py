@@ -44,11 +44,6 @@ def find_dvc() -> psutil.Process | None:
     return next((parent for parent in psutil.Process().parents() if "dvc" in " ".join(parent.cmdline())), None)
 
 
-def is_gone(process: psutil.Process | None) -> bool:
-    """Return whether a process has ended; False for None."""
-    if process is None:
-        return False
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+def is_gone(dvc: psutil.Process | None) -> bool:
+    """Return whether the DVC that started this process has ended: it is then none of its ancestors any more."""
+    return dvc is not None and dvc not in psutil.Process().parents()

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_pt_utils import safe_globals
 
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import sha256_file, sha256_json, write_json
@@ -46,7 +45,6 @@ def fingerprint(facts: dict[str, Any]) -> str:
 
 def seal(checkpoint: Path) -> None:
     """Note the hash of every file of a checkpoint, last of all: one without this note, or unlike it, is not whole."""
-    (checkpoint / SEAL_FILE).unlink(missing_ok=True)
     write_json(checkpoint / SEAL_FILE, _hashes(checkpoint))
 
 
@@ -59,28 +57,6 @@ def is_whole(checkpoint: Path) -> bool:
     return bool(sealed) and sealed == _hashes(checkpoint)
 
 
-def find_foreign(checkpoint: Path) -> str | None:
-    """Return the name of a file of a checkpoint that holds more than tensors and numbers, or None.
-
-    A pickle can run code when it is opened, and whoever can write one can forge the seal, too. Read with weights_only,
-    as the trainer does it, such a file runs nothing; here it also does not end the stage.
-    """
-    for path in sorted(checkpoint.rglob("*")):
-        if path.suffix in (".pt", ".pth", ".bin"):
-            try:
-                with safe_globals():  # numpy's random state
-                    torch.load(path, map_location="cpu", weights_only=True)
-            except Exception:  # whatever a forged or damaged file makes torch raise
-                return path.name
-        elif path.name == STATE_FILE:
-            try:
-                state = TrainerState.load_from_json(str(path))
-                state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                return path.name
-    return None
-
-
 def find_resumable(folder: Path) -> Path | None:
     """Return the newest checkpoint to go on from, or None to start at the beginning; says what it passes over.
 
@@ -91,19 +67,12 @@ def find_resumable(folder: Path) -> Path | None:
         if not is_whole(checkpoint):
             print(f"checkpoints: {checkpoint.name} was not written to its end, or was changed since: passed over")
             continue
-        foreign = find_foreign(checkpoint)
-        if foreign is not None:
-            print(f"checkpoints: {checkpoint.name}: {foreign} is no file that the trainer wrote: passed over, unopened")
-            continue
         state = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
         if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
             continue
         best = state.best_model_checkpoint
         if best is not None and (Path(best).parent.resolve() != folder.resolve() or not is_whole(Path(best))):
             print(f"checkpoints: {checkpoint.name} needs {best}, which is not whole: passed over")
-            continue
-        if best is not None and find_foreign(Path(best)) is not None:
-            print(f"checkpoints: {checkpoint.name} needs {best}, which the trainer did not write: passed over")
             continue
         return checkpoint
     return None
@@ -120,21 +89,12 @@ def forget_old_trainings(current: Path) -> None:
     One process at a time does it: a folder that another is deleting looks newer than it is, and would be kept in place
     of one to go on from. A folder is held while it is deleted, so that nobody goes on from half of it.
     """
-    with suppress(PipelineError), hold(current.parent / "forget", "deleting unfinished trainings", wait=False):
-        _forget(current)
-
-
-def _forget(current: Path) -> None:
-    root = current.parent
-    others: list[tuple[float, Path]] = []
-    for folder in root.glob("[0-9a-f]" * 64):
-        with suppress(FileNotFoundError):
-            others.append((folder.stat().st_mtime, folder))
-    others = [(changed, folder) for changed, folder in others if folder != current]
-    deleted = 0
-    for _, folder in sorted(others, reverse=True)[KEPT_TRAININGS:]:
-        with suppress(PipelineError), hold(folder, "deleting a training that was not finished", wait=False):
-            if folder.is_dir():
+    root, deleted = current.parent, 0
+    # Another process is at it, or has just ended a training: the next one will do.
+    with suppress(PipelineError, FileNotFoundError), hold(root / "forget", "deleting old checkpoints", wait=False):
+        others = [folder for folder in root.glob("[0-9a-f]" * 64) if folder != current]
+        for folder in sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)[KEPT_TRAININGS:]:
+            with suppress(PipelineError), hold(folder, "deleting its checkpoints", wait=False):
                 shutil.rmtree(folder)
                 deleted += 1
     if deleted:
@@ -149,12 +109,11 @@ class SealCheckpoints(TrainerCallback):
             torch.distributed.barrier()  # the other processes' files belong to the checkpoint
         if not state.is_world_process_zero:
             return
-        folder = Path(args.output_dir)
-        newest = folder / f"checkpoint-{state.global_step}"
+        newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         seal(newest)
-        older = sorted((path for path in folder.glob("checkpoint-*") if path != newest), key=step_of, reverse=True)
-        whole = [path for path in older if (path / SEAL_FILE).exists()]
-        kept = {*whole[: KEPT_CHECKPOINTS - 1], *([Path(state.best_model_checkpoint)] if _has_best(state) else [])}
+        older = [path for path in newest.parent.glob("checkpoint-*") if path != newest]
+        whole = sorted((path for path in older if (path / SEAL_FILE).exists()), key=step_of, reverse=True)
+        kept = {*whole[: KEPT_CHECKPOINTS - 1], Path(state.best_model_checkpoint or newest)}
         for path in older:
             if path not in kept:
                 shutil.rmtree(path)
@@ -172,10 +131,6 @@ class SaveEverySteps(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.steps == 0 and state.epoch != int(state.epoch):
             control.should_save = True
-
-
-def _has_best(state: TrainerState) -> bool:
-    return state.best_model_checkpoint is not None
 
 
 def _hashes(checkpoint: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Attention for a batch whose records lie end to end in one row, without padding.
+"""Variable-length (varlen) attention for padding-free batches: all records of a batch in one row.
 
 A padded batch computes on padding in every layer and needs a mask, which keeps torch's attention from its causal
 kernel. In one row, `cu_seq_lens` says where each record begins; each attends to itself alone. FlashAttention reads
@@ -59,15 +59,15 @@ def varlen_attention(
 AttentionInterface.register(NAME, varlen_attention)  # without a mask function: none is made
 
 
-def can_lie_end_to_end(base: PreTrainedModel) -> bool:
-    """Return whether all that one token of a model takes from others goes through plain causal attention."""
+def supports_varlen_attention(base: PreTrainedModel) -> bool:
+    """Return whether every layer of a model is plain causal attention, so that varlen attention computes the same."""
     config = base.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return base._supports_attention_backend and kinds == {"full_attention"} and not getattr(config, "sliding_window", 0)
 
 
-def lay_end_to_end(base: PreTrainedModel) -> None:
-    """Make a model take rows of several records."""
+def use_varlen_attention(base: PreTrainedModel) -> None:
+    """Make a model take padding-free batches."""
     base.set_attn_implementation(NAME)
 
 
