@@ -1,9 +1,11 @@
 """Asks base and tuned model the same questions and says how much better the tuned one is, and how sure that is.
 
-Reads:  data/formatted, data/splits, data/raw/gold.jsonl, data/reference, models/adapter, the profile's base model
-Writes: metrics/evaluate.json, metrics/plots/scores.csv, metrics/plots/scores_by_group.csv,
-        data/predictions/test.jsonl, data/predictions/train.jsonl, data/predictions/report.html
-Params: evaluate, format, model, the selected profile, hardware
+Reads:  data/formatted, data/splits, data/raw/gold.jsonl, data/reference, models/adapter, the profile's base model,
+        metrics/finetune.json (the losses, for the summary)
+Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/scores.csv,
+        metrics/plots/scores_by_group.csv, data/predictions/test.jsonl, data/predictions/train.jsonl,
+        data/predictions/report.html
+Params: seed, evaluate, format, model, the selected profile, hardware
 
 The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the
 base shown a few training examples, the answer of the nearest training question copied, and the adapter. The training
@@ -49,12 +51,15 @@ from civilqa.scoring.llm_judge import Judge, JudgeParams
 from civilqa.scoring.report import render_report
 from civilqa.scoring.scores import SCORES, score_answer
 from civilqa.scoring.similarity import chrf_signature
+from civilqa.scoring.summary import read_losses, summarize
 
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")
 ADAPTER = Path("models/adapter")
 PREDICTIONS = Path("data/predictions")
+TRAINING = Path("metrics/finetune.json")
 METRICS = Path("metrics/evaluate.json")
+SUMMARY_METRICS = Path("metrics/summary.json")
 PLOT = Path("metrics/plots/scores.csv")
 GROUP_PLOT = Path("metrics/plots/scores_by_group.csv")
 
@@ -408,6 +413,7 @@ def main() -> None:
         "versions": versions(),
     }
     write_json(METRICS, metrics)
+    write_json(SUMMARY_METRICS, summarize(metrics, read_losses(TRAINING, metrics["adapter_sha256"])))
     note = " (무작위 가중치: 점검용)" if profile.weights == "random" else ""
     plot = plot_rows(lines, resampling, note)
     columns = ["group", "score", "series", "percent", "low", "high", "n"]

@@ -43,6 +43,7 @@ from civilqa.model.hardware import (
     versions,
 )
 from civilqa.model.loading import count_parameters, load_base, save_adapter
+from civilqa.model.model_card import write_adapter_card
 from civilqa.model.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
 from civilqa.model.provenance import WEIGHTS_FILE, Manifest, describe_making, read_manifest, seal
 from civilqa.model.training_lock import WORKSPACE_LOCK
@@ -56,7 +57,6 @@ from civilqa.training.checkpoints import checkpoint_root, find_resumable, finger
 from civilqa.training.estimate import Estimate, check_that_it_fits, probe
 from civilqa.training.footprint import check_memory
 from civilqa.training.memory import MemorySampler, explain_out_of_memory
-from civilqa.training.model_card import write_model_card
 from civilqa.training.special_tokens import check_special_tokens
 from civilqa.training.trainer import (
     AdapterTrainer,
@@ -321,7 +321,7 @@ def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[
         save_adapter(model, folder, weights)
         trained.tokenizer.chat_template = read_template(DATA)
         trained.tokenizer.save_pretrained(str(folder))
-        write_model_card(
+        write_adapter_card(
             folder,
             {
                 "data": {"records": plan.records, "sha256": plan.made_from.data},

@@ -17,18 +17,13 @@ if __name__ == "__main__":
     end_while_importing()
 
 import hashlib
-import math
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from rensa import RMinHash, RMinHashLSH
-from tqdm import tqdm
 
-from civilqa.dataset.near_duplicates import grams, group_near_duplicates, is_near, normalize
-from civilqa.dataset.parallel import map_chunks
+from civilqa.dataset.near_duplicates import group_near_duplicates
 from civilqa.dataset.records import SPLITS, Record, count_by, read_records, write_records
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.files import folder_aside, write_json, write_jsonl
@@ -39,11 +34,6 @@ RECORDS = Path("data/prepared/records.jsonl")
 FOLDER = Path("data/splits")
 NEAR_DUPLICATES = "near_duplicates.jsonl"
 METRICS = Path("metrics/split.json")
-
-CATCH = 0.999  # the leak check's probability to find a leak that is just at the similarity
-MINHASH_SEED = 1
-MAX_HASHES = 256  # of a sketch: more rows a band give fewer false candidates, but take more bands
-CHECKED = 5_000  # held-out questions of the leak check
 
 Group = list[Record]
 
@@ -159,21 +149,6 @@ def split_records(groups: list[Group], params: SplitParams) -> dict[str, list[Re
     }
 
 
-def choose_bands(similarity: float) -> tuple[int, int]:
-    """Return the number of bands and of rows a band, so that a pair at the similarity is found with CATCH at least.
-
-    With r rows a band is alike with the probability similarity^r, and one of b bands with 1 - (1 - similarity^r)^b.
-    At 0.8: 23 bands of 6, 1 - (1 - 0.8^6)^23 = 0.9991.
-    """
-    if similarity == 1:
-        return 1, 6
-    for rows in (6, 5, 4, 3, 2, 1):
-        bands = math.ceil(math.log(1 - CATCH) / math.log1p(-(similarity**rows)))
-        if bands * rows <= MAX_HASHES:
-            break
-    return bands, rows
-
-
 def check_groups(parts: dict[str, list[Record]], groups: list[Group]) -> None:
     """Raise RecordError if the finished splits are not exactly the groups' records, each group in one split."""
     home = {record.id: name for name in SPLITS for record in parts[name]}
@@ -188,66 +163,14 @@ def check_groups(parts: dict[str, list[Record]], groups: list[Group]) -> None:
                 )
 
 
-def check_no_leak(parts: dict[str, list[Record]], similarity: float) -> int:
-    """Raise RecordError if a question or a near-duplicate of it is in more than one split.
-
-    The evaluation would be worth nothing. This is a second way to the same answer: it takes candidates from MinHash
-    and LSH over the finished splits, while the groups come from an exact join. It finds a single leak just at the
-    similarity with a probability of 0.999 and a closer one with a higher; what it finds is compared exactly, so that it
-    raises no false alarm.
-
-    Where questions are alike by form, LSH has false candidates that are quadratic in number. So of the held-out
-    questions up to CHECKED are compared, the first by id, which is a random draw since ids are hashes.
-
-    Returns:
-        How many held-out questions were compared with those of all other splits.
-    """
+def check_questions(parts: dict[str, list[Record]]) -> None:
+    """Raise RecordError if a question is in more than one split: the evaluation would be worth nothing."""
     home: dict[str, str] = {}
     for name, part in parts.items():
         for record in part:
             other = home.setdefault(record.question, name)
             if other != name:
                 raise RecordError(f"{FOLDER}: {record.id} is in {other} and in {name}: {record.question[:60]}")
-
-    items = [(name, record) for name, part in parts.items() for record in part]
-    held_out = sorted((item for item in items if item[0] != "train"), key=lambda item: item[1].id)[:CHECKED]
-    progress = tqdm(desc="check", total=len(items), unit=" records", unit_scale=True)
-    with progress:
-        for chunk, leak in map_chunks(make_leak_finder, (held_out, similarity), items):
-            if leak:
-                raise RecordError(f"{FOLDER}: {leak}")
-            progress.update(len(chunk))
-    return len(held_out)
-
-
-Item = tuple[str, Record]  # the name of a split and a record of it
-
-
-def make_leak_finder(held_out: list[Item], similarity: float) -> Callable[[list[Item]], str | None]:
-    """Return the function that describes the first near-duplicate of a held-out record in another split, if any."""
-    bands, rows = choose_bands(similarity)
-    index = RMinHashLSH(threshold=similarity, num_perm=bands * rows, num_bands=bands)
-    grams_of = [_grams(record) for _, record in held_out]
-    index.insert_many(RMinHash.from_token_sets(grams_of, num_perm=bands * rows, seed=MINHASH_SEED), 0)
-
-    def find_leak(items: list[Item]) -> str | None:
-        sets = [_grams(record) for _, record in items]
-        sketches = RMinHash.from_token_sets(sets, num_perm=bands * rows, seed=MINHASH_SEED)
-        for (name, record), own, keys in zip(items, sets, index.query_all(sketches), strict=True):
-            for key in keys:
-                other, twin = held_out[key]
-                if other != name and is_near(own, grams_of[key], similarity):
-                    return (
-                        f"{record.id} in {name} is a near-duplicate of {twin.id} in {other}: "
-                        f"{record.question[:60]} | {twin.question[:60]}"
-                    )
-        return None
-
-    return find_leak
-
-
-def _grams(record: Record) -> set[str]:
-    return grams(normalize(record.question))
 
 
 def write_near_duplicates(groups: list[Group], folder: Path) -> None:
@@ -269,7 +192,7 @@ def main() -> None:
     groups = group_records(read_records(RECORDS), params.near_duplicate_similarity)
     parts = split_records(groups, params)
     check_groups(parts, groups)
-    checked = check_no_leak(parts, params.near_duplicate_similarity)
+    check_questions(parts)
     sizes = Counter(map(len, groups))
     # All or none: a test split of this run beside a training split of another would leak.
     with folder_aside(FOLDER) as folder:
@@ -285,7 +208,6 @@ def main() -> None:
                 "similarity": params.near_duplicate_similarity,
                 "groups_of_several": sum(count for size, count in sizes.items() if size > 1),
                 "largest_group": max(sizes),
-                "held_out_checked": checked,
             },
             "records": {name: {"total": len(parts[name]), **count_by(parts[name])} for name in SPLITS},
         },

@@ -58,6 +58,13 @@ def pytest_testnodedown(node: Any, error: Any) -> None:
     node.config.outcomes.add(getattr(node, "workeroutput", {}).get("outcomes", []))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what breaks, attacks and kills whole programs: it takes minutes."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests/accidents") or item.path.is_relative_to(ROOT / "tests/security"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def outcomes(pytestconfig: pytest.Config) -> Outcomes:
     """Counts tries: `with outcomes.trial("kill -9", "finetune", "goes on from its last checkpoint"): ...`."""

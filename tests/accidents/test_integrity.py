@@ -13,9 +13,13 @@ import chat
 import evaluate
 import export
 from accidents import checked, run
+from civilqa.base_model.prompts import FormatParams
 from civilqa.inference import InferenceEngine
+from civilqa.model.model_card import write_merged_card
+from civilqa.model.provenance import MergedManifest, read_manifest
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json
+from civilqa.program.parameters import read_sections
 from conftest import edit_params
 
 pytestmark = pytest.mark.slow
@@ -272,11 +276,15 @@ def test_the_card_of_the_merged_model_shows_the_scores_of_its_own_adapter(merged
     assert "Training: " in card
 
 
-def test_scores_of_another_adapter_are_not_shown(merged, change, monkeypatch):
-    adapter = export.open_adapter(Path(ADAPTER), *export.read_profile())
-    assert "Not evaluated" not in export.evaluation_table(adapter)
+def test_scores_of_another_adapter_are_not_shown(merged, change, tmp_path):
+    def card():
+        adapter = export.open_adapter(Path(ADAPTER), *export.read_profile())
+        write_merged_card(tmp_path, adapter, *read_sections(format=FormatParams), read_manifest(merged, MergedManifest))
+        return (tmp_path / "README.md").read_text(encoding="utf-8")
+
+    assert "Not evaluated" not in card()
     change("metrics/evaluate.json", lambda content: content.replace(b'"adapter_sha256": "', b'"adapter_sha256": "0'))
-    assert "Not evaluated" in export.evaluation_table(adapter)
+    assert "Not evaluated" in card()
 
 
 def test_a_merged_model_carries_the_provenance_of_its_adapter(merged):

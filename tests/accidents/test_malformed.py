@@ -17,6 +17,8 @@ import prepare
 from civilqa.dataset.records import read_records
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import read_jsonl
+from civilqa.reading.checks import invented_citations
+from civilqa.reading.cleaning import clean
 from civilqa.reading.personal_data import mask_personal_data
 from conftest import HEADER, ROOT, edit_params
 from prepare import PrepareParams
@@ -567,8 +569,8 @@ def test_whatever_the_file_every_row_is_kept_filtered_or_rejected(tmp_path, monk
     assert len({record.id for record in records}) == len(records)
     for record in records:
         for text, least in ((record.question, 2), (record.answer, 2), (record.category, 0)):
-            assert prepare.clean(text) == text
+            assert clean(text) == text
             assert len(text) >= least
             assert mask_personal_data(text)[0] == text
         assert record.category in (keep or PARAMS.allowed_categories)
-        assert not prepare.invented_citations(record.answer)[0]
+        assert not invented_citations(record.answer)[0]

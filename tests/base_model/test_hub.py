@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
 
+import format as format_stage
 from civilqa.base_model import hub as hub_module
 from civilqa.base_model.hub import TOKENIZER, TOKENIZER_EXTRAS, check_weights, locate, locate_weights, weight_files
 from civilqa.base_model.profiles import Profile
@@ -53,7 +55,6 @@ def point_client_at(monkeypatch, endpoint, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache/hub"))
-    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "cache/assets"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "cache/token"))
     forget_listing()
 
@@ -68,15 +69,6 @@ def unplug(monkeypatch, tmp_path):
     gone = LoopbackHub()
     gone.close()
     point_client_at(monkeypatch, gone.endpoint, tmp_path)
-
-
-def blob(folder, name="model.safetensors"):
-    return (folder / name).resolve()
-
-
-def turn_a_bit(path):
-    data = path.read_bytes()
-    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -135,22 +127,26 @@ def test_a_tokenizer_from_another_repository_is_refused():
 # --- what is downloaded ----------------------------------------------------------------------------------------------
 
 
-def test_format_downloads_configuration_and_tokenizer_and_asks_whether_the_weights_are_there(project, server, tmp_path):
-    finished = run_format(project, tmp_path, server.endpoint)
-    assert finished.returncode == 0, finished.stderr
-    assert "base someone/model, 0.00 GB to download before training" in finished.stdout
-    assert set(server.downloads()) == {
+def test_format_downloads_configuration_and_tokenizer_and_asks_whether_the_weights_are_there(
+    project, hub, monkeypatch, capsys
+):
+    choose_hub_model(project)
+    monkeypatch.chdir(project)
+    format_stage.main()
+    assert "base someone/model, 0.00 GB to download before training" in capsys.readouterr().out
+    assert set(hub.downloads()) == {
         "tokenizer.json",
         "tokenizer_config.json",
         "config.json",
         "generation_config.json",
     }
-    assert f"HEAD /{NAME}/resolve/{COMMIT}/model.safetensors" in server.seen
+    assert f"HEAD /{NAME}/resolve/{COMMIT}/model.safetensors" in hub.seen
 
     # A second run asks for the weights alone again; nothing else is fetched twice.
-    server.seen.clear()
-    assert run_format(project, tmp_path, server.endpoint).returncode == 0
-    assert server.downloads() == []
+    hub.seen.clear()
+    forget_listing()
+    format_stage.main()
+    assert hub.downloads() == []
 
 
 def test_the_weights_are_one_file_though_the_repository_holds_them_three_times(hub):
@@ -216,8 +212,8 @@ def test_a_repository_without_a_fast_tokenizer_says_how_to_get_one(hub):
 # --- who may read it -------------------------------------------------------------------------------------------------
 
 
-def run_format(project, tmp_path, endpoint, **environment):
-    """The format stage, as a user runs it on a profile that names the hub's model."""
+def choose_hub_model(project):
+    """Make a project's profile name the hub's model, and give format something to do."""
     edit_params(
         project / "params.yaml",
         **{
@@ -230,17 +226,35 @@ def run_format(project, tmp_path, endpoint, **environment):
         (project / f"data/splits/{split}.jsonl").write_text(
             json.dumps(dict.fromkeys(("id", "question", "answer", "category", "difficulty"), split)) + "\n"
         )
-    return subprocess.run(
+
+
+def test_a_refusal_ends_the_stage_with_a_message_and_no_token(project, server, tmp_path):
+    """As a user runs it; the client in the other tests is that of this process."""
+    choose_hub_model(project)
+    server.refuse = (401, "GatedRepo", None)
+    finished = subprocess.run(
         [sys.executable, "stages/format.py"],
         cwd=project,
         env=os.environ
-        | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-        | environment,
+        | {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN},
         capture_output=True,
         text=True,
         encoding="utf-8",
         check=False,
     )
+    assert server.seen, "the client must have asked the hub of the test"
+    assert finished.returncode == 1
+    assert "is gated: accept its licence on https://huggingface.co/someone/model with the account" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert "secretsecret" not in finished.stdout + finished.stderr
+
+
+def refusal(capfd):
+    """What is said where the tokenizer cannot be had, once it is known that nothing said holds a token."""
+    with pytest.raises(ModelError) as refused:
+        locate(NAME, COMMIT, [TOKENIZER], TOKENIZER_EXTRAS)
+    assert "secretsecret" not in f"{refused.value}{capfd.readouterr()}"
+    return str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -262,24 +276,19 @@ def run_format(project, tmp_path, endpoint, **environment):
         ((503, None, None), "the hub answered HfHubHTTPError: Server error '503 Service Unavailable'"),
     ],
 )
-def test_what_the_hub_refuses_is_told_in_the_users_terms(project, tmp_path, server, refuse, message):
-    server.refuse = refuse
-    finished = run_format(project, tmp_path, server.endpoint, HF_TOKEN=TOKEN)
-    assert server.seen, "the client must have asked the hub of the test"
-    assert finished.returncode == 1
-    assert message in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert "secretsecret" not in finished.stdout + finished.stderr
+def test_what_the_hub_refuses_is_told_in_the_users_terms(hub, monkeypatch, capfd, refuse, message):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hub.refuse = refuse
+    assert message in refusal(capfd)
+    assert hub.seen, "the client must have asked the hub of the test"
 
 
 @pytest.mark.parametrize("token", [f"{TOKEN}é한", f"{TOKEN}\x01", f"{TOKEN} {TOKEN}"])
-def test_a_token_that_cannot_be_sent_is_not_printed(project, tmp_path, server, token):
-    server.gated = TOKEN
-    finished = run_format(project, tmp_path, server.endpoint, HF_TOKEN=token)
-    assert finished.returncode == 1
-    assert "token" in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert "secretsecret" not in finished.stdout + finished.stderr
+def test_a_token_that_cannot_be_sent_is_not_printed(hub, monkeypatch, capfd, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    hub.gated = TOKEN
+    assert "token" in refusal(capfd)
 
 
 def test_a_gated_model_without_a_token_says_how_to_give_one(hub):
@@ -301,68 +310,40 @@ def test_a_gated_model_is_read_with_the_right_token_which_storage_never_sees(hub
 # --- bytes on the way and on the disk --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
-def test_changed_bytes_of_the_same_size_are_noticed_and_downloaded_again(hub, file):
-    hub.changed = {file}
-    with pytest.raises(
-        ModelError, match=f"{file} in the local cache is not the hub's.*It has been removed; run the stage"
-    ):
+@pytest.mark.parametrize("links", [True, False], ids=["links", "as on Windows, where the client keeps plain files"])
+def test_changed_bytes_of_the_same_size_are_noticed_and_downloaded_again(hub, monkeypatch, links):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", not links)
+    hub.changed = {"model.safetensors", "config.json"}  # hashed by SHA-256, and as git does
+    with pytest.raises(ModelError) as refused:
         locate_weights(NAME, COMMIT)
+    for file in hub.changed:
+        assert re.search(f"{file} in the local cache is not the hub's.*It has been removed", str(refused.value))
+    assert "; run the stage again to download it" in str(refused.value)
     hub.changed = set()
-    assert (locate_weights(NAME, COMMIT) / file).read_bytes() == FILES[file]
-
-
-def test_bytes_that_change_in_the_cache_are_noticed_offline(hub, monkeypatch):
     folder = locate_weights(NAME, COMMIT)
-    turn_a_bit(blob(folder))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=r"model.safetensors in the local cache is not the hub's"):
-        locate_weights(NAME, COMMIT)
+    assert {path.is_symlink() for path in folder.iterdir()} == {links}
+    for file in ("model.safetensors", "config.json"):
+        assert (folder / file).read_bytes() == FILES[file]
+
+
+def test_files_of_another_download_are_left_as_they_are(hub):
+    hub.changed = {"model.safetensors"}
+    snapshot_download(NAME, revision=COMMIT, allow_patterns=["model.safetensors"])
+    locate(NAME, COMMIT, ["config.json"])
+    assert (locate(NAME, COMMIT, ["model.safetensors"]) / "model.safetensors").is_file()
 
 
 def test_a_changed_file_that_may_not_be_removed_is_named(hub, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
+    def refuse(path, **kwargs):
+        if re.fullmatch("[0-9a-f]{64}", path.name):
+            raise PermissionError(13, "Permission denied")
+        unlink(path, **kwargs)
 
-    folder = locate_weights(NAME, COMMIT)
-    turn_a_bit(blob(folder))
+    unlink = Path.unlink
+    hub.changed = {"model.safetensors"}
     monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(ModelError, match=f"It cannot be removed .*Permission denied.*: remove {blob(folder)}"):
+    with pytest.raises(ModelError, match=r"It cannot be removed .*Permission denied.*: remove .*/blobs/[0-9a-f]{64};"):
         locate_weights(NAME, COMMIT)
-
-
-def test_what_was_found_right_is_not_hashed_again(hub, monkeypatch):
-    locate_weights(NAME, COMMIT)
-    monkeypatch.setattr(hub_module, "sha256_file", lambda path: pytest.fail(f"{path} hashed again"))
-    locate_weights(NAME, COMMIT)
-
-
-def test_a_cache_that_another_program_filled_is_verified_by_the_names_of_its_blobs(hub, monkeypatch):
-    folder = locate_weights(NAME, COMMIT)
-    shutil.rmtree(constants.HF_ASSETS_CACHE)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert locate_weights(NAME, COMMIT) == folder
-    shutil.rmtree(constants.HF_ASSETS_CACHE)
-    turn_a_bit(blob(folder))
-    with pytest.raises(ModelError, match="is not the hub's"):
-        locate_weights(NAME, COMMIT)
-
-
-def test_a_cache_without_links_is_verified_by_the_hubs_listing(hub, monkeypatch, capsys):
-    """As on Windows, where the client keeps plain files."""
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
-    folder = locate_weights(NAME, COMMIT)
-    assert not (folder / "model.safetensors").is_symlink()
-    turn_a_bit(folder / "model.safetensors")
-    with pytest.raises(ModelError, match="is not the hub's"):
-        locate_weights(NAME, COMMIT)
-    locate_weights(NAME, COMMIT)
-
-    # Filled by another program, and no hub to ask: it says so.
-    shutil.rmtree(constants.HF_ASSETS_CACHE)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    locate_weights(NAME, COMMIT)
-    assert "without the hub its bytes cannot be checked" in capsys.readouterr().out
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(hub, monkeypatch):

@@ -95,7 +95,7 @@ def test_the_debugging_example_runs(project):
 
 
 def test_every_example_is_run():
-    # Of an adapter of a hub model alone: test_model_card and test_llama_profile load one so.
+    # Of an adapter of a hub model alone: test_export and test_llama_profile load one so.
     elsewhere = [code for code in EXAMPLES if "AutoPeftModelForCausalLM" in code]
     assert len(elsewhere) == 1
     assert len(EXAMPLES) - len(elsewhere) == 3

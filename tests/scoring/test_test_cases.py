@@ -10,8 +10,8 @@ from civilqa.dataset.near_duplicates import group_near_duplicates
 from civilqa.dataset.records import record_id
 from civilqa.law.citations import judge_citation, parse_citations
 from civilqa.law.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, load_reference
+from civilqa.reading.cleaning import clean
 from conftest import ROOT
-from prepare import clean
 
 CASES = [
     json.loads(line) for line in (ROOT / "data/raw/test_cases.jsonl").read_text(encoding="utf-8").splitlines() if line

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -12,29 +13,29 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from civilqa.base_model.profiles import read_profile
+import export
+from civilqa.base_model.profiles import Profile, read_profile
+from civilqa.generation import parity
 from civilqa.inference import InferenceEngine
 from civilqa.model.hardware import Hardware
-from civilqa.model.loading import load_base, load_tuned
+from civilqa.model.loading import load_base, load_tuned, save_adapter
 from civilqa.model.provenance import open_adapter
-from conftest import edit_params, make_adapter
-from export import Behaviour, compare
+from civilqa.program.errors import ModelError
+from civilqa.training.adapter import LoraParams, add_adapter
+from conftest import ROOT, copy_project, make_adapter
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
-
-
-def export(project, *arguments):
-    command = [sys.executable, "stages/export.py", *arguments]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, encoding="utf-8", check=False)
+HUB_ID, REVISION = "someone/base-model", "0123456789abcdef0123456789abcdef01234567"
+CPU = Hardware("cpu", "fp32", 2)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, adapter_folder):
-    from conftest import copy_project
-
+    """A project whose adapter was exported by the program, as a user starts it; the other tests call its main()."""
     project = copy_project(tmp_path_factory.mktemp("export") / "project")
     shutil.copytree(adapter_folder, project / "models/adapter")
-    done = export(project)
+    command = [sys.executable, "stages/export.py"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert "'equal_answers': 3" in done.stdout
     return project
@@ -46,21 +47,34 @@ def at_project(exported, monkeypatch):
     return exported
 
 
-def test_two_models_are_compared_by_logits_and_answers():
-    one = Behaviour([torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0]])], [[1, 2], [3]])
-    other = Behaviour([torch.tensor([[1.0, 2.5]]), torch.tensor([[0.0, -0.1]])], [[1, 2], [4]])
-    assert compare(one, other) == {"prompts": 2, "max_logit_difference": 0.5, "equal_answers": 1}
+@pytest.fixture(scope="module")
+def engine(exported):
+    """The adapter on its base, as chat asks it."""
+    with contextlib.chdir(exported):
+        return InferenceEngine().load_finetuned_model()
 
 
-def test_the_merged_model_answers_as_the_adapter_does(at_project):
-    merged = InferenceEngine().configure(max_new_tokens=24).load_finetuned_model("models/merged")
-    adapter = InferenceEngine().configure(max_new_tokens=24).load_finetuned_model()
+@pytest.fixture
+def run_export(monkeypatch):
+    """Runs the program in this process, in the current folder."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
+        export.main()
+
+    return run
+
+
+def system_messages(engine, category=""):
+    return engine._prompter.messages(QUESTION, engine.prompts.system_prompt(category))
+
+
+def test_the_merged_model_answers_as_the_adapter_does(at_project, engine):
+    merged = InferenceEngine().load_finetuned_model("models/merged")
     for category in ("전세사기", ""):
-        assert (
-            merged.generate_answer(QUESTION, category)["answer"]
-            == adapter.generate_answer(QUESTION, category)["answer"]
-        )
-    assert merged.identity() != adapter.identity()
+        answers = [each.generate_answer(QUESTION, category, max_new_tokens=24)["answer"] for each in (merged, engine)]
+        assert answers[0] == answers[1]
+    assert merged.identity() != engine.identity()
     manifest = json.loads(Path("models/merged/manifest.json").read_text(encoding="utf-8"))
     assert manifest["parity"]["max_logit_difference"] <= manifest["parity"]["tolerance"] == 1e-3
     assert not merged.passes_turns_on()
@@ -77,8 +91,7 @@ def test_the_merged_folder_is_whole_and_ignored_by_git(at_project):
     assert str(at_project) not in card
 
 
-def test_ollama_gets_the_prompt_of_training(at_project):
-    engine = InferenceEngine().load_finetuned_model()
+def test_ollama_gets_the_prompt_of_training(at_project, engine):
     template = Path("models/merged/Modelfile").read_text(encoding="utf-8").split('"""')[1]
     asked = template.replace("{{ .System }}", engine.prompts.system_prompt("")).replace("{{ .Prompt }}", QUESTION)
     prompt, _, end = asked.partition("{{ .Response }}")
@@ -88,88 +101,105 @@ def test_ollama_gets_the_prompt_of_training(at_project):
     assert engine._prompter.encode([end])[0] == [engine._prompter.end_token_id]
 
 
-def run_outside(folder, code):
-    """Run code that knows nothing of the project, elsewhere."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def test_the_tokenizer_of_the_export_renders_the_prompt_of_training(at_project, engine):
+    tokenizer = AutoTokenizer.from_pretrained("models/merged")
+    messages = system_messages(engine, "전세사기")
+    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert rendered == engine._prompt(QUESTION, "전세사기", (), engine.params)[0]
 
 
-def test_a_pipeline_loads_the_merged_model_outside_the_project(at_project, tmp_path):
-    shutil.copytree("models/merged", tmp_path / "merged")
-    engine = InferenceEngine().configure(max_new_tokens=16).load_finetuned_model()
-    messages = engine._prompter.messages(QUESTION, engine.prompts.system_prompt(""))
-    code = (
-        "from transformers import pipeline\n"
-        "ask = pipeline('text-generation', model='merged')\n"
-        f"print(ask({messages!r}, max_new_tokens=16)[0]['generated_text'][-1]['content'])"
-    )
-    assert run_outside(tmp_path, code).strip() == engine.generate_answer(QUESTION)["answer"]
+# --- outside the project ---------------------------------------------------------------------------------------------
 
+OUTSIDE = """
+import json, sys
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import pipeline
 
-def test_peft_loads_the_adapter_outside_the_project(at_project, tmp_path):
-    """The tiny base exists nowhere but here: it is saved first, where the base of another profile is downloaded."""
-    model_params, profile = read_profile()
-    hardware = Hardware("cpu", "fp32", 2)
-    load_base(model_params, profile, hardware).save_pretrained(str(tmp_path / "models/tiny"))
-    shutil.copytree("models/adapter", tmp_path / "adapter")
-    code = (
-        "import torch\nfrom peft import AutoPeftModelForCausalLM\n"
-        "model = AutoPeftModelForCausalLM.from_pretrained('adapter').eval()\n"
-        "print(model(torch.arange(20, 60)[None]).logits.double().sum().item())"
-    )
-    adapter = open_adapter(Path("models/adapter"), model_params, profile)
+ask = pipeline("text-generation", model="merged")
+seen = {"answer": ask(json.loads(sys.argv[1]), max_new_tokens=16)[0]["generated_text"][-1]["content"]}
+for folder in ("adapter", "adapter_of_a_hub_base"):
+    model = AutoPeftModelForCausalLM.from_pretrained(folder).eval()
     with torch.inference_mode():
-        logits = load_tuned(adapter, hardware)(torch.arange(20, 60)[None]).logits
-    assert float(run_outside(tmp_path, code)) == pytest.approx(logits.double().sum().item(), rel=1e-4)
+        seen[folder] = model(torch.arange(20, 60)[None]).logits.double().sum().item()
+print(json.dumps(seen))
+"""
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_a_half_precision_export_keeps_its_tolerance(at_project, tmp_path, precision):
-    done = export(at_project, "--precision", precision, "--output", str(tmp_path / "merged"))
-    assert done.returncode == 0, done.stderr
-    model = AutoModelForCausalLM.from_pretrained(str(tmp_path / "merged"))
-    assert str(model.dtype) == {"bf16": "torch.bfloat16", "fp16": "torch.float16"}[precision]
+def sum_of_logits(model):
+    with torch.inference_mode():
+        return model(torch.arange(20, 60)[None]).logits.double().sum().item()
 
 
-@pytest.mark.slow
-def test_an_adapter_of_a_4_bit_base_is_merged_in_full_precision(project, monkeypatch):
-    monkeypatch.chdir(project)
-    make_adapter(project / "models/adapter", quantization="4bit")
-    done = export(project)
-    assert done.returncode == 0, done.stderr
-    assert "beside the adapter on its 4bit base" in done.stdout
-    manifest = json.loads((project / "models/merged/manifest.json").read_text(encoding="utf-8"))
-    assert manifest["parity"]["max_logit_difference"] <= 1e-3
-    assert manifest["parity_with_quantized"]["max_logit_difference"] > 1e-3
-    assert manifest["precision"] == "fp32"
+def adapter_of_a_hub_base(cache, folder):
+    """Write an adapter of a base on the hub, and the base into the client's cache as a download leaves it.
+
+    Returns the sum of its logits here.
+    """
+    repository = cache / "models--someone--base-model"
+    snapshot = repository / "snapshots" / REVISION
+    model_params, profile = read_profile()
+    load_base(model_params, profile, CPU).save_pretrained(snapshot)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy2(ROOT / "models/tiny" / name, snapshot / name)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(REVISION, encoding="utf-8")
+    base = AutoModelForCausalLM.from_pretrained(str(snapshot))
+    base.name_or_path = HUB_ID
+    model = add_adapter(base, Profile(name=HUB_ID, revision=REVISION), LoraParams(), False, 3).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(1))
+    save_adapter(model, folder)
+    return sum_of_logits(model)
 
 
-def test_without_an_adapter_nothing_is_written(project):
-    done = export(project)
-    assert done.returncode == 1
-    assert "run `dvc repro finetune`" in done.stderr
-    assert not (project / "models/merged").exists()
+@pytest.fixture(scope="module")
+def outside(exported, engine, tmp_path_factory):
+    """What one program that knows nothing of the project makes of the models, and what it should.
 
-
-def test_a_merge_that_answers_otherwise_is_refused_and_the_old_one_kept(at_project):
-    code = (
-        "import sys; sys.path.insert(0, 'stages'); import export\n"
-        "export.LOGIT_TOLERANCE['fp32'] = 1e-12; sys.argv = ['export.py']\n"
-        "from civilqa.program.lifecycle.stage import run; run(export.main)"
+    The tiny base exists nowhere but here: it is saved first, where the base of another profile is downloaded.
+    """
+    folder = tmp_path_factory.mktemp("outside")
+    with contextlib.chdir(exported):
+        model_params, profile = read_profile()
+        load_base(model_params, profile, CPU).save_pretrained(str(folder / "models/tiny"))
+        for name in ("merged", "adapter"):
+            shutil.copytree(f"models/{name}", folder / name)
+        expected = {
+            "answer": engine.generate_answer(QUESTION, max_new_tokens=16)["answer"],
+            "adapter": sum_of_logits(load_tuned(open_adapter(Path("models/adapter"), model_params, profile), CPU)),
+            "adapter_of_a_hub_base": adapter_of_a_hub_base(folder / "hub", folder / "adapter_of_a_hub_base"),
+        }
+    done = subprocess.run(
+        [sys.executable, "-c", OUTSIDE, json.dumps(system_messages(engine))],
+        cwd=folder,
+        env={"HF_HUB_CACHE": str(folder / "hub"), "HF_HUB_OFFLINE": "1", "PATH": "", "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    before = Path("models/merged/manifest.json").read_bytes()
-    done = subprocess.run([sys.executable, "-c", code], cwd=at_project, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "its logits differ" in done.stderr
-    assert Path("models/merged/manifest.json").read_bytes() == before
-    assert not Path("models/.merged.part").exists()
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), expected
+
+
+def test_a_pipeline_loads_the_merged_model_outside_the_project(outside):
+    seen, expected = outside
+    assert seen["answer"].strip() == expected["answer"]
+
+
+def test_peft_loads_the_adapter_outside_the_project(outside):
+    seen, expected = outside
+    assert seen["adapter"] == pytest.approx(expected["adapter"], rel=1e-4)
+
+
+def test_an_adapter_of_a_hub_base_loads_from_anywhere_at_its_revision(outside):
+    seen, expected = outside
+    assert seen["adapter_of_a_hub_base"] == pytest.approx(expected["adapter_of_a_hub_base"], rel=1e-6)
 
 
 @pytest.mark.slow
-def test_transformers_serve_answers_the_openai_client(at_project):
+def test_transformers_serve_answers_the_openai_client(at_project, engine):
     from openai import OpenAI
 
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -195,10 +225,8 @@ def test_transformers_serve_answers_the_openai_client(at_project):
     try:
         client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
         wait_for(server, f"http://127.0.0.1:{port}/health")
-        engine = InferenceEngine().configure(max_new_tokens=16).load_finetuned_model()
-        expected = engine.generate_answer(QUESTION)["answer"]
-        messages = engine._prompter.messages(QUESTION, engine.prompts.system_prompt(""))
-        asked = {"model": folder, "messages": messages, "max_tokens": 16, "temperature": 0}
+        expected = engine.generate_answer(QUESTION, max_new_tokens=16)["answer"]
+        asked = {"model": folder, "messages": system_messages(engine), "max_tokens": 16, "temperature": 0}
         whole = client.chat.completions.create(**asked)
         assert whole.choices[0].message.content.strip() == expected
         pieces = [
@@ -224,23 +252,52 @@ def wait_for(server, address):
     raise AssertionError(f"{address} does not answer")
 
 
-def test_the_tokenizer_of_the_export_renders_the_prompt_of_training(at_project):
-    engine = InferenceEngine().load_finetuned_model()
-    tokenizer = AutoTokenizer.from_pretrained("models/merged")
-    messages = engine._prompter.messages(QUESTION, engine.prompts.system_prompt("전세사기"))
-    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert rendered == engine._prompt(QUESTION, "전세사기", (), engine.params)[0]
+# --- other exports ---------------------------------------------------------------------------------------------------
 
 
-def test_a_base_that_was_made_for_conversations_stays_one(project, adapter_folder, monkeypatch):
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_half_precision_export_keeps_its_tolerance(at_project, run_export, tmp_path, precision):
+    run_export("--precision", precision, "--output", tmp_path / "merged")
+    model = AutoModelForCausalLM.from_pretrained(str(tmp_path / "merged"))
+    assert str(model.dtype) == {"bf16": "torch.bfloat16", "fp16": "torch.float16"}[precision]
+
+
+@pytest.mark.slow
+def test_an_adapter_of_a_4_bit_base_is_merged_in_full_precision(project, monkeypatch, run_export, capsys):
+    monkeypatch.chdir(project)
+    make_adapter(project / "models/adapter", quantization="4bit")
+    run_export()
+    assert "beside the adapter on its 4bit base" in capsys.readouterr().out
+    manifest = json.loads((project / "models/merged/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["parity"]["max_logit_difference"] <= 1e-3
+    assert manifest["parity_with_quantized"]["max_logit_difference"] > 1e-3
+    assert manifest["precision"] == "fp32"
+
+
+def test_without_an_adapter_nothing_is_written(project, monkeypatch, run_export):
+    monkeypatch.chdir(project)
+    with pytest.raises(ModelError, match="run `dvc repro finetune`"):
+        run_export()
+    assert not (project / "models/merged").exists()
+
+
+def test_a_merge_that_answers_otherwise_is_refused_and_the_old_one_kept(at_project, run_export, monkeypatch):
+    monkeypatch.setitem(parity.LOGIT_TOLERANCE, "fp32", 1e-12)
+    before = Path("models/merged/manifest.json").read_bytes()
+    with pytest.raises(ModelError, match="its logits differ"):
+        run_export()
+    assert Path("models/merged/manifest.json").read_bytes() == before
+    assert not Path("models/.merged.part").exists()
+
+
+def test_a_base_that_was_made_for_conversations_stays_one(project, adapter_folder, monkeypatch, run_export):
     """A base with a chat template of its own passes turns on, as adapter and as merged model alike."""
     shutil.copytree(adapter_folder, project / "models/adapter")
     path = project / "models/tiny/tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     template = (project / "models/templates/korean_plain.jinja").read_text(encoding="utf-8")
     path.write_text(json.dumps({**config, "chat_template": template}), encoding="utf-8")
-    edit_params(project / "params.yaml", **{"chat.max_new_tokens": 8})
     monkeypatch.chdir(project)
-    assert export(project).returncode == 0
+    run_export()
     for folder in ("models/adapter", "models/merged"):
         assert InferenceEngine().load_finetuned_model(folder).passes_turns_on()

@@ -1,6 +1,5 @@
 """The pipeline as a whole: what dvc.yaml says, and what a user sees who runs it."""
 
-import ast
 import json
 import os
 import subprocess
@@ -19,35 +18,6 @@ STAGES = ("prepare", "split", "format", "finetune", "evaluate", "benchmark")
 
 def dvc_yaml():
     return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-
-
-def modules_imported_by(path: Path) -> set[Path]:
-    """Return the project's own modules that a script imports, directly or through one another, wherever they do it."""
-    found: set[Path] = set()
-    waiting = [path]
-    while waiting:
-        for node in ast.walk(ast.parse(waiting.pop().read_text(encoding="utf-8"))):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                module = ROOT / "stages" / (name.replace(".", "/") + ".py")
-                if module.is_file() and module not in found:
-                    found.add(module)
-                    waiting.append(module)
-    return found
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_deps_of_a_stage_are_its_script_and_the_packages_that_it_imports(stage):
-    script = ROOT / "stages" / f"{stage}.py"
-    packages = {path.relative_to(ROOT).parts[2] for path in modules_imported_by(script)}
-    listed = {
-        dep for dep in dvc_yaml()["stages"][stage]["deps"] if dep.startswith(("stages/civilqa", "stages/" + stage))
-    }
-    assert listed == {f"stages/{stage}.py", *(f"stages/civilqa/{package}" for package in packages)}
 
 
 def test_the_stages_are_these_six_in_this_order_and_described():

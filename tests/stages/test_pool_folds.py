@@ -1,7 +1,8 @@
 import pytest
 
+from civilqa.experiments.folds import Experiment, choose_folds
 from civilqa.program.errors import PipelineError
-from pool_folds import Experiment, choose_folds, pool
+from pool_folds import pool
 
 CURRENT = {"split": {"fold": 0, "folds": 3}, "train": {"epochs": 4}}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from civilqa.dataset.records import Record, record_id
 from civilqa.program.errors import ParameterError, RecordError
-from split import SPLITS, SplitParams, check_groups, check_no_leak, choose_bands, group_records, main, split_records
+from split import SPLITS, SplitParams, check_groups, check_questions, group_records, main, split_records
 
 PARAMS = SplitParams(seed=1, folds=5, fold=0, validation_fraction=0.1, near_duplicate_similarity=0.8)
 LEAK_RUNS = 300  # raise it for a longer search by hand: 3000 take about a minute and a half
@@ -182,7 +182,6 @@ def test_no_near_duplicate_is_in_two_splits():
             update={"seed": run, "fold": run % 5, "validation_fraction": random_.uniform(0, 0.5)}
         )
         parts = split(records, params)
-        check_no_leak(parts, 0.8)
         home = {item.id: name for name in SPLITS for item in parts[name]}
         for one, other in near_pairs(records):
             pairs += 1
@@ -233,26 +232,23 @@ def test_a_group_in_two_splits_or_a_lost_record_is_refused():
             check_groups(parts | changed, [[one], [other], [third]])
 
 
-def test_of_many_held_out_questions_a_fixed_number_is_checked(monkeypatch):
-    monkeypatch.setattr("split.CHECKED", 7)
-    parts = split_records([[item] for item in make(100)], PARAMS)
-    assert check_no_leak(parts, 0.8) == 7
-
-
 def test_a_question_in_two_splits_is_refused():
     item = make(1)[0]
-    with pytest.raises(RecordError, match="is in train and in test"):
-        check_no_leak({"train": [item], "validation": [], "test": [item]}, 0.8)
+    renamed = Record(id="q-000000000000", question=item.question, answer="답", category="", difficulty="")
+    for again in (item, renamed):
+        with pytest.raises(RecordError, match="is in train and in test"):
+            check_questions({"train": [item], "validation": [], "test": [again]})
 
 
-@pytest.mark.parametrize(("one", "other"), list(itertools.permutations(SPLITS, 2)))
-def test_a_near_duplicate_in_two_splits_is_refused(one, other):
+def test_a_near_duplicate_in_two_splits_is_refused():
     left = record("임대인이 기간이 끝나도 보증금을 돌려주지 않으면 임차권등기명령을 신청하고 이사해도 되나요?")
     right = record("임대인은 기간이 끝나도 보증금을 돌려주지 않으면, 임차권등기명령을 신청하고 이사해도 되나요")
-    parts = {"train": make(3), "validation": [], "test": []}
-    parts = {**parts, one: [*parts[one], left], other: [*parts[other], right]}
-    with pytest.raises(RecordError, match=r"q-\w+ in \w+ is a near-duplicate of q-\w+ in \w+: 임대인"):
-        check_no_leak(parts, 0.8)
+    groups = group_records([*make(3), left, right], 0.8)
+    for one, other in itertools.permutations(SPLITS, 2):
+        parts = {"train": make(3), "validation": [], "test": []}
+        parts = {**parts, one: [*parts[one], left], other: [*parts[other], right]}
+        with pytest.raises(RecordError, match=r"q-\w+ in \w+ is a near-duplicate of q-\w+ in \w+$"):
+            check_groups(parts, groups)
 
 
 def test_the_check_finds_what_a_split_by_records_leaks():
@@ -262,25 +258,15 @@ def test_the_check_finds_what_a_split_by_records_leaks():
         home = {item.id: name for name in SPLITS for item in parts[name]}
         assert any(home[one.id] != home[other.id] for one, other in near_pairs(records))
         with pytest.raises(RecordError, match="is a near-duplicate of"):
-            check_no_leak(parts, 0.8)
+            check_groups(parts, group_records(records, 0.8))
 
 
 def test_questions_below_the_similarity_are_no_leak():
-    left, right = "가나다라마바사아자차카타", "가나다라마바사아자차"  # 8 of 10 trigrams
-    parts = {"train": [record(left)], "validation": [], "test": [record(right)]}
-    check_no_leak(parts, 0.81)
+    records = [record("가나다라마바사아자차카타"), record("가나다라마바사아자차")]  # 8 of 10 trigrams
+    parts = {"train": records[:1], "validation": [], "test": records[1:]}
+    check_groups(parts, group_records(records, 0.81))
     with pytest.raises(RecordError, match="is a near-duplicate of"):
-        check_no_leak(parts, 0.8)
-
-
-@pytest.mark.parametrize("value", [0.05, 0.3, 0.5, 0.7, 0.8, 0.9, 0.99, 1.0])
-def test_the_bands_find_a_pair_at_the_similarity_with_a_probability_of_0_999(value):
-    bands, rows = choose_bands(value)
-    assert 1 - (1 - value**rows) ** bands >= 0.999
-
-
-def test_at_a_similarity_of_0_8_there_are_23_bands_of_6():
-    assert choose_bands(0.8) == (23, 6)
+        check_groups(parts, group_records(records, 0.8))
 
 
 def test_the_metrics_tell_the_groups_of_several_records(tmp_path, monkeypatch):
@@ -300,7 +286,6 @@ def test_the_metrics_tell_the_groups_of_several_records(tmp_path, monkeypatch):
         "similarity": 0.8,
         "groups_of_several": 2,
         "largest_group": 3,
-        "held_out_checked": sum(metrics["records"][name]["total"] for name in ("validation", "test")),
     }
     lines = (tmp_path / "data/splits/near_duplicates.jsonl").read_text(encoding="utf-8").splitlines()
     assert sorted(len(json.loads(line)) for line in lines) == [2, 3]

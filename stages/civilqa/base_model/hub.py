@@ -1,13 +1,12 @@
 """From a model's name in params.yaml to files on this disk whose bytes are known to be the hub's.
 
 A model is a folder, which is taken as it is, or a hub id at a commit. A commit never changes: what the local cache
-holds of it is used without asking the hub, and each of its files is compared with the hash that the hub gives, once
-after the download and again when its size or time has changed since. Needs no torch.
+holds of it is used as it is, without asking the hub, and what is downloaded is compared with the hub's hashes once.
+Needs no torch.
 """
 
 import errno
 import functools
-import hashlib
 import json
 import re
 import shutil
@@ -40,7 +39,6 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
 from civilqa.program.errors import ModelError
-from civilqa.program.files import sha256_file, write_json
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -71,9 +69,7 @@ def locate(name: str, revision: str | None, files: Sequence[str], optional: Sequ
                 raise ModelError(f"{name}: the folder holds no {file}; set the profile's name to one that does")
         return folder
     _require_commit(name, revision)
-    folder = _find_cached(name, revision, files, optional) or _download(name, revision, files, optional)
-    _verify(name, revision, folder, [file for file in (*files, *optional) if (folder / file).is_file()])
-    return folder
+    return _find_cached(name, revision, files, optional) or _download(name, revision, files, optional)
 
 
 def locate_weights(name: str, revision: str | None) -> Path:
@@ -169,7 +165,32 @@ def _download(name: str, revision: str, files: Sequence[str], optional: Sequence
     wanted = [file for file in (*files, *optional) if file in listing]
     _check_disk(name, revision, [file for file in wanted if not _find_cached(name, revision, [file])])
     with _explain(name, revision):
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        # The client itself compares no more than their sizes.
+        found = HfApi(endpoint=constants.ENDPOINT).verify_repo_checksums(name, revision=revision)
+    changed = [
+        f"{file['path']} in the local cache is not the hub's (its hash is {file['actual']}, the hub's "
+        f"{file['expected']}): it was damaged or changed on the way or on this disk. {_remove(folder / file['path'])}"
+        for file in found.mismatches
+        if file["path"] in wanted
+    ]
+    if changed:
+        raise ModelError(
+            f"{_where(name, revision)}: {'; '.join(changed)}; run the stage again to download it. If it ends here "
+            "again, suspect what lies between: HF_ENDPOINT, a proxy"
+        )
+    return folder
+
+
+def _remove(path: Path) -> str:
+    """Remove a file from the cache; returns what was done, or what is to be done where that is not allowed."""
+    blob = path.resolve()
+    try:
+        blob.unlink()
+        path.unlink(missing_ok=True)  # where the cache holds links to its files
+    except OSError as error:
+        return f"It cannot be removed ({error}): remove {blob}"
+    return "It has been removed"
 
 
 def _require_listed(name: str, revision: str, files: Sequence[str]) -> None:
@@ -235,91 +256,6 @@ def _check_disk(name: str, revision: str, files: Sequence[str]) -> int:
             f"{free / 1e9:.2f} GB free; make room there, or put the cache on another disk: `export HF_HOME=/folder`"
         )
     return needed
-
-
-def _verify(name: str, revision: str, folder: Path, files: Sequence[str]) -> None:
-    """Compare files of the local cache with the hub's hashes. The client itself compares no more than their sizes.
-
-    What was found right is remembered with the file's size and time, so that a later run hashes nothing (it takes 0.6 s
-    a GiB, on older processors 2 s): a record of this machine, kept where the client keeps assets of other libraries.
-
-    Raises:
-        ModelError: a file differs. It is removed from the cache, so that the next run downloads it again.
-    """
-    record_path = _record_path(name, revision)
-    record = _read_record(record_path)
-    known = dict(record)
-    for file in files:
-        path = folder / file
-        stamp = [path.stat().st_size, path.stat().st_mtime_ns]
-        entry = record.get(file)
-        if entry is not None and entry["stamp"] == stamp:
-            continue
-        expected = entry["hash"] if entry is not None else _expected_hash(name, revision, path)
-        if expected is None:
-            print(f"hub: {path} was not downloaded by this pipeline; without the hub its bytes cannot be checked")
-            continue
-        found = _git_sha1(path) if len(expected) == 40 else sha256_file(path)
-        if found != expected:
-            raise ModelError(
-                f"{_where(name, revision)}: {file} in the local cache is not the hub's (its hash is {found}, the hub's "
-                f"{expected}): it was damaged or changed on the way or on this disk. {_remove(path)}; run the stage "
-                "again to download it. If it ends here again, suspect what lies between: HF_ENDPOINT, a proxy"
-            )
-        record[file] = {"hash": expected, "stamp": stamp}
-    if record != known:
-        _write_record(record_path, record)
-
-
-def _remove(path: Path) -> str:
-    """Remove a file from the cache; returns what was done, or what is to be done where that is not allowed."""
-    blob = path.resolve()
-    try:
-        blob.unlink()
-        path.unlink(missing_ok=True)  # where the cache holds links to its files
-    except OSError as error:
-        return f"It cannot be removed ({error}): remove {blob}"
-    return "It has been removed"
-
-
-def _expected_hash(name: str, revision: str, path: Path) -> str | None:
-    """Return the SHA-256 of a large file (git LFS) or the git SHA-1 of a small one, or None if it can't be learned.
-
-    The cache names each blob by this hash and links to it, so that it is known offline; systems without links hold
-    plain files, whose hash the hub must be asked for.
-    """
-    if path.is_symlink():
-        blob = path.readlink().name
-        if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", blob):
-            return blob
-    if is_offline_mode():
-        return None
-    file = _list_files(name, revision)[path.name]
-    return file.lfs.sha256 if file.lfs is not None else file.blob_id
-
-
-def _git_sha1(path: Path) -> str:
-    """Return the id that git gives to a file's content."""
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0%b" % (len(data), data), usedforsecurity=False).hexdigest()
-
-
-def _record_path(name: str, revision: str) -> Path:
-    return Path(constants.HF_ASSETS_CACHE) / "civil-law-qa" / name.replace("/", "--") / f"{revision}.json"
-
-
-def _read_record(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # nothing remembered: everything is hashed again
-
-
-def _write_record(path: Path, record: dict[str, dict[str, Any]]) -> None:
-    try:
-        write_json(path, record)
-    except OSError as error:
-        print(f"hub: {path} cannot be written ({error}): the next run hashes the model's files again")
 
 
 def _read_index(path: Path) -> list[str]:

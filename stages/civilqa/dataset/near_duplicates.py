@@ -8,9 +8,8 @@ trigrams (25/31 = 0.81, still a near-duplicate at 0.8), but 4 of 27 four-grams (
 the frequent two-syllable endings that unrelated questions share. And three code points of 21 bits fit 63 bits, so that
 a trigram is a number without a collision.
 
-The join is exact at every size: no pair is missed and none is merged by chance. MinHash with LSH misses a pair at the
-threshold with some probability, and what it misses changes with the library's hash; among a million questions a miss
-rate of 0.001 is a handful of leaks. split checks the result with a MinHash library instead: another way, same answer.
+The join is exact at every size: no pair is missed and none is merged by chance. MinHash with LSH would miss a pair at
+the threshold with some probability; among a million questions a miss rate of 0.001 is a handful of leaks.
 """
 
 import re

@@ -2,13 +2,29 @@
 
 import hashlib
 import json
+import subprocess
 from typing import Any
 
-from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException
-from scmrepo.exceptions import SCMError
-
 from civilqa.program.errors import PipelineError
+
+
+def git(*arguments: str) -> str:
+    """Return what git prints.
+
+    Raises:
+        PipelineError: git failed.
+    """
+    try:
+        finished = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    except FileNotFoundError:
+        raise PipelineError("git: not found; experiments are git commits: install git") from None
+    if finished.returncode:
+        reason = finished.stderr.strip().splitlines()
+        raise PipelineError(
+            f"git {' '.join(arguments)}: {reason[0] if reason else f'ended with {finished.returncode}'}; run this in "
+            "the checkout in which the experiments were made"
+        )
+    return finished.stdout
 
 
 def read_rows(revision: str, path: str, name: str | None = None) -> list[dict[str, Any]]:
@@ -22,10 +38,17 @@ def read_rows(revision: str, path: str, name: str | None = None) -> list[dict[st
     Raises:
         PipelineError: there is no such revision, or its output is not in the cache, or not as it was put there.
     """
+    # Here, since they take a second: a wrong argument should not wait for it.
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from scmrepo.exceptions import SCMError
+
     name = name or revision
+    # The project may be a folder of a larger repository, as whose files DVC names its outputs.
+    path_in_repository = git("rev-parse", "--show-prefix").strip() + path
     try:
-        files = DVCFileSystem(rev=revision)
-        expected, content = files.info(path).get("md5"), files.read_bytes(path)
+        files = DVCFileSystem(rev=revision, subrepos=True)
+        expected, content = files.info(path_in_repository).get("md5"), files.read_bytes(path_in_repository)
     except (DvcException, SCMError, OSError) as error:
         raise PipelineError(
             f"{path} of {name}: cannot be read: {error or type(error).__name__}; `dvc exp list` names the "

@@ -1,0 +1,127 @@
+"""Articles, 항, 호 and 목: reading what is written at a place of a text, and what lies between the ends of a range."""
+
+import re
+from dataclasses import dataclass, replace
+
+from civilqa.law import grammar
+from civilqa.law.statutes import ArticleNumber
+
+# A longer range names a chapter rather than articles: only its two ends are returned. It also bounds the output.
+RANGE_LIMIT = 100
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in an act; `level` is the deepest of 0 조, 1 항, 2 호, 3 목 that was written for it."""
+
+    article: ArticleNumber
+    title: str | None = None
+    paragraph: int | None = None
+    item: ArticleNumber | None = None  # 제2호의3 is (2, 3)
+    subitem: str | None = None
+    clause: str | None = None
+    level: int = 0
+
+
+def read_places(
+    text: str, original: str, position: int, base: Place | None = None, *, unmarked: bool = False
+) -> tuple[list[Place], int] | None:
+    """What article (or 항, 호, 목 in a list with `base`) is written at `position`, and where it ends.
+
+    `text` has `grammar.SHADOW` applied to `original`, which titles are taken from. `unmarked` allows 750조 without 제.
+    제186·187조 is several places.
+    """
+    article = grammar.ARTICLE.match(text, position)
+    if article and (article["mark"] or article["section"] or unmarked):
+        places = _article_places(article)
+        last, end = read_details(text, original, places[-1], article.end())
+        return [*places[:-1], last], end
+    for level, pattern in ((1, grammar.PARAGRAPH), (2, grammar.ITEM), (3, grammar.SUBITEM)):
+        if base and level <= base.level and pattern.match(text, position):
+            place = Place(
+                article=base.article,
+                paragraph=base.paragraph if level > 1 else None,
+                item=base.item if level > 2 else None,
+                level=level - 1,
+            )
+            place, end = read_details(text, original, place, position)
+            return [place], end
+    return None
+
+
+def read_details(text: str, original: str, place: Place, position: int) -> tuple[Place, int]:
+    """Read title, 항, 호, 목 and 단서 at `position`, below what `place` already holds."""
+    if place.level == 0 and not place.title and (match := grammar.TITLE.match(text, position)):
+        group = match.lastgroup
+        title = original[match.start(group) : match.end(group)].strip()
+        cites = grammar.CITES.search(match[group]) and not title.startswith("「")
+        if title and not cites and not grammar.NO_TITLE.match(title):
+            place, position = replace(place, title=title), match.end()
+        elif not cites and not title.isdigit() and grammar.PARAGRAPH.match(text, match.end()):
+            position = match.end()  # an amendment note between 조 and 항
+    if place.level < 1 and (match := grammar.PARAGRAPH.match(text, position)):
+        circled = match["circled"]
+        number = grammar.CIRCLED[circled] if circled else int(match["number"] or match["bracketed"])
+        place, position = replace(place, paragraph=number, level=1), match.end()
+    # (1) is a 항 after 조 and a 호 after 항.
+    match = grammar.ITEM.match(text, position) if place.level < 2 else None
+    if match and (place.level == 1 or not match["bracketed"]):
+        number = int(match["number"] or match["unmarked"] or match["bracketed"])
+        item = (number, int(match["branch"] or match["branch_apart"] or 0))
+        place, position = replace(place, item=item, level=2), match.end()
+    if place.level == 2 and (match := grammar.SUBITEM.match(text, position)):
+        place, position = replace(place, subitem=match[1], level=3), match.end()
+    if match := grammar.CLAUSE.match(text, position):
+        place, position = replace(place, clause=grammar.CLAUSES.get(match[1], match[1])), match.end()
+    return place, position
+
+
+def _article_places(match: re.Match) -> list[Place]:
+    """The articles of a match of `grammar.ARTICLE`, ranges such as 제211~213조 expanded."""
+    if match["section"]:
+        return [Place((int(match["section"]), int(match["section_branch"] or 0)))]
+    parts = grammar.NUMBER_SEPARATOR.split(match["numbers"])
+    numbers = []
+    for part in parts[::2]:
+        number, _, branch = part.partition("의")
+        numbers.append((int(number), int(branch or 0)))
+    if branch := match["branch"] or match["branch_apart"]:
+        numbers[-1] = (numbers[-1][0], int(branch))
+    places = [Place(numbers[0])]
+    for separator, number in zip(parts[1::2], numbers[1:], strict=True):
+        if separator in ("~", "-", "내지"):
+            places += [Place(between) for between in _numbers_between(places[-1].article, number)]
+        places.append(Place(number))
+    return places
+
+
+def _numbers_between(first: ArticleNumber, last: ArticleNumber) -> list[ArticleNumber]:
+    """The numbers strictly between two ends of a range, as far as the ends alone tell.
+
+    Between plain numbers stand plain numbers, between 제3조의2 and 제3조의7 의-numbers, the first of which is 의2.
+    """
+    (n1, m1), (n2, m2) = first, last
+    if max(n2 - n1, m2) > RANGE_LIMIT:
+        return []
+    if n1 == n2:
+        return [(n1, m) for m in range(max(m1, 1) + 1, m2)]
+    between = [(n, 0) for n in range(n1 + 1, n2)]
+    if m2 and n1 < n2:
+        between += [(n2, 0), *((n2, m) for m in range(2, m2))]
+    return between
+
+
+def places_between(first: Place, last: Place) -> list[Place]:
+    """The places strictly between two ends of a range, on the level of its last end."""
+    if first.article != last.article:
+        return [Place(number) for number in _numbers_between(first.article, last.article)]
+    plain = replace(first, title=None, clause=None, subitem=None, level=last.level)
+    if last.level == 1 and first.paragraph and last.paragraph:
+        numbers = _numbers_between((first.paragraph, 0), (last.paragraph, 0))
+        return [replace(plain, paragraph=number, item=None) for number, _ in numbers]
+    if first.paragraph == last.paragraph and last.level == 2 and first.item and last.item:
+        return [replace(plain, item=number) for number in _numbers_between(first.item, last.item)]
+    if first.paragraph == last.paragraph and first.item == last.item and first.subitem and last.subitem:
+        letters = grammar.SUBITEMS[grammar.SUBITEMS.index(first.subitem) + 1 : grammar.SUBITEMS.index(last.subitem)]
+        return [replace(plain, subitem=letter) for letter in letters]
+    return []

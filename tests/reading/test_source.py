@@ -1,0 +1,166 @@
+import unicodedata
+
+import pytest
+
+from civilqa.program.errors import RecordError
+from civilqa.reading.checks import PrepareParams
+from civilqa.reading.source import Reading, read_source
+from conftest import HEADER
+
+ROW = "질문입니다,답변입니다,전세사기,초급"
+
+PARAMS = PrepareParams(
+    source="data.csv",
+    columns={},
+    categories=[],
+    difficulties=[],
+    allowed_categories=[],
+    allowed_difficulties=[],
+    min_question_characters=2,
+    min_answer_characters=2,
+    mask_personal_data=True,
+    on_invalid="fail",
+)
+
+
+def read(tmp_path, content, **changes) -> Reading:
+    path = tmp_path / "data.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_source(str(path), PARAMS.model_copy(update=changes))
+
+
+def fields(record):
+    return record.question, record.answer, record.category, record.difficulty
+
+
+def test_a_row_becomes_a_record(tmp_path):
+    (record,) = read(tmp_path, f"{HEADER}\n{ROW}\n").records
+    assert fields(record) == ("질문입니다", "답변입니다", "전세사기", "초급")
+
+
+WRITTEN_OTHERWISE = {
+    "bom": f"{HEADER}\n{ROW}\n".encode("utf-8-sig"),
+    "cp949": f"{HEADER}\n{ROW}\n".encode("cp949"),
+    "utf-16": f"{HEADER}\n{ROW}\n".encode("utf-16"),
+    "crlf": f"{HEADER}\r\n{ROW}\r\n",
+    "no newline": f"{HEADER}\n{ROW}",
+    "blank lines": f"{HEADER}\n\n{ROW}\n\n",
+    "spaces": f" question , answer,category,difficulty\n{ROW}\n",
+    "nfd": f"{HEADER}\n" + unicodedata.normalize("NFD", ROW) + "\n",
+    "invisible": f"{HEADER}\n  질문입니다 ,\u200b답변입니다\ufeff,전세사기\t,초급\n",
+    "order": "difficulty,category,answer,question\n초급,전세사기,답변입니다,질문입니다\n",
+    "more columns": f"note,{HEADER}\n비고,{ROW}\n",
+    "semicolon": f"{HEADER}\n{ROW}\n".replace(",", ";"),
+    "tab": f"{HEADER}\n{ROW}\n".replace(",", "\t"),
+}
+
+
+def test_the_same_row_written_otherwise_is_the_same_record(tmp_path):
+    expected = read(tmp_path, f"{HEADER}\n{ROW}\n").records
+    found = {name: read(tmp_path, content).records for name, content in WRITTEN_OTHERWISE.items()}
+    assert found == dict.fromkeys(WRITTEN_OTHERWISE, expected)
+
+
+def test_quoted_commas_quotes_and_line_breaks_are_text(tmp_path):
+    (record,) = read(tmp_path, f'{HEADER}\n"첫째, 둘째","그는 ""예""라고\n답했다",전세사기,초급\n').records
+    assert record.question == "첫째, 둘째"
+    assert record.answer == '그는 "예"라고\n답했다'
+
+
+def test_other_column_names_can_be_mapped(tmp_path):
+    content = f"질문,답,category,difficulty\n{ROW}\n"
+    (record,) = read(tmp_path, content, columns={"question": "질문", "answer": "답"}).records
+    assert fields(record)[:2] == ("질문입니다", "답변입니다")
+
+
+def test_category_and_difficulty_may_be_empty(tmp_path):
+    (record,) = read(tmp_path, f"{HEADER}\n질문입니다,답변입니다,,\n").records
+    assert (record.category, record.difficulty) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("question,answer,category\na,b,c\n", r"data.csv:1: no column difficulty; found question, answer, category"),
+        (f"{HEADER}\n", r"has no rows below its header"),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_refused(tmp_path, content, message):
+    with pytest.raises(RecordError, match=message):
+        read(tmp_path, content)
+
+
+UNUSABLE_ROWS = [
+    (f"{ROW}\na,b,c\n", 3, "unreadable", "found 3 fields, want 4"),
+    (f"{ROW}\n질문, 쉼표,답변,전세사기,초급\n", 3, "unreadable", "found 5 fields, want 4"),
+    (",답변입니다,전세사기,초급\n", 2, "empty", "empty 'question'; fill it in or delete the row"),
+    ("질문입니다, \u200b ,전세사기,초급\n", 2, "empty", "empty 'answer'; fill it in or delete the row"),
+    ("가,답변입니다,전세사기,초급\n", 2, "too_short", "'question' has 1 characters, want 2"),
+    ("질문입니다,답변입니다,상속,초급\n", 2, "unknown_category", "category '상속' is not among"),
+    ("질문입니다,답변입니다,전세사기,최상\n", 2, "unknown_difficulty", "allowed_difficulties: 초급, 중급, 고급"),
+    ("질문입니다,민법 제9999조에 따릅니다,전세사기,초급\n", 2, "no_such_article", "cites 민법 제9999조, which"),
+    (f"{ROW}\n{ROW}\n", 3, "duplicate", "data.csv:2 again; delete one of the two"),
+    ("질문입니다,가나,전세사기,초급\n질문입니다 ,다라,,\n", 2, "conflicting_duplicate", "another answer in"),
+]
+
+
+def test_a_row_that_cannot_be_used_is_rejected_with_its_line_and_reason(tmp_path):
+    for rows, line, reason, detail in UNUSABLE_ROWS:
+        reading = read(
+            tmp_path,
+            f"{HEADER}\n{rows}",
+            allowed_categories=["전세사기", ""],
+            allowed_difficulties=["초급", "중급", "고급"] if "최상" in rows else [],
+        )
+        rejected = reading.rejected[0]
+        assert (rejected.line, rejected.reason) == (line, reason), rows
+        assert detail in rejected.detail
+        assert rejected.row
+        assert len(reading.records) + len(reading.rejected) == reading.read
+
+
+def test_of_contradicting_answers_none_is_kept(tmp_path):
+    reading = read(tmp_path, f"{HEADER}\n질문입니다,가나,,\n다른 질문,다라,,\n질문입니다,마바,,\n")
+    assert [record.question for record in reading.records] == ["다른 질문"]
+    assert [row.line for row in reading.rejected] == [2, 4]
+
+
+def test_citations_of_acts_outside_the_table_are_counted_and_kept(tmp_path):
+    reading = read(tmp_path, f"{HEADER}\n질문입니다,공직선거법 제18조를 보십시오,,\n")
+    assert (len(reading.records), reading.citations_outside_table) == (1, 1)
+
+
+def test_personal_data_is_masked_and_counted(tmp_path):
+    content = f"{HEADER}\n질문입니다,010-1234-5678로 연락하십시오,,\n"
+    reading = read(tmp_path, content)
+    assert reading.records[0].answer == "[전화번호]로 연락하십시오"
+    assert reading.personal_data == {"phone": 1}
+    assert "010-1234-5678" in read(tmp_path, content, mask_personal_data=False).records[0].answer
+
+
+def test_many_rows_are_prepared_by_several_processes_as_by_one(tmp_path, monkeypatch):
+    rows = [f"질문입니다 {number},{number}번 답변은 민법 제{number % 1300 + 1}조입니다,," for number in range(300)]
+    whole = read(tmp_path, "\n".join([HEADER, *rows]))
+    monkeypatch.setattr("civilqa.dataset.parallel.CHUNK", 40)
+    assert read(tmp_path, "\n".join([HEADER, *rows])) == whole
+
+
+def test_a_row_is_held_as_it_was_read_and_shares_the_text_of_its_record(tmp_path):
+    reading = read(tmp_path, f"{HEADER},비고\n 질문입니다,답변 하나,전세사기,초급,가\n질문 둘,010-1234-5678로,,,나\n")
+    assert [row.fields for row in reading.rows] == [
+        {"question": " 질문입니다", "answer": "답변 하나", "category": "전세사기", "difficulty": "초급", "비고": "가"},
+        {"question": "질문 둘", "answer": "010-1234-5678로", "category": "", "difficulty": "", "비고": "나"},
+    ]
+    assert reading.rows[0].fields["answer"] is reading.records[0].answer
+    assert reading.rows[1].fields["question"] is reading.records[1].question
+
+
+def test_of_many_contradicting_answers_five_places_are_shown(tmp_path):
+    rows = "".join(f"질문입니다,답변 {number},,\n" for number in range(7))
+    details = [row.detail for row in read(tmp_path, f"{HEADER}\n{rows}").rejected]
+    assert len(details) == 7
+    places = ", ".join(f"{tmp_path / 'data.csv'}:{line}" for line in range(3, 8))
+    assert details[0] == f"the same question has another answer in {places} and more; delete the wrong one"
+    assert all(detail.count("data.csv:") == 5 and " and more" in detail for detail in details)
+    rows = "".join(f"질문입니다,답변 {number},,\n" for number in range(6))
+    assert " and more" not in read(tmp_path, f"{HEADER}\n{rows}").rejected[0].detail
