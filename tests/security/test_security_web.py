@@ -18,8 +18,6 @@ from civilqa.chat.web.server import make_app
 from civilqa.dataset.records import Record, record_id, write_records
 from civilqa.law.verdicts import look_up_citations
 
-pytestmark = pytest.mark.slow
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ATTACKS = [
     "<script>window.pwned = 1; alert(1)</script>",
