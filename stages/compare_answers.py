@@ -6,31 +6,29 @@ Writes: nothing; prints in Korean, the answers that got worse first
 With one name the workspace is compared with it. Only questions that both were tested on are compared.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__)
 
 import difflib
 import sys
 from pathlib import Path
-from typing import Any
 
 from civilqa.experiments.revisions import read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import read_jsonl
 from civilqa.program.lifecycle.safe_output import printable
 from civilqa.program.lifecycle.stage import run
+from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.report import badness, figure, problems
 from civilqa.scoring.scores import SCORES
 
 PREDICTIONS = "data/predictions/test.jsonl"
 SHOWN = ("bits_per_character", "key_point_recall", "citation_f1", "invented_citation_rate", "forbidden_rate", "chrf")
 
-Line = dict[str, Any]
 
-
-def read_lines(revision: str) -> dict[str, Line]:
+def read_lines(revision: str) -> dict[str, Prediction]:
     """Return the predictions of a revision by record id.
 
     Raises:
@@ -40,7 +38,7 @@ def read_lines(revision: str) -> dict[str, Line]:
     return check_lines(list(rows), revision)
 
 
-def check_lines(lines: list[Line], revision: str) -> dict[str, Line]:
+def check_lines(lines: list[Prediction], revision: str) -> dict[str, Prediction]:
     """Return predictions by record id.
 
     Raises:
@@ -56,7 +54,7 @@ def check_lines(lines: list[Line], revision: str) -> dict[str, Line]:
     return {line["id"]: line for line in lines}
 
 
-def difference(before: Line, after: Line) -> list[str]:
+def difference(before: Prediction, after: Prediction) -> list[str]:
     """Return what changed between two answers of the tuned model to one question; nothing where they are the same."""
     old, new = before["adapter"], after["adapter"]
     changed = [
@@ -83,12 +81,14 @@ def merge_words(words: list[str]) -> str:
     return " ".join(marks[kind][0] + " ".join(part) + marks[kind][1] for kind, part in pieces)
 
 
-def compare(before: dict[str, Line], after: dict[str, Line]) -> tuple[list[tuple[Line, Line]], int]:
+def compare(
+    before: dict[str, Prediction], after: dict[str, Prediction]
+) -> tuple[list[tuple[Prediction, Prediction]], int]:
     """Return the pairs of lines whose answer or scores differ, the worsened first, and how many are the same."""
     shared = [(before[name], after[name]) for name in before if name in after]
     differing = [pair for pair in shared if difference(*pair)]
 
-    def gain(pair: tuple[Line, Line]) -> tuple:
+    def gain(pair: tuple[Prediction, Prediction]) -> tuple:
         old, new = (badness(line)[:-1] for line in pair)
         return tuple(right - left for left, right in zip(old, new, strict=True))
 

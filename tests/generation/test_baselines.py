@@ -62,10 +62,23 @@ def test_examples_that_do_not_fit_are_left_out(prompter):
 def test_rows_keep_all_but_the_prompt(prompter):
     (row,) = few_shot_rows(
         [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5, 6]}], [record(9)], TRAIN, PARAMS, prompter,
-        count=2, seed=1, room=1000,
+        count=2, seed=1, max_new_tokens=4, context=1000,
     )  # fmt: skip
     assert (row["id"], row["completion_ids"], row["examples"]) == ("q-9", [5, 6], 2)
     assert len(row["prompt_ids"]) > 1
+
+
+def test_few_shot_prompts_leave_room_for_an_answer_and_for_the_reference_answer(prompter):
+    def shown(max_new_tokens, reference, context):
+        rows = [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5] * reference}]
+        room = {"max_new_tokens": max_new_tokens, "context": context}
+        (row,) = few_shot_rows(rows, [record(9)], TRAIN, PARAMS, prompter, count=2, seed=1, **room)
+        return row["examples"], len(row["prompt_ids"])
+
+    _, longest = shown(10, 10, 1000)
+    assert shown(10, 10, longest + 10) == (2, longest)
+    assert shown(11, 10, longest + 10)[0] == 1
+    assert shown(10, 11, longest + 10)[0] == 1
 
 
 def test_the_nearest_question_is_found_by_its_wording():

@@ -6,6 +6,7 @@ import pytest
 from civilqa.base_model.profiles import Profile
 from civilqa.program.errors import ParameterError
 from civilqa.program.parameters import SECTIONS, Section, read_choice, read_params, read_sections
+from civilqa.training.adapter import Tuning
 from civilqa.training.trainer import Preset, TrainParams
 from conftest import ROOT
 
@@ -14,6 +15,15 @@ class Small(Section):
     epochs: float
     batch_size: int
     name: str | None
+
+
+class Outer(Section):
+    name: str
+    small: Small
+
+
+class Seeded(Section):
+    seed: int
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -73,16 +83,21 @@ def test_an_unknown_choice_lists_those_there_are(tmp_path):
 
 
 def test_a_nested_key_is_named_in_full(tmp_path):
-    path = write(tmp_path, "profiles: {mine: {name: a/b, lora: {rnk: 8}}}\n")
-    with pytest.raises(ParameterError, match=r"profiles.mine.lora: unknown key 'rnk' \(did you mean 'rank'\?\)"):
-        read_choice("profiles", "mine", Profile, "model.profile", path)
+    path = write(tmp_path, "presets: {mine: {name: a, small: {epochs: 1, batch_size: 2, name: b, epoch: 3}}}\n")
+    with pytest.raises(ParameterError, match=r"presets.mine.small: unknown key 'epoch' \(did you mean 'epochs'\?\)"):
+        read_choice("presets", "mine", Outer, "train.preset", path)
 
 
 def test_a_profile_needs_no_more_than_its_name(tmp_path):
-    path = write(tmp_path, "profiles: {mine: {name: someone/model, revision: abc}}\n")
-    profile = read_choice("profiles", "mine", Profile, "model.profile", path)
-    assert profile.weights == "pretrained"
-    assert profile.lora.rank == 16
+    path = write(tmp_path, "profiles: {mine: {name: someone/model, revision: abc}}\ntuning: {mine: {}}\n")
+    assert read_choice("profiles", "mine", Profile, "model.profile", path).weights == "pretrained"
+    assert read_choice("tuning", "mine", Tuning, "model.profile", path).rank == 16
+
+
+def test_a_seed_of_a_section_s_own_comes_before_the_project_s(tmp_path):
+    for own, found in (("", 1), ("seed: null", 1), ("seed: 2", 2), ("seed: 0", 0)):
+        (seeded,) = read_sections(write(tmp_path, f"seed: 1\nsplit: {{{own}}}\n"), split=Seeded)
+        assert seeded.seed == found
 
 
 # Every form that `dvc exp run -S key=value` was seen to write, and those that YAML 1.1 reads otherwise.
@@ -137,6 +152,6 @@ def test_params_yaml_has_no_section_that_no_stage_reads():
 
 
 def test_train_parameters_refuse_a_negative_learning_rate(tmp_path):
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  learning_rate: null", "  learning_rate: -1")
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  learning_rate:\n", "  learning_rate: -1\n")
     with pytest.raises(ParameterError, match=r"train.learning_rate: found -1"):
         read_sections(write(tmp_path, text), train=TrainParams)

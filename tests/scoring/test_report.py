@@ -7,8 +7,8 @@ from civilqa.dataset.records import Record
 from civilqa.generation.answers import Answer
 from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_scores
 from civilqa.scoring.gold import Gold
+from civilqa.scoring.predictions import SYSTEMS, make_predictions
 from civilqa.scoring.report import figure, headline, render_report
-from evaluate import SYSTEMS, make_predictions
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)> \" ' & {{ 7 * 7 }}"
 NOTICE = "무작위 가중치에서 시작한 모델입니다."
@@ -39,7 +39,8 @@ def make(texts, golds=True, notice=NOTICE, **changes):
         "few_shot": [Answer("가", 5, False, 90.0) for _ in texts],
         "adapter": [Answer(text, 5, True, 50.0 + i) for i, text in enumerate(texts)],
     }
-    lines = {"test": make_predictions(records, given, entries, notice, [1] * len(texts), [record(99)])}
+    nearest = [(record(99), 0.5)] * len(texts)
+    lines = {"test": make_predictions(records, given, entries, notice, [1] * len(texts), nearest)}
     lines["train"] = make_predictions(records, {name: given[name] for name in SYSTEMS["train"]}, entries, notice)
     resampling = Resampling(200, 1)
     metrics = {

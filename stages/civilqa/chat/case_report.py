@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 from civilqa.chat.engine import Engine
 from civilqa.program.lifecycle.safe_output import printable
-from civilqa.scoring.gold import Judgement, TestCase, judge_answer
+from civilqa.scoring.gold import TestCase
+from civilqa.scoring.judgement import Judgement, judge_answer
 
 
 def report_cases(engine: Engine, cases: list[TestCase]) -> None:

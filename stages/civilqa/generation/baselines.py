@@ -68,9 +68,16 @@ def few_shot_rows(
     *,
     count: int,
     seed: int,
-    room: int,
+    max_new_tokens: int,
+    context: int,
 ) -> list[dict[str, Any]]:
-    """Return formatted rows with their prompts replaced by few-shot ones; `examples` says how many are in each."""
+    """Return formatted rows with their prompts replaced by few-shot ones; `examples` says how many are in each.
+
+    The prompts leave room for an answer of `max_new_tokens`, and for the longest reference answer, in the `context` of
+    so many tokens.
+    """
+    longest_reference = max((len(row["completion_ids"]) for row in rows), default=0)
+    room = context - max(max_new_tokens, longest_reference)
     replaced = []
     for row, record in zip(rows, records, strict=True):
         examples = choose_examples(record, train, count, seed)

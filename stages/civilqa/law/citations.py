@@ -26,7 +26,7 @@ from civilqa.law.act_names import (
 from civilqa.law.places import Place, places_between, read_details, read_places
 from civilqa.law.statutes import NO_SUCH_ARTICLE, OUTSIDE_TABLE, Reference, article_name, same_title
 
-# A text is parsed by each score that looks at its citations. An evaluation of 12 questions meets 425 different texts.
+# Each score that looks at citations parses the text: an evaluation asks for 600 different texts 5,300 times.
 REMEMBERED_TEXTS = 1024
 
 

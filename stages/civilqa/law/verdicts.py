@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
-from civilqa.law.citations import Citation, judge_citation, parse_citations, title_matches
+from civilqa.law.citations import judge_citation, parse_citations, title_matches
 from civilqa.law.statutes import (
     DELETED,
     EXISTS,
@@ -102,7 +102,7 @@ def citation_verdict(citation: LookedUp) -> tuple[str, str]:
 
 
 def distinct_citations(result: dict[str, Any]) -> list[LookedUp]:
-    """Return the `citations` of an answer's result, each article once, in order."""
+    """Return the `citations` of an answer's result, each article once, in the order of their last mention."""
     return list({(citation_name(c), citation_verdict(c)): c for c in reversed(result["citations"])}.values())[::-1]
 
 
@@ -181,12 +181,7 @@ def judge_citations(text: str, allowed: Iterable[Article] = ()) -> CitedArticles
 
 def cited_articles(text: str) -> frozenset[Article]:
     """Return the different (act, article) pairs that a text cites; 항, 호 and 목 are not compared."""
-    return frozenset(article_of(citation) for citation in parse_citations(text))
-
-
-def article_of(citation: Citation) -> Article:
-    """Return the act and the article of a citation."""
-    return citation.law, citation.article
+    return frozenset((citation.law, citation.article) for citation in parse_citations(text))
 
 
 def write_article(article: Article) -> str:

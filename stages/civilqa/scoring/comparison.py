@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
+from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.scores import SCORES
-
-Line = dict[str, Any]
 
 BETTER, WORSE, EQUAL, UNDECIDED = "better", "worse", "equal", "no significant difference at this n"
 
@@ -25,7 +24,7 @@ class Resampling:
     seed: int
 
 
-def mean_scores(lines: list[Line], systems: Iterable[str]) -> dict[str, Any]:
+def mean_scores(lines: list[Prediction], systems: Iterable[str]) -> dict[str, Any]:
     """Return `n` questions, each system's means, and under `n_scored` how many answers a mean is of, where not all.
 
     A score that applies to no answer of a system is left out.
@@ -43,7 +42,7 @@ def mean_scores(lines: list[Line], systems: Iterable[str]) -> dict[str, Any]:
     return means | ({"n_scored": partial} if partial else {})
 
 
-def group_scores(lines: list[Line], key: str, systems: Iterable[str]) -> dict[str, Any]:
+def group_scores(lines: list[Prediction], key: str, systems: Iterable[str]) -> dict[str, Any]:
     """Return the mean scores of each category, difficulty or fold."""
     systems = list(systems)
     groups = sorted({str(line[key]) for line in lines})
@@ -52,7 +51,7 @@ def group_scores(lines: list[Line], key: str, systems: Iterable[str]) -> dict[st
     }
 
 
-def scores_of(lines: list[Line], system: str, name: str) -> list[float]:
+def scores_of(lines: list[Prediction], system: str, name: str) -> list[float]:
     """Return a system's scores of one name, those left out that do not apply."""
     values = (line[system]["scores"].get(name) for line in lines if system in line)
     return [value for value in values if value is not None]
@@ -77,7 +76,9 @@ def mean_interval(values: list[float], resampling: Resampling) -> tuple[float, f
     return float(interval.low), float(interval.high)
 
 
-def compare(lines: list[Line], system: str, other: str, name: str, resampling: Resampling) -> dict[str, Any] | None:
+def compare(
+    lines: list[Prediction], system: str, other: str, name: str, resampling: Resampling
+) -> dict[str, Any] | None:
     """Return the mean of `system` minus `other` on a score, its 95 % interval and a verdict.
 
     Paired: questions are resampled, and each keeps both answers, so that hard and easy questions cancel out. With a
@@ -102,7 +103,7 @@ def compare(lines: list[Line], system: str, other: str, name: str, resampling: R
 
 
 def compare_all(
-    lines: list[Line], system: str, others: Iterable[str], resampling: Resampling
+    lines: list[Prediction], system: str, others: Iterable[str], resampling: Resampling
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the difference of `system` to each other system on each score that both have."""
     compared = {

@@ -12,10 +12,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from civilqa.law.statutes import article_url, load_reference
-from civilqa.law.verdicts import KINDS, mark_citations
+from civilqa.law.verdicts import KINDS, CitationMark, mark_citations
 from civilqa.scoring.comparison import BETTER, EQUAL, UNDECIDED, WORSE
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
+from civilqa.scoring.predictions import Prediction, ScoredAnswer
 from civilqa.scoring.scores import SCORES
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -30,11 +31,9 @@ LABELS = {
 VERDICTS = {BETTER: "나아짐", WORSE: "나빠짐", EQUAL: "차이 없음", UNDECIDED: "판정 불가"}
 DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", None: "참고용"}
 
-Line = dict[str, Any]
-
 
 def render_report(
-    lines: dict[str, list[Line]], metrics: dict[str, Any], notice: str, title: str = "민사법 질의응답 모델 평가"
+    lines: dict[str, list[Prediction]], metrics: dict[str, Any], notice: str, title: str = "민사법 질의응답 모델 평가"
 ) -> str:
     """Return the page.
 
@@ -137,7 +136,7 @@ def score_table(metrics: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return list(headings.items())
 
 
-def badness(line: Line) -> tuple:
+def badness(line: Prediction) -> tuple:
     """Return a key that sorts the worst answer of the tuned model first.
 
     Worst first: a wrong statement or an invented article misleads; then what is missing; then the wording.
@@ -151,7 +150,7 @@ def badness(line: Line) -> tuple:
     return of("passed"), -misleading, of("key_point_recall"), of("citation_f1"), of("chrf"), line["id"]
 
 
-def card(line: Line, rank: int) -> dict[str, Any]:
+def card(line: Prediction, rank: int) -> dict[str, Any]:
     """Return what the template shows of one question."""
     gold = Gold(id=line["id"], question=line["question"], **line["gold"]) if line["gold"] else None
     required = sorted(gold.required) if gold else []
@@ -169,10 +168,10 @@ def card(line: Line, rank: int) -> dict[str, Any]:
     }
 
 
-def pieces(text: str, citations: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
+def pieces(text: str, citations: list[CitationMark]) -> list[tuple[str, CitationMark | None]]:
     """Return a text in pieces, each with its citation or None. Citations of one range share a piece."""
     text = normalize(text)
-    found: list[tuple[str, dict[str, Any] | None]] = []
+    found: list[tuple[str, CitationMark | None]] = []
     position = 0
     for citation in citations:
         if citation["start"] < position:
@@ -184,13 +183,13 @@ def pieces(text: str, citations: list[dict[str, Any]]) -> list[tuple[str, dict[s
     return [*found, (text[position:], None)] if position < len(text) else found
 
 
-def missing(answer: dict[str, Any], required: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def missing(answer: ScoredAnswer, required: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the required articles that an answer does not cite."""
     cited = {(citation["law"], citation["article"]) for citation in answer["citations"]}
     return [article for article in required if article not in cited]
 
 
-def problems(line: Line) -> str:
+def problems(line: Prediction) -> str:
     """Return in one line of Korean what is wrong with the tuned model's answer."""
     answer = line["adapter"]
     if not answer["answer"].strip():

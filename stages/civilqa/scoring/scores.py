@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from civilqa.law.verdicts import CitedArticles, cited_articles, judge_citations
-from civilqa.scoring.gold import Gold, Judgement, judge_answer, overlap_scores
+from civilqa.scoring.gold import Gold
+from civilqa.scoring.judgement import Judgement, judge_answer, overlap_scores
 from civilqa.scoring.korean import normalize
 from civilqa.scoring.similarity import SIMILARITIES, eojeols
 
@@ -167,7 +168,7 @@ def reference_citation_f1_score(cited: CitedArticles, reference: str, asked: fro
 def forbidden_rate(judgement: Judgement | None, gold: Gold | None) -> float | None:
     """Return 1 if the answer makes one of the gold's wrong statements, else 0; lower is better.
 
-    By wording (civilqa.scoring.gold.states): it misses an error in words of its own, so that the true rate is higher.
+    By wording (see `civilqa.scoring.wording`): it misses an error in words of its own, so that the true rate is higher.
     """
     return float(bool(judgement.forbidden_found)) if judgement and gold and gold.forbidden else None
 

@@ -1,0 +1,106 @@
+import pytest
+
+from civilqa.dataset.records import record_id
+from civilqa.scoring.gold import Gold, TestCase
+from civilqa.scoring.judgement import judge_answer, overlap_scores
+
+QUESTION = "전입신고만 하면 오늘부터 보증금이 안전한가요?"
+ENTRY = {
+    "id": record_id(QUESTION),
+    "question": QUESTION,
+    "required_citations": ["주택임대차보호법 제3조"],
+    "acceptable_citations": ["주택임대차보호법 제3조의2"],
+    "key_points": [["다음 날부터", "다음 날 오전 0시"], ["전입신고", "주민등록"], ["주택의 인도"], ["임대인의 지위"]],
+    "forbidden": ["전입신고 당일부터 대항력이 생긴다", "확정일자를 받아야 대항력이 생긴다"],
+    "numbers": ["2년", "5푼"],
+}
+GOLD = Gold(**ENTRY)
+RIGHT = (
+    "주택의 인도와 전입신고를 마친 다음 날부터 대항력이 생깁니다(주택임대차보호법 제3조 제1항). 새 소유자는 임대인 "
+    "지위를 이어받고, 기간은 2년, 이율은 연 5%입니다."
+)
+
+
+def test_a_right_answer_passes():
+    judged = judge_answer(RIGHT, GOLD)
+    assert judged.passed
+    assert judged.reasons == ()
+    assert judged.key_points_hit == (True, True, True, True)
+    assert (judged.citation_precision, judged.citation_recall, judged.citation_f1) == (1, 1, 1)
+    assert (judged.numbers_found, judged.numbers_missing, judged.numbers_wrong) == (("2년", "5푼"), (), ())
+    assert judged.number_f1 == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            RIGHT.replace("주택임대차보호법 제3조 제1항", "민법 제103조"),
+            "필수 조문을 인용하지 않음: 주택임대차보호법 제3조",
+        ),
+        (RIGHT + " 민법 제3000조도 있습니다.", "없는 조문을 인용함: 민법 제3000조"),
+        (RIGHT + " 민법 제436조도 있습니다.", "삭제된 조문을 인용함: 민법 제436조"),
+        (RIGHT + " 확정일자를 받아야 대항력이 생깁니다.", "틀린 설명이 들어 있음: 확정일자를 받아야 대항력이 생긴다"),
+        (RIGHT.replace("다음 날부터", "그때부터").replace("임대인 지위", "자리"), "핵심 내용 4개 가운데 2개가 빠짐"),
+        (RIGHT.replace("2년", "3년"), "숫자가 빠짐: 2년"),
+    ],
+)
+def test_an_answer_that_does_not_pass_says_why(text, reason):
+    judged = judge_answer(text, GOLD)
+    assert not judged.passed
+    (found,) = judged.reasons
+    assert found.startswith(reason)
+
+
+def test_one_key_point_in_four_is_forgiven():
+    assert judge_answer(RIGHT.replace("다음 날부터", "그때부터"), GOLD).passed
+
+
+def test_numbers_of_the_question_and_the_reference_answer_are_not_wrong():
+    text = RIGHT + " 10일 안에 3개월분을 내십시오."
+    assert judge_answer(text, GOLD).numbers_wrong == ("10일", "3개월")
+    # 2 found and right, 4 found in all, 2 wanted: 2·2 / (4 + 2)
+    assert judge_answer(text, GOLD).number_f1 == pytest.approx(4 / 6)
+    assert judge_answer(text, GOLD, "10일 안에, 3개월 치").numbers_wrong == ()
+
+
+def test_an_empty_answer_scores_zero_and_does_not_pass():
+    judged = judge_answer("", GOLD)
+    assert (judged.citation_recall, judged.citation_f1, judged.key_point_recall, judged.number_f1) == (0, 0, 0, 0)
+    assert judged.citation_precision is None
+    assert not judged.passed
+
+
+def test_a_case_is_judged_against_its_own_answer():
+    case = TestCase(
+        **ENTRY, group="전세사기 상담", topic="보증금 반환", category="전세사기", difficulty="초급", trap=None,
+        answer=RIGHT + " 10일 안에 하십시오.",
+    )  # fmt: skip
+    assert judge_answer(case.answer, case).passed
+    assert judge_answer(case.answer, case).numbers_wrong == ()
+    assert judge_answer(case.answer, GOLD).numbers_wrong == ("10일",)
+
+
+def test_an_article_that_the_asker_named_is_not_invented_by_the_answer():
+    entry = Gold(**ENTRY | {"question": "민법 제2000조가 무엇인가요?", "numbers": []})
+    judged = judge_answer("민법 제2000조는 없습니다. 주택임대차보호법 제3조를 보십시오.", entry)
+    assert judged.cited.invented == set()
+    assert judged.wrong_citations == ()
+    assert judge_answer("민법 제2001조", entry).cited.invented == {("민법", "제2001조")}
+
+
+@pytest.mark.parametrize(
+    ("found", "required", "acceptable", "expected"),
+    [
+        ("ab", "ab", "", (1, 1, 1)),
+        ("a", "ab", "", (1, 1 / 2, 2 / 3)),
+        ("abc", "ab", "c", (1, 1, 1)),
+        ("abd", "ab", "c", (2 / 3, 1, 4 / 5)),
+        ("c", "ab", "c", (None, 0, 0)),
+        ("", "ab", "c", (None, 0, 0)),
+        ("d", "", "c", (0, None, None)),
+        ("c", "", "c", (None, None, None)),
+    ],
+)
+def test_precision_recall_and_f1_by_hand(found, required, acceptable, expected):
+    assert overlap_scores(found, required, acceptable) == pytest.approx(expected)

@@ -1,0 +1,73 @@
+import pytest
+
+from civilqa.dataset.records import Record
+from civilqa.generation.answers import Answer
+from civilqa.generation.baselines import nearest_record
+from civilqa.scoring.comparison import Resampling
+from civilqa.scoring.gold import Gold
+from civilqa.scoring.plots import group_rows, plot_rows
+from civilqa.scoring.predictions import SYSTEMS, describe_answer, make_predictions
+
+RECORD = Record(
+    id="q-1", question="질문입니다", answer="답은 민법 제750조입니다.", category="전세사기", difficulty="초급"
+)
+GOLD = Gold(
+    id="q-1", question="질문입니다", required_citations=["민법 제750조"], acceptable_citations=[],
+    key_points=[["답은"]], forbidden=["답이 없다"], numbers=[],
+)  # fmt: skip
+
+
+def answers(text, stopped=True):
+    return [Answer(text, 5, stopped, 32.0)]
+
+
+def predictions(golds=None, **texts):
+    given = {system: answers(text) for system, text in texts.items()}
+    return make_predictions(
+        [RECORD], given, golds or {}, "법률 지식 없음", [2], [nearest_record(RECORD.question, [RECORD])]
+    )
+
+
+def test_predictions_hold_everything_of_every_answer():
+    (line,) = predictions({"q-1": GOLD}, base="가", few_shot="나", adapter=RECORD.answer)
+    assert line["question"] == "질문입니다"
+    assert line["reference"] == RECORD.answer
+    assert line["notice"] == "법률 지식 없음"
+    assert line["gold"]["required_citations"] == ["민법 제750조"]
+    assert [line[system]["answer"] for system in ("base", "few_shot", "adapter")] == ["가", "나", RECORD.answer]
+    assert line["few_shot"]["examples"] == 2
+    assert line["adapter"]["judgement"]["passed"] is True
+    assert line["adapter"]["scores"]["bits_per_character"] == 32 / len(RECORD.answer)
+    (citation,) = line["adapter"]["citations"]
+    assert RECORD.answer[citation["start"] : citation["end"]] == "민법 제750조"
+    assert citation["kind"] == "valid"
+    assert line["base"]["judgement"]["missing_citations"] == ("민법 제750조",)
+
+
+def test_a_copied_answer_has_no_score_of_a_model():
+    (line,) = predictions(base="가", adapter="나")
+    assert line["nearest"]["copied_from"] == "q-1"
+    assert line["nearest"]["similarity"] == 1
+    assert line["nearest"]["scores"]["bits_per_character"] is None
+    assert line["nearest"]["scores"]["stop_rate"] is None
+    assert line["nearest"]["scores"]["chrf"] == pytest.approx(100)
+
+
+def test_without_gold_there_is_no_judgement():
+    assert "judgement" not in describe_answer("답", RECORD, None, answers("답")[0])
+    assert predictions(base="가", adapter="나")[0]["gold"] is None
+
+
+# --- plots of them ---
+
+
+def test_plots_give_every_mean_with_its_interval_and_number():
+    lines = predictions({"q-1": GOLD}, base="가", few_shot="나", adapter=RECORD.answer)
+    rows = plot_rows({"test": lines, "train": lines}, Resampling(resamples=200, seed=1), " (점검용)")
+    assert {row["series"] for row in rows} == {f"{system} (점검용)" for system in SYSTEMS["test"]}
+    best = [
+        row for row in rows if row["series"].startswith("adapter") and (row["group"], row["score"]) == ("test", "chrf")
+    ]
+    assert [(row["percent"], row["low"], row["high"], row["n"]) for row in best] == [(100, 100, 100, 1)]
+    groups = group_rows(lines, Resampling(resamples=200, seed=1), "")
+    assert {row["group"] for row in groups} == {"전세사기 (n=1)", "초급 (n=1)"}
