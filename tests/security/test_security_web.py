@@ -66,6 +66,9 @@ class Engine:
         self.params = SimpleNamespace(max_question_characters=2000)
         self.streams = []
 
+    def load_base_beside(self):
+        return self
+
     def passes_turns_on(self, multi_turn=None):
         return False
 
@@ -80,7 +83,7 @@ def served(engine, host="127.0.0.1"):
     from civilqa.chat.web.page import make_page
 
     listening = socket.create_server(("127.0.0.1", 0))
-    app = make_app(make_page(engine, SimpleNamespace(get=lambda: engine), saves=host == "127.0.0.1"), host)
+    app = make_app(make_page(engine, saves=host == "127.0.0.1"), host)
     config = uvicorn.Config(app, log_level="critical", limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -58,27 +58,14 @@ CSS = """
 """
 
 
-class BaseOnDemand:
-    """The base model, loaded when a comparison is first asked for."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._tuned = engine
-        self._lock = threading.Lock()
-        self._engine: Engine | None = None
-
-    def get(self) -> Engine:
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._tuned.load_base_beside()
-            return self._engine
-
-
 class Page:
     """The events of the page. One object serves all browsers; what belongs to one is in `exchanges`, which gradio keeps
     for each open page."""
 
-    def __init__(self, engine: Engine, base: BaseOnDemand) -> None:
-        self.engine, self.base, self.room = engine, base, WaitingRoom()
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.room = engine, WaitingRoom()
+        self.base: Engine | None = None  # loaded when a comparison is first asked for
+        self.loading = threading.Lock()
 
     def ask(
         self,
@@ -99,7 +86,7 @@ class Page:
             for index in range(2 if compare else 1):
                 if index:
                     yield *with_last(windows, index, question, "기반 모델을 불러옵니다…"), exchanges, question, ""
-                engine = self.base.get() if index else self.engine
+                engine = self.load_base() if index else self.engine
                 asked = [turn[index] for turn in exchanges if len(turn) > index] if passes_turns_on else []
                 stream = self.answer(engine, question, category, asked, request)
                 try:
@@ -117,6 +104,11 @@ class Page:
             yield *before, exchanges, question, f"⚠️ {message}"
             return
         yield *windows, [*exchanges, results], "", ""
+
+    def load_base(self) -> Engine:
+        with self.loading:
+            self.base = self.base or self.engine.load_base_beside()
+        return self.base
 
     def answer(
         self, engine: Engine, question: str, category: str, asked: list[dict[str, Any]], request: gr.Request
@@ -160,13 +152,13 @@ def grown(stream: AnswerStream) -> Iterator[str]:
             shown = time.monotonic()
 
 
-def make_page(engine: Engine, base: BaseOnDemand, saves: bool = True) -> gr.Blocks:
+def make_page(engine: Engine, saves: bool = True) -> gr.Blocks:
     """Return the page of a loaded engine.
 
     Args:
         saves: whether conversations may be written to this machine: not by whoever else can open the page.
     """
-    page = Page(engine, base)
+    page = Page(engine)
     with gr.Blocks(title=TITLE) as blocks:
         gr.Markdown(f"# {TITLE}")
         gr.Markdown(f"{DISCLAIMER}\n\n{engine.notice}", elem_id="notice")

@@ -60,10 +60,9 @@ def serve_page(engine: Engine, folder: Path, host: str, port: int) -> None:
         if engine.has_model(folder):
             raise
         missing = error
-    from civilqa.chat.web.page import BaseOnDemand, make_missing_page, make_page
+    from civilqa.chat.web.page import make_missing_page, make_page
 
-    saves = is_loopback(host)
-    blocks = make_missing_page(missing) if missing else make_page(engine, BaseOnDemand(engine), saves)
+    blocks = make_missing_page(missing) if missing else make_page(engine, saves=is_loopback(host))
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
         make_app(blocks, host),
