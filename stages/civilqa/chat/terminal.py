@@ -1,7 +1,7 @@
 """A conversation in the terminal, in Korean: streaming, with commands; from a pipe, one answer a line of input."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from civilqa.chat.conversations import save_conversation
 from civilqa.chat.engine import Engine, Turn
+from civilqa.chat.stream import AnswerStream
 from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
@@ -184,56 +185,37 @@ class Conversation:
     def stream(self, engine: Engine, question: str) -> dict[str, Any]:
         answering = engine.stream_answer(question, self.category, history=self.history(0))
         self.console.print()
-        try:
-            for piece in answering:
-                self.console.print(Text(printable(piece)), end="", soft_wrap=True)
-            interrupted = {}
-        except KeyboardInterrupt:
-            interrupted = {"interrupted": True}
-        finally:
-            answering.close()
-        result = answering.result | interrupted
+        (result,) = receive([answering], lambda _, piece: self.console.print(Text(piece), end="", soft_wrap=True))
         self.console.print()
         self.show_notes(result)
         return result
 
     def compare(self, question: str) -> list[dict[str, Any]]:
         """Ask both models; their answers stand side by side, or below each other where the window is narrow."""
-        results: list[dict[str, Any]] = []
-        engines = [self.engine, self.base]
-        texts = [Text("…"), Text("…")]
-        interrupted = {}
         streams = [
             engine.stream_answer(question, self.category, history=self.history(index))
-            for index, engine in enumerate(engines)
+            for index, engine in enumerate((self.engine, self.base))
         ]
-        live = Live(self.side_by_side(texts), console=self.console, transient=True, auto_refresh=False)
-        try:
-            with live:
-                for answering, text in zip(streams, texts, strict=True):
-                    text.plain = ""
-                    for piece in answering:
-                        text.append(printable(piece))
-                        live.update(self.side_by_side(texts), refresh=True)
-        except KeyboardInterrupt:
-            interrupted = {"interrupted": True}
-        finally:
-            for answering in streams:
-                answering.close()
-        results = [answering.result | interrupted for answering in streams]
-        texts = [Text(printable(result["answer"]) or "(답변 없음)") for result in results]
-        self.console.print(self.side_by_side(texts))
+        texts = ["", ""]
+
+        def show(index: int, piece: str) -> None:
+            texts[index] += piece
+            live.update(self.side_by_side([text or "…" for text in texts]), refresh=True)
+
+        with Live(self.side_by_side(["…", "…"]), console=self.console, transient=True, auto_refresh=False) as live:
+            results = receive(streams, show)
+        self.console.print(self.side_by_side([printable(result["answer"]) or "(답변 없음)" for result in results]))
         for result in results:
             self.show_notes(result)
         return results
 
-    def side_by_side(self, texts: list[Text]) -> Table:
+    def side_by_side(self, texts: list[str]) -> Table:
         names = [self.engine.name, self.base.name]
         if self.console.width >= 80:
             table = Table(expand=True)
             for name in names:
                 table.add_column(name, ratio=1, overflow="fold")
-            table.add_row(*texts)
+            table.add_row(*map(Text, texts))
             return table
         table = Table(show_header=False, expand=True, show_lines=True)
         for name, text in zip(names, texts, strict=True):
@@ -256,3 +238,22 @@ class Conversation:
             end = " · 답변을 멈췄습니다"
         name = f"{result['model']}: " if self.base else ""
         self.console.print(f"\n{name}{result['tokens']:,}토큰 · {result['seconds']:.1f}초{end}\n", style="dim")
+
+
+def receive(streams: list[AnswerStream], show: Callable[[int, str], None]) -> list[dict[str, Any]]:
+    """Return the results of answers, whose pieces are shown as they come; Ctrl-C stops them all.
+
+    Args:
+        show: takes the number of an answer and a piece of it.
+    """
+    interrupted = {}
+    try:
+        for index, answering in enumerate(streams):
+            for piece in answering:
+                show(index, printable(piece))
+    except KeyboardInterrupt:
+        interrupted = {"interrupted": True}
+    finally:
+        for answering in streams:
+            answering.close()
+    return [answering.result | interrupted for answering in streams]
