@@ -11,10 +11,10 @@ smallest and the largest beside it. Timings differ from run to run and from mach
 and each rate stands beside what the machine can do at most, measured in the same run.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__, example="benchmark.repeats")
 
 import time
 from dataclasses import asdict
@@ -138,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, alone="benchmark")
+    run(main, lock="benchmark")

@@ -12,11 +12,11 @@ Params: chat, format, model, the selected profile, hardware
 No stage: no output of it is tracked. Unlike the stages it has arguments, since its user has no parameters to edit.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
-    from civilqa.program.lifecycle.machine_errors import KOREAN
+from civilqa.program.lifecycle.machine_errors import KOREAN
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing(KOREAN)
+if __name__ == "__main__":
+    start(messages=KOREAN)
 
 import argparse
 import json
@@ -27,7 +27,6 @@ from typing import Any, NoReturn
 from civilqa.chat.engine import ADAPTER
 from civilqa.inference import InferenceEngine
 from civilqa.program.errors import ParameterError
-from civilqa.program.lifecycle.machine_errors import KOREAN
 from civilqa.program.lifecycle.stage import run
 
 SETTINGS = {
@@ -146,4 +145,4 @@ def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main, words=KOREAN)
+    run(main, messages=KOREAN)

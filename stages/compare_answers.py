@@ -6,10 +6,10 @@ Writes: nothing; prints in Korean, the answers that got worse first
 With one name the workspace is compared with it. Only questions that both were tested on are compared.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__)
 
 import difflib
 import sys

@@ -13,10 +13,10 @@ questions are asked again to see whether the model learned what it was taught; t
 nothing about new questions.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__, example="evaluate.batch_size")
 
 from itertools import islice
 from pathlib import Path
@@ -191,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, alone="evaluate")
+    run(main, lock="evaluate")

@@ -11,10 +11,10 @@ also for an adapter that was trained on a quantised base: 4-bit weights can take
 appears only after it was read back and found to answer as the adapter does.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start()
 
 import argparse
 import gc

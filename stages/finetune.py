@@ -10,10 +10,10 @@ Params: seed, train, the selected preset, model, the selected profile and its tu
 A run that was killed goes on from its last checkpoint, if nothing that decides the result has changed since.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__, example="train.learning_rate")
 
 import os
 import shutil

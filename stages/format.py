@@ -10,10 +10,10 @@ Each line holds the record's text as a person reads it (`messages`, or `prompt` 
 `prompt_ids`, on which there is no loss, and `completion_ids`, on which there is. Nothing is truncated here.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__, example="format.style")
 
 import csv
 import hashlib
@@ -181,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, alone="format")
+    run(main, lock="format")

@@ -10,10 +10,10 @@ Each fold has a model of its own, trained without the records that it is tested 
 recipe, not of one model.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__)
 
 import json
 import sys

@@ -10,10 +10,10 @@ its file, line, reason and the whole row, whether the stage fails on it or goes 
 is written.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__, example="prepare.source")
 
 from collections import Counter
 from collections.abc import Iterator
@@ -169,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, alone="prepare")
+    run(main, lock="prepare")

@@ -9,10 +9,10 @@ No stage: it needs lm-evaluation-harness, which lives in an environment of its o
 The harness runs as a process of its own, offline, on local files alone.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__, example="probe.items")
 
 import json
 import os
@@ -192,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, alone="probe")
+    run(main, lock="probe")

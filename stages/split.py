@@ -11,13 +11,13 @@ each record once. Which fold a record is in depends on the records and the seed,
 Questions that are near-duplicates of each other form a group, and a group is dealt as one: it never crosses splits.
 """
 
-if __name__ == "__main__":
-    from civilqa.program.lifecycle.interruptions import end_while_importing
+from civilqa.program.lifecycle.start import start
 
-    end_while_importing()
+if __name__ == "__main__":
+    start(__doc__, example="split.fold")
 
 import hashlib
-from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -54,18 +54,17 @@ def group_records(records: list[Record], similarity: float) -> list[Group]:
     return [sorted(group, key=lambda record: record.id) for group in groups.values()]
 
 
+def cell(group: Group) -> tuple[str, str]:
+    """Return the category and difficulty of a group, which are those of its first record."""
+    return group[0].category, group[0].difficulty
+
+
 def deal_order(groups: list[Group], seed: int) -> list[Group]:
     """Return the groups sorted by category and difficulty, and within these cells in an order drawn from the seed.
 
-    A group's cell and place are those of its first record. The order is by SHA-256 of seed and id: it has nothing to do
-    with the file's order, and no library's random generator can change it.
+    The order is by SHA-256 of seed and first id: neither the file's order nor a random generator can change it.
     """
-
-    def key(group: Group) -> tuple[str, str, str]:
-        first = group[0]
-        return first.category, first.difficulty, hashlib.sha256(f"{seed}:{first.id}".encode()).hexdigest()
-
-    return sorted(groups, key=key)
+    return sorted(groups, key=lambda group: (cell(group), hashlib.sha256(f"{seed}:{group[0].id}".encode()).hexdigest()))
 
 
 def deal_folds(ordered: list[Group], folds: int) -> list[int]:
@@ -76,16 +75,12 @@ def deal_folds(ordered: list[Group], folds: int) -> list[int]:
     both the folds and their shares of every cell differ by one record at most. A larger group can unbalance a cell's
     shares by its size at most.
     """
-    cells: dict[tuple[str, str], list[int]] = {}
-    for index, group in enumerate(ordered):
-        cells.setdefault((group[0].category, group[0].difficulty), []).append(index)
     fold_of = [0] * len(ordered)
     totals = [0] * folds
-    for cell in cells.values():
+    for _, indices in groupby(range(len(ordered)), key=lambda index: cell(ordered[index])):
         of_cell = [0] * folds
-        for index in sorted(cell, key=lambda index: -len(ordered[index])):  # stable: ties in the drawn order
-            fold = min(range(folds), key=lambda fold: (of_cell[fold], totals[fold]))
-            fold_of[index] = fold
+        for index in sorted(indices, key=lambda index: -len(ordered[index])):  # stable: ties in the drawn order
+            fold_of[index] = fold = min(range(folds), key=lambda fold: (of_cell[fold], totals[fold]))
             of_cell[fold] += len(ordered[index])
             totals[fold] += len(ordered[index])
     return fold_of
@@ -105,8 +100,7 @@ def choose_validation(ordered: list[Group], size: int) -> set[int]:
             continue
         start = home[int((turn + 0.5) * len(home) / size)]
         around = (index % len(ordered) for index in range(start, start + len(ordered)))
-        fitting = (i for i in around if i not in chosen and len(ordered[i]) <= size - taken)
-        index = next(fitting, None)
+        index = next((i for i in around if i not in chosen and len(ordered[i]) <= size - taken), None)
         if index is None:
             break
         chosen.add(index)
@@ -123,10 +117,8 @@ def split_records(groups: list[Group], params: SplitParams) -> dict[str, list[Re
         ParameterError: the fold does not exist, or there are too few groups for the folds.
     """
     if params.fold >= params.folds:
-        raise ParameterError(
-            f"params.yaml: split.fold: found {params.fold}, want 0 to {params.folds - 1}, since split.folds is "
-            f"{params.folds}"
-        )
+        wanted = f"want 0 to {params.folds - 1}, since split.folds is {params.folds}"
+        raise ParameterError(f"params.yaml: split.fold: found {params.fold}, {wanted}")
     if len(groups) < 2 * params.folds:
         records = sum(map(len, groups))
         found = f"{records} records" if records == len(groups) else f"{len(groups)} groups of {records} records"
@@ -135,70 +127,56 @@ def split_records(groups: list[Group], params: SplitParams) -> dict[str, list[Re
             "a fold (a record without any is a group); lower split.folds or keep more records"
         )
     ordered = deal_order(groups, params.seed)
-    fold_of = deal_folds(ordered, params.folds)
-    rest = [group for group, fold in zip(ordered, fold_of, strict=True) if fold != params.fold]
+    parts: dict[str, list[Record]] = {name: [] for name in SPLITS}
+    rest = []
+    for group, fold in zip(ordered, deal_folds(ordered, params.folds), strict=True):
+        if fold == params.fold:
+            parts["test"] += group
+        else:
+            rest.append(group)
     chosen = choose_validation(rest, round(params.validation_fraction * sum(map(len, rest))))
-    parts = {
-        "train": [group for index, group in enumerate(rest) if index not in chosen],
-        "validation": [group for index, group in enumerate(rest) if index in chosen],
-        "test": [group for group, fold in zip(ordered, fold_of, strict=True) if fold == params.fold],
-    }
-    return {
-        name: sorted((record for group in part for record in group), key=lambda record: record.id)
-        for name, part in parts.items()
-    }
+    for index, group in enumerate(rest):
+        parts["validation" if index in chosen else "train"] += group
+    return {name: sorted(part, key=lambda record: record.id) for name, part in parts.items()}
 
 
-def check_groups(parts: dict[str, list[Record]], groups: list[Group]) -> None:
-    """Raise RecordError if the finished splits are not exactly the groups' records, each group in one split."""
+def check_splits(parts: dict[str, list[Record]], groups: list[Group]) -> None:
+    """Raise RecordError unless every record is in one split, with its whole group, and no question is in two."""
     home = {record.id: name for name in SPLITS for record in parts[name]}
     if len(home) != sum(map(len, parts.values())) or len(home) != sum(map(len, groups)):
         raise RecordError(f"{FOLDER}: a record is in no split or in several")
-    for group in groups:
-        first, *others = group
+    for first, *others in groups:
         for record in others:
-            if home[record.id] != home[first.id]:
-                raise RecordError(
-                    f"{FOLDER}: {record.id} in {home[record.id]} is a near-duplicate of {first.id} in {home[first.id]}"
-                )
-
-
-def check_questions(parts: dict[str, list[Record]]) -> None:
-    """Raise RecordError if a question is in more than one split: the evaluation would be worth nothing."""
-    home: dict[str, str] = {}
-    for name, part in parts.items():
-        for record in part:
-            other = home.setdefault(record.question, name)
+            one, other = home[first.id], home[record.id]
+            if one != other:
+                raise RecordError(f"{FOLDER}: {record.id} in {other} is a near-duplicate of {first.id} in {one}")
+    split_of: dict[str, str] = {}
+    for name in SPLITS:
+        for record in parts[name]:
+            other = split_of.setdefault(record.question, name)
             if other != name:
                 raise RecordError(f"{FOLDER}: {record.id} is in {other} and in {name}: {record.question[:60]}")
 
 
-def write_near_duplicates(groups: list[Group], folder: Path) -> None:
+def write_near_duplicates(groups: list[Group], path: Path) -> None:
     """Write the groups of several records, one a line, by the id of their first record."""
     several = sorted((group for group in groups if len(group) > 1), key=lambda group: group[0].id)
-    write_jsonl(
-        folder / NEAR_DUPLICATES,
-        ([{"id": record.id, "question": record.question} for record in group] for group in several),
-    )
+    write_jsonl(path, ([{"id": record.id, "question": record.question} for record in group] for group in several))
     if several:
-        records = sum(map(len, several))
-        print(
-            f"split: {records} records are near-duplicates in {len(several)} groups, all in {FOLDER / NEAR_DUPLICATES}"
-        )
+        found = f"{sum(map(len, several))} records are near-duplicates in {len(several)} groups"
+        print(f"split: {found}, all in {FOLDER / NEAR_DUPLICATES}")
 
 
 def main() -> None:
     (params,) = read_sections(split=SplitParams)
     groups = group_records(read_records(RECORDS), params.near_duplicate_similarity)
     parts = split_records(groups, params)
-    check_groups(parts, groups)
-    check_questions(parts)
-    sizes = Counter(map(len, groups))
+    check_splits(parts, groups)
     # All or none: a test split of this run beside a training split of another would leak.
     with folder_aside(FOLDER) as folder:
         for name in SPLITS:
             write_records(folder / f"{name}.jsonl", parts[name])
-        write_near_duplicates(groups, folder)
+        write_near_duplicates(groups, folder / NEAR_DUPLICATES)
     write_json(
         METRICS,
         {
@@ -206,8 +184,8 @@ def main() -> None:
             "folds": params.folds,
             "near_duplicates": {
                 "similarity": params.near_duplicate_similarity,
-                "groups_of_several": sum(count for size, count in sizes.items() if size > 1),
-                "largest_group": max(sizes),
+                "groups_of_several": sum(len(group) > 1 for group in groups),
+                "largest_group": max(map(len, groups)),
             },
             "records": {name: {"total": len(parts[name]), **count_by(parts[name])} for name in SPLITS},
         },
@@ -216,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, alone="split")
+    run(main, lock="split")

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from conftest import ROOT, copy_project, edit_params
@@ -18,7 +18,7 @@ from conftest import ROOT, copy_project, edit_params
 sys.path.insert(0, str(ROOT / "tests/benchmarks"))
 
 import web_load
-from web_load import Tab, put_under_load, shown_questions
+from web_load import Tab, put_under_load
 
 QUESTIONS, CLIENTS = 100, 20
 CROWD = 60  # at once, of whom 24 have room
@@ -35,20 +35,16 @@ def page(tmp_path_factory, adapter_folder):
         yield address, server
 
 
-def event_of(address):
-    config = httpx.get(f"{address}/config", timeout=60).json()
-    return next(entry["id"] for entry in config["dependencies"] if entry["api_name"] == "ask")
-
-
 async def ask_once(address, question="보증금을 돌려받으려면 어떻게 하나요?"):
-    async with httpx.AsyncClient(base_url=address, timeout=120) as client, Tab(client, event_of(address)) as tab:
-        return await tab.ask(question)
+    async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+        tab = Tab(client)
+        return await tab.ask(question), await tab.shown()
 
 
 def assert_that_it_answers(address):
-    last = asyncio.run(ask_once(address))
-    assert last["success"], last
-    assert shown_questions(last["output"]) == ["보증금을 돌려받으려면 어떻게 하나요?"]
+    last, shown = asyncio.run(ask_once(address))
+    assert last == {"finished": True}
+    assert shown == ["보증금을 돌려받으려면 어떻게 하나요?"]
 
 
 @pytest.mark.slow
@@ -71,20 +67,18 @@ def test_more_than_there_is_room_for_come_at_once(page, outcomes):
     async def crowd():
         limits = httpx.Limits(max_connections=3 * CROWD)
         async with httpx.AsyncClient(base_url=address, timeout=300, limits=limits) as client:
-            tabs = [Tab(client, event) for _ in range(CROWD)]
+            tabs = [Tab(client) for _ in range(CROWD)]
             return await asyncio.gather(*(tab.ask(f"{number}번 질문입니다") for number, tab in enumerate(tabs)))
 
-    event = event_of(address)
     with outcomes.trial(
         f"{CROWD} questions at once", "web", "as many as there is room for answered, the others told so"
     ):
         answers = asyncio.run(crowd())
-        assert all(last["success"] for last in answers), answers
-        statuses = [last["output"]["data"][4] for last in answers]
-        refused = [status for status in statuses if web_load.BUSY in status]
-        assert len(refused) + statuses.count("") == CROWD
+        refused = [last for last in answers if web_load.BUSY in last.get("error", "")]
+        answered = [last for last in answers if last == {"finished": True}]
+        assert len(refused) + len(answered) == CROWD, answers
         assert refused
-        assert statuses.count("") >= 24
+        assert len(answered) >= 24
         assert_that_it_answers(address)
 
 
@@ -98,8 +92,8 @@ def test_hundreds_hold_a_connection_open(page, outcomes):
     ):
         for number in range(HOLDERS):
             connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
-            if number % 2:  # an open tab that reads nothing
-                connection.sendall(f"GET /gradio_api/heartbeat/held{number} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            if number % 2:  # a page that is asked for and never read
+                connection.sendall(f"GET /page.js HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             else:  # a request that never ends
                 connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nX-Slow: ".encode())
         assert_that_it_answers(address)
@@ -111,17 +105,16 @@ def test_browsers_that_are_closed_in_the_middle_of_an_answer_leave_room(page, ou
     address, server = page
 
     async def leave():
-        event = event_of(address)
         async with httpx.AsyncClient(base_url=address, timeout=120) as client:
             for number in range(30):
-                body = {"data": ["질문입니다", "공통", False, False, None], "fn_index": event}
-                body["session_hash"] = f"left{number}"
-                (await client.post("/gradio_api/queue/join", json=body)).raise_for_status()
+                body = {"session": f"{number:032x}", "question": "질문입니다", "category": "공통"}
+                async with client.stream("POST", "/ask", json=body | {"compare": False, "turns": False}):
+                    pass  # gone before the first token
 
     with outcomes.trial("browsers closed in mid-answer", "web", "their room is free again"):
         asyncio.run(leave())
         deadline = time.monotonic() + 120
-        while web_load.BUSY in asyncio.run(ask_once(address))["output"]["data"][4]:
+        while web_load.BUSY in asyncio.run(ask_once(address))[0].get("error", ""):
             assert time.monotonic() < deadline
             time.sleep(1)
         assert_that_it_answers(address)

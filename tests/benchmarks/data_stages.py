@@ -8,51 +8,16 @@ Writes data_stages.json beside this file. A size takes seconds to minutes; 10⁶
 import argparse
 import json
 import math
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from make_dataset import make_rows, write_dataset
-from projects import ROOT, describe_machine, held_bytes
-from ruamel.yaml import YAML
+from projects import describe_machine, make_project, run_stages
 
 RESULT = Path(__file__).with_suffix(".json")
 STAGES = ("prepare", "split", "format")
-SAMPLE_SECONDS = 0.2
-
-
-def make_project(folder: Path, rows: int) -> None:
-    """Copy what the three stages need into a folder, with a dataset of so many rows."""
-    for name in ("stages", "models/tiny", "models/templates", "data/reference"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    write_dataset(folder / "dataset.csv", make_rows(rows, seed=20260608), rows)
-    yaml = YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["prepare"] |= {"source": "dataset.csv", "on_invalid": "drop"}
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(params, file)
-
-
-def measure(folder: Path, stage: str) -> dict[str, float]:
-    """Run a stage; return its seconds and the peak of the memory that it and its workers hold at one time, in MiB.
-
-    Memory is the sum of the processes' unique set sizes, sampled: what would be free if they were gone.
-    """
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, f"stages/{stage}.py"], cwd=folder, stdout=subprocess.DEVNULL)
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, held_bytes(process.pid))
-        time.sleep(SAMPLE_SECONDS)
-    seconds = time.perf_counter() - started
-    if process.returncode:
-        raise SystemExit(f"{stage} failed in {folder}")
-    return {"seconds": round(seconds, 1), "peak_mib": round(peak / 2**20)}
 
 
 def growth(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -76,12 +41,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--output", type=Path, default=RESULT)
     arguments = parser.parse_args()
+    machine = describe_machine()
     results = []
     for rows in arguments.rows:
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            make_project(folder, rows)
-            stages = {stage: measure(folder, stage) for stage in STAGES}
+            folder = make_project(Path(name), **{"prepare.source": "dataset.csv", "prepare.on_invalid": "drop"})
+            write_dataset(folder / "dataset.csv", make_rows(rows, seed=20260608), rows)
+            stages = {
+                stage: {"seconds": round(finished.seconds, 1), "peak_mib": round(finished.peak_mib)}
+                for stage, finished in run_stages(folder, STAGES, threads=machine["cores"]).items()
+            }
             counts = json.loads((folder / "metrics/prepare.json").read_text(encoding="utf-8"))["rows"]
             results.append(
                 {
@@ -96,7 +65,7 @@ def main() -> None:
         print(json.dumps(results[-1], ensure_ascii=False), flush=True)
     report = {
         "command": "python tests/benchmarks/data_stages.py",
-        "machine": describe_machine(),
+        "machine": machine,
         "sizes": results,
         "growth": growth(results),
     }

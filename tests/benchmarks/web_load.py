@@ -4,9 +4,9 @@
     python tests/benchmarks/web_load.py --questions 5000
 
 Writes web_load.json beside this file. The page is the real one, with the tiny model and answers of a few tokens: what
-is measured is the page and its queue, not the speed of a model. Each client does what a browser does: it holds an open
-connection while its tab is open, asks, reads the answer as it grows, asks again, and after some questions closes the
-tab and opens a new one. What it must find in the window each time is its own questions, all of them, in its order.
+is measured is the page and its queue, not the speed of a model. Each client does what a browser does: it asks, reads
+the answer as it grows, asks again, and after some questions closes the tab and opens a new one. What a reload would
+show each time must be its own questions, all of them, in its order.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import psutil
 from projects import ROOT, make_project, write_report
 
@@ -76,74 +76,50 @@ class Load:
 class Tab:
     """An open page: what a browser sends, without the browser."""
 
-    def __init__(self, client: httpx.AsyncClient, event: int) -> None:
-        self.client, self.event = client, event
-        self.session = uuid.uuid4().hex[:11]
-
-    async def __aenter__(self) -> "Tab":
-        self._heart = asyncio.create_task(self._beat())
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        self._heart.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._heart
-
-    async def _beat(self) -> None:
-        async with self.client.stream("GET", f"/gradio_api/heartbeat/{self.session}") as response:
-            async for _ in response.aiter_raw():
-                pass
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+        self.session = uuid.uuid4().hex
 
     async def ask(self, question: str) -> dict[str, Any]:
-        """Return gradio's last message about a question: `success` and `output`."""
-        body = {
-            "data": [question, "공통", False, False, None],
-            "fn_index": self.event,
-            "session_hash": self.session,
-        }
-        (await self.client.post("/gradio_api/queue/join", json=body)).raise_for_status()
+        """Return the last event of an answer: `finished`, or `error` and why."""
+        body = {"session": self.session, "question": question, "category": "공통", "compare": False, "turns": False}
         last: dict[str, Any] = {}
-        async with self.client.stream("GET", f"/gradio_api/queue/data?session_hash={self.session}") as response:
+        async with self.client.stream("POST", "/ask", json=body) as response:
+            response.raise_for_status()
             async for line in response.aiter_lines():
-                if line.startswith("data:"):
-                    message = json.loads(line.removeprefix("data:"))
-                    if message["msg"] == "process_completed":
-                        last = message
+                last = json.loads(line)
         return last
 
-
-def shown_questions(output: dict[str, Any]) -> list[str]:
-    """Return the questions in the window of the tuned model, in order."""
-    return [
-        message["content"][0]["text"].removeprefix('<div class="answer">').removesuffix("</div>")
-        for message in output["data"][0]
-        if message["role"] == "user"
-    ]
+    async def shown(self) -> list[str]:
+        """Return the questions that a reload of the page shows, in order."""
+        response = await self.client.post("/conversation", json={"session": self.session})
+        return [exchange["question"] for exchange in response.raise_for_status().json()]
 
 
-async def browse(number: int, questions: int, client: httpx.AsyncClient, event: int, load: Load, server: Any) -> None:
+async def browse(number: int, questions: int, client: httpx.AsyncClient, load: Load, server: Any) -> None:
     """Ask so many questions one after the other, in a new tab after every few."""
     for first in range(0, questions, QUESTIONS_A_TAB):
         asked: list[str] = []
-        async with Tab(client, event) as tab:
-            for index in range(first, min(first + QUESTIONS_A_TAB, questions)):
-                question = f"{number}번 이용자의 {index}번째 질문: 보증금을 돌려받으려면?"
-                started = time.perf_counter()
-                try:
+        tab = Tab(client)
+        for index in range(first, min(first + QUESTIONS_A_TAB, questions)):
+            question = f"{number}번 이용자의 {index}번째 질문: 보증금을 돌려받으려면?"
+            started = time.perf_counter()
+            try:
+                last = await tab.ask(question)
+                while BUSY in last.get("error", ""):
+                    load.busy += 1
+                    await asyncio.sleep(0.5)
                     last = await tab.ask(question)
-                    while last.get("success") and BUSY in last["output"]["data"][4]:
-                        load.busy += 1
-                        await asyncio.sleep(0.5)
-                        last = await tab.ask(question)
-                    asked.append(question)
-                    if not last.get("success"):
-                        load.errors.append(f"{question} {last}"[:500])
-                    elif shown_questions(last["output"]) != asked:
-                        load.errors.append(f"asked {asked}, shown {shown_questions(last['output'])}"[:500])
-                except httpx.HTTPError as error:
-                    load.errors.append(f"{question} {error!r}")
-                load.latencies.append(time.perf_counter() - started)
-                load.memory.append(server.memory_info().rss / 2**20)
+                asked.append(question)
+                shown = await tab.shown()
+                if not last.get("finished"):
+                    load.errors.append(f"{question} {last}"[:500])
+                elif shown != asked:
+                    load.errors.append(f"asked {asked}, shown {shown}"[:500])
+            except httpx.HTTPError as error:
+                load.errors.append(f"{question} {error!r}")
+            load.latencies.append(time.perf_counter() - started)
+            load.memory.append(server.memory_info().rss / 2**20)
 
 
 async def put_under_load(address: str, server: psutil.Process, questions: int, clients: int) -> Load:
@@ -151,11 +127,9 @@ async def put_under_load(address: str, server: psutil.Process, questions: int, c
     load = Load()
     limits = httpx.Limits(max_connections=4 * clients)
     async with httpx.AsyncClient(base_url=address, timeout=httpx.Timeout(600), limits=limits) as client:
-        config = (await client.get("/config")).json()
-        event = next(entry["id"] for entry in config["dependencies"] if entry["api_name"] == "ask")
         started = time.perf_counter()
         each = [questions // clients + (number < questions % clients) for number in range(clients)]
-        await asyncio.gather(*(browse(number, count, client, event, load, server) for number, count in enumerate(each)))
+        await asyncio.gather(*(browse(number, count, client, load, server) for number, count in enumerate(each)))
         load.seconds = time.perf_counter() - started
     return load
 

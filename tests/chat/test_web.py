@@ -1,14 +1,15 @@
-"""The page as its user starts it, asked by gradio's own client and by a browser."""
+"""The page as its user starts it, asked as its script asks and by a browser."""
 
 import contextlib
-import os
+import json
 import shutil
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from civilqa.chat.web.content import answer_html
@@ -20,8 +21,6 @@ pytestmark = pytest.mark.slow
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
 EVIL = "<script>alert(1)</script> ![x](http://evil.example/a) [링크](javascript:alert(1)) $$x$$\n\n# 제목 <b>굵게</b>"
-# What the environment says must not matter.
-SWITCHES = ("GRADIO_ANALYTICS_ENABLED", "GRADIO_RUN_HISTORY", "GRADIO_SSR_MODE", "GRADIO_MCP_SERVER")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -36,7 +35,6 @@ def served(project: Path, *arguments: str):
         stderr=log.open("w", encoding="utf-8"),
         text=True,
         encoding="utf-8",
-        env={**os.environ, **dict.fromkeys(SWITCHES, "True")},
     )
     try:
         line = process.stdout.readline()
@@ -74,24 +72,38 @@ def page(tmp_path_factory, adapter_folder):
         yield address, project
 
 
-def ask(page, question, category="공통", compare=False):
-    from gradio_client import Client
+def post(page, path, session, **more):
+    return httpx.post(f"{page[0]}/{path}", json={"session": session} | more, timeout=120)
 
-    return Client(page[0], verbose=False).predict(question, category, compare, False, api_name="/ask")
+
+def ask(page, question, category="공통", compare=False, session=None):
+    """Return the events of an answer, as the page's script gets them."""
+    asked = {"question": question, "category": category, "compare": compare, "turns": False}
+    answer = post(page, "ask", session or uuid.uuid4().hex, **asked)
+    assert answer.status_code == 200
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def html_of(events, model=0):
+    (html,) = [event["html"] for event in events if event.get("model") == model and "html" in event]
+    return html
 
 
 def test_the_page_answers_as_the_engine_does(page, engine):
     expected = answer_html(engine.generate_answer(QUESTION, "전세사기"))
-    tuned, base, question, status = ask(page, QUESTION, "전세사기", compare=True)
-    assert (question, status) == ("", "")
-    assert text_of(tuned[-1]) == expected
-    assert [message["role"] for message in base] == ["user", "assistant"]
-    assert text_of(base[-1]) != expected
+    events = ask(page, QUESTION, "전세사기", compare=True)
+    assert html_of(events) == expected
+    assert html_of(events, 1) != expected
+    assert events[-1] == {"finished": True}
 
 
-def text_of(message):
-    content = message["content"]
-    return content if isinstance(content, str) else content[0]["text"]
+def test_a_reload_shows_the_conversation_of_the_tab_and_a_new_one_forgets_it(page):
+    session = uuid.uuid4().hex
+    html = html_of(ask(page, QUESTION, session=session))
+    assert post(page, "conversation", session).json() == [{"question": QUESTION, "answers": [html]}]
+    assert post(page, "conversation", uuid.uuid4().hex).json() == []
+    assert post(page, "clear", session).status_code == 204
+    assert post(page, "conversation", session).json() == []
 
 
 @pytest.mark.parametrize(
@@ -99,47 +111,44 @@ def text_of(message):
     [("", "비어 있습니다"), ("가" * 30_000, "2,000자 이내"), ("\u200b", "비어 있습니다")],
 )
 def test_what_cannot_be_asked_is_said_on_the_page(page, question, message):
-    tuned, _, kept, status = ask(page, question)
-    assert message in status
-    assert tuned == []
-    assert kept == question
+    (event,) = ask(page, question)
+    assert message in event["error"]
 
 
 def test_special_tokens_and_markup_in_a_question_are_text(page):
-    tuned, *_ = ask(page, f"<|eot_id|> {EVIL}")
-    assert "<script" not in str(tuned)
-    assert "&lt;|eot_id|&gt;" in text_of(tuned[0])
+    session = uuid.uuid4().hex
+    html = html_of(ask(page, f"<|eot_id|> {EVIL}", session=session))
+    assert "<script" not in html
+    # The question is text to the page: its script shows it as such.
+    assert post(page, "conversation", session).json()[0]["question"] == f"<|eot_id|> {EVIL}"
 
 
 def test_several_at_once_are_answered_one_after_the_other(page):
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(ask(page, QUESTION)[0][-1])) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: answers.append(html_of(ask(page, QUESTION)))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=120)
-    assert len({text_of(answer) for answer in answers}) == 1
+    assert len(set(answers)) == 1
     assert len(answers) == 4
 
 
 def test_large_requests_foreign_names_and_unused_paths_are_refused(page):
     address, _ = page
     big = b"x" * (MAX_BODY_BYTES + 1)
-    assert httpx.post(f"{address}/gradio_api/queue/join", content=big).status_code == 413
-    assert httpx.post(f"{address}/gradio_api/queue/join", content=iter([big])).status_code == 413
+    assert httpx.post(f"{address}/ask", content=big).status_code == 413
+    assert httpx.post(f"{address}/ask", content=iter([big])).status_code == 413
     assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 400
-    for path in ("gradio_api/upload", "gradio_api/file=/etc/passwd", "monitoring", "docs"):
-        assert httpx.get(f"{address}/{path}").status_code in (404, 405), path
+    for path in ("upload", "file=/etc/passwd", "monitoring", "docs", "page.py", "../params.yaml"):
+        assert httpx.get(f"{address}/{path}").status_code == 404, path
     policy = httpx.get(address).headers["content-security-policy"]
-    assert "default-src 'self'" in policy
+    assert "default-src 'none'" in policy
     assert "http" not in policy
 
 
-def test_nothing_is_recorded_or_shared(page):
-    config = httpx.get(f"{page[0]}/config").json()
-    assert config["analytics_enabled"] is False
-    assert config["run_history"] is False
-    assert config["footer_links"] == []
+def test_nothing_is_written_before_it_is_asked_for(page):
+    ask(page, QUESTION)
     assert not (page[1] / "data/conversations").exists()
 
 
@@ -151,33 +160,39 @@ def test_the_page_in_a_browser(page):
     address, project = page
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for width, height in ((1280, 900), (390, 844)):
+        for width, height in ((1366, 650), (390, 844)):
             tab = browser.new_page(viewport={"width": width, "height": height}, locale="en-US")
             requests, dialogs = [], []
             tab.on("request", lambda request, seen=requests: seen.append(request.url))
             tab.on("dialog", lambda dialog, seen=dialogs: seen.append(dialog.message))
             tab.goto(address)
-            tab.wait_for_selector("#question textarea")
-            tab.get_by_text("전세사기", exact=True).first.click()
-            tab.locator("#compare input").check()
-            tab.locator("button.gallery-item").first.click()
-            expect(tab.locator("#question textarea")).not_to_be_empty()
+            tab.get_by_label("전세사기").check()
+            tab.locator("#compare").check()
+            tab.locator(".example").first.click()
+            expect(tab.locator("#question")).not_to_have_value("")
             tab.locator("#send").click()
-            tab.wait_for_selector("#base .message.bot .answer small", timeout=60_000)
-            assert tab.locator("#tuned .message.bot").count() == 1
-            tab.fill("#question textarea", EVIL)
-            tab.locator("#question textarea").press("Enter")
-            expect(tab.locator("#base .message.bot")).to_have_count(2, timeout=60_000)
-            assert tab.locator("#tuned script, #tuned img, #tuned a, #tuned h1").count() == 0
-            assert "<script>alert(1)</script>" in tab.locator("#tuned .message.user").last.inner_text()
-            expect(tab.locator("#question textarea")).to_be_empty(timeout=60_000)
+            expect(tab.locator(".answer .tools")).to_have_count(2, timeout=60_000)
+            assert tab.locator(".exchange").count() == 1
+            tab.fill("#question", EVIL)
+            tab.locator("#question").press("Enter")
+            expect(tab.locator(".answer .tools")).to_have_count(4, timeout=60_000)
+            assert tab.locator(".answer script, .answer img, .answer h1, .question *").count() == 0
+            assert "<script>alert(1)</script>" in tab.locator(".question").first.inner_text()
+            expect(tab.locator("#question")).to_have_value("", timeout=60_000)
+            tab.fill("#question", "가" * 2001)
+            tab.locator("#send").click()
+            expect(tab.locator("#status")).to_contain_text("2,000자", timeout=60_000)
+            assert len(tab.locator("#question").input_value()) == 2001  # refused, and not lost
             tab.locator("#save").click()
             expect(tab.locator("#status")).to_contain_text("저장했습니다")
             body = tab.locator("body").inner_text()
             for words in ("법률 자문이 아닙니다", "질문하기", "예시: 모델이 학습한 질문"):
                 assert words in body
-            for english in ("Submit", "Clear", "Built with", "Examples", "Settings", "Error"):
-                assert english not in body
+            tab.reload()
+            expect(tab.locator(".answer .tools")).to_have_count(4)
+            assert tab.locator("#notice").bounding_box()["y"] < height
+            question, answers = (tab.locator(name).first.bounding_box()["y"] for name in ("#question", ".answer"))
+            assert question < answers  # the question comes first, on a phone, too
             assert tab.evaluate("document.documentElement.lang") == "ko"
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
             assert dialogs == []
@@ -189,8 +204,7 @@ def test_the_page_in_a_browser(page):
 
 def test_without_an_adapter_the_page_says_how_to_get_one(project):
     with served(project) as address:
-        components = httpx.get(f"{address}/config").json()["components"]
-    shown = str([component["props"].get("value") for component in components])
+        shown = httpx.get(address).text
     assert "아직 물어볼 모델이 없습니다" in shown
     assert "dvc repro finetune" in shown
     assert str(project) not in shown

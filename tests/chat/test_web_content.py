@@ -1,4 +1,6 @@
-from civilqa.chat.web.content import answer_html, escaped, example_questions, marked
+from urllib.parse import unquote
+
+from civilqa.chat.web.content import answer_html, example_questions
 from civilqa.dataset.records import Record, record_id, write_records
 from civilqa.law.verdicts import look_up_citations
 
@@ -13,22 +15,33 @@ def test_each_citation_is_marked_with_what_is_known_of_it():
     page = answer_html(result("주택임대차보호법 제3조의3에 따라, 민법 제9999조와 자동차관리법 제3조"))
     assert '<mark class="good" title="있는 조문">주택임대차보호법 제3조의3</mark>에 따라' in page
     assert '<mark class="bad" title="없는 조문(지어낸 인용)">민법 제9999조</mark>' in page
-    assert '<li class="good"><b>✓ 있는 조문</b> 주택임대차보호법 제3조의3(임차권등기명령)</li>' in page
+    assert '<li class="good"><b>✓ 있는 조문</b> <a href="https://www.law.go.kr/' in page
+    assert ">주택임대차보호법 제3조의3(임차권등기명령)</a></li>" in page
+
+
+def test_an_article_that_exists_is_linked_and_no_other():
+    page = answer_html(result("민법 제750조, 민법 제9999조, 자동차관리법 제3조"))
+    assert page.count("<a ") == 1
+    assert 'href="https://www.law.go.kr/법령/민법/제750조" target="_blank" rel="noopener noreferrer"' in unquote(page)
 
 
 def test_a_range_is_as_good_as_its_worst_article():
-    answer = "민법 제1117조부터 제1119조까지"
-    page = marked(answer, result(answer)["citations"])
+    page = answer_html(result("민법 제1117조부터 제1119조까지"))
     assert page.count("<mark") == 1
-    assert 'class="bad"' in page
+    assert '<mark class="bad"' in page
 
 
-def test_what_was_written_is_escaped_and_stays_one_block():
-    page = answer_html(result(f"{EVIL} 민법 제750조"))
+def test_what_was_written_is_escaped():
+    page = answer_html(result(f'{EVIL} 민법 제750조 "&<>'))
     assert "<script" not in page
     assert "<b>굵게" not in page
-    assert "\n" not in page  # Markdown would end the block there and read on
-    assert escaped('"&<>') == "&quot;&amp;&lt;&gt;"
+    assert "&#34;&amp;&lt;&gt;" in page
+
+
+def test_an_answer_without_text_or_end_says_so():
+    page = answer_html(result("", stopped=False))
+    assert "(답변 없음)" in page
+    assert "끝까지 나오지 않았습니다" in page
 
 
 def test_an_example_is_asked_in_a_category_that_the_page_offers(tmp_path, monkeypatch):

@@ -36,6 +36,23 @@ def test_a_citation_is_looked_up_named_and_marked(text, status, title_matches, m
     assert citation_name(citation) == name
 
 
+def test_each_article_of_an_answer_is_looked_up_by_itself():
+    answer = (
+        "주택임대차보호법 제3조의3(임차권등기명령)에 따르고 민법 제9999조와 민법 제186조(소유권의 내용), "
+        "상속세 및 증여세법 제3조도 봅니다."
+    )
+    found = {f"{c['law']} {c['article']}": (c["status"], citation_verdict(c)[0]) for c in look_up_citations(answer)}
+    assert found == {
+        "주택임대차보호법 제3조의3": (EXISTS, "✓"),
+        "민법 제9999조": (NO_SUCH_ARTICLE, "✗"),
+        "민법 제186조": (EXISTS, "△"),
+        "상속세 및 증여세법 제3조": (OUTSIDE_TABLE, "?"),
+    }
+    first = look_up_citations(answer)[0]
+    assert first["title"] == "임차권등기명령"
+    assert answer[first["start"] : first["end"]].startswith("주택임대차보호법 제3조의3")
+
+
 def test_places_are_those_of_the_composed_text():
     text = "가나다 민법 제750조와 민법 제751조부터 제753조까지"
     assert look_up_citations(unicodedata.normalize("NFD", text)) == look_up_citations(text)
@@ -75,6 +92,8 @@ def test_an_article_cited_now_and_in_a_former_version_counts_once_by_the_better(
     cited = judge_citations("구 민법 제1119조와 민법 제1119조, 구 민법 제750조와 민법 제750조")
     assert cited.valid == {("민법", "제750조")}
     assert (cited.invented, cited.outside) == (frozenset(), {("민법", "제1119조")})
+    cited = judge_citations("구 민법 제1119조와 민법 제1119조", allowed={("민법", "제1119조")})
+    assert (cited.valid, cited.outside) == ({("민법", "제1119조")}, frozenset())
 
 
 def test_citations_are_judged_apart():

@@ -1,11 +1,22 @@
 import json
+import os
+import platform
 
 import pytest
 from dvc.fs import localfs
 from dvc_data.hashfile.istextfile import istextfile
 
 from civilqa.program.errors import RecordError
-from civilqa.program.files import read_jsonl, sha256_json, write_csv, write_json, write_jsonl, write_text
+from civilqa.program.files import (
+    folder_aside,
+    open_aside,
+    read_jsonl,
+    sha256_json,
+    write_csv,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 
 def test_dvc_takes_metrics_full_of_hangul_for_text(tmp_path):
@@ -53,3 +64,33 @@ def test_a_bad_line_is_named(tmp_path, line, message):
 def test_csv_lines_end_alike_on_every_system(tmp_path):
     write_csv(tmp_path / "a.csv", [{"x": "가,나", "y": 1}], ["x", "y"])
     assert (tmp_path / "a.csv").read_bytes() == 'x,y\n"가,나",1\n'.encode()
+
+
+def test_a_folder_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(IsADirectoryError), folder_aside(target) as aside:
+        aside.write_text("no file", encoding="utf-8")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "old"]
+    with folder_aside(target) as aside:
+        (aside / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+def test_a_kill_between_old_and_new_folder_loses_neither(tmp_path):
+    target, old = tmp_path / "folder", tmp_path / ".folder.old.part"
+    old.mkdir()
+    (old / "old").touch()
+    with pytest.raises(IsADirectoryError), folder_aside(target):
+        target.write_text("no file", encoding="utf-8")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "old"]
+
+
+def test_what_a_dead_process_was_writing_is_removed_and_a_live_one_s_is_kept(tmp_path):
+    dead, live = (tmp_path / f".a.txt.{platform.node()}.{pid}.part" for pid in (2**22 - 1, os.getppid()))
+    dead.touch()
+    live.touch()
+    with open_aside(tmp_path / "a.txt") as file:
+        file.write("a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, "a.txt"]

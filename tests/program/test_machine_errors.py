@@ -6,8 +6,7 @@ import os
 import pytest
 import torch
 
-from civilqa.program.files import folder_aside, open_aside
-from civilqa.program.lifecycle.machine_errors import KOREAN, explain, writing
+from civilqa.program.lifecycle.machine_errors import ENGLISH, KOREAN, explain, writing
 
 
 class Panic(BaseException):
@@ -19,10 +18,8 @@ class Panic(BaseException):
     [
         (OSError(errno.ENOSPC, "No space left on device", "data/a.jsonl"), "data/a.jsonl: the disk is full"),
         (OSError(errno.EROFS, "Read-only file system", "models"), "models: the file system can only be read"),
-        (
-            Exception('Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: "No" })'),
-            "disk is full",
-        ),
+        (OSError(errno.EACCES, "Permission denied", "a", None, "b"), "b: this user has no permission"),
+        (Exception("Error while serializing: I/O error: File too large (os error 27)"), "`ulimit -f`"),
         (Exception("No space left on device (os error 28)"), "the disk is full"),
         (RuntimeError("PytorchStreamWriter failed writing file data/2: file write failed"), "the disk is full"),
         (MemoryError(), "there is not enough memory"),
@@ -35,8 +32,15 @@ def test_it_is_told_with_what_to_do(error, said):
     assert said in explain(error)
 
 
+def test_for_what_stands_in_the_way_the_system_s_words_are_enough():
+    assert explain(NotADirectoryError(errno.ENOTDIR, "Not a directory", "models")) == "models: Not a directory"
+    assert explain(OSError(errno.EMFILE, "Too many open files")) == "[Errno 24] Too many open files"
+    assert explain(Exception("a.json: Is a directory (os error 21)")) == "a.json: Is a directory (os error 21)"
+
+
 def test_every_error_is_told_in_korean_too():
     assert "디스크가 가득" in explain(OSError(errno.ENOSPC, "No space left on device", "a"), KOREAN)
+    assert ENGLISH.keys() == KOREAN.keys()
 
 
 @pytest.mark.parametrize(
@@ -58,35 +62,3 @@ def test_torch_s_own_writer_is_recognised_on_a_full_disk(tmp_path):
     with pytest.raises(OSError, match="weights") as caught, writing(tmp_path / "weights"):
         torch.save(torch.zeros(100_000), "/dev/full")
     assert caught.value.errno == errno.ENOSPC
-
-
-def test_a_folder_is_the_old_one_until_the_new_one_is_whole(tmp_path):
-    target = tmp_path / "folder"
-    target.mkdir()
-    (target / "old").touch()
-    with pytest.raises(IsADirectoryError), folder_aside(target) as aside:
-        aside.write_text("no file", encoding="utf-8")
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "old"]
-    with folder_aside(target) as aside:
-        (aside / "new").touch()
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
-
-
-def test_a_kill_between_old_and_new_folder_loses_neither(tmp_path):
-    target, old = tmp_path / "folder", tmp_path / ".folder.old.part"
-    old.mkdir()
-    (old / "old").touch()
-    with pytest.raises(IsADirectoryError), folder_aside(target):
-        target.write_text("no file", encoding="utf-8")
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "old"]
-
-
-def test_what_a_dead_process_was_writing_is_removed_and_a_live_one_s_is_kept(tmp_path):
-    import platform
-
-    dead, live = (tmp_path / f".a.txt.{platform.node()}.{pid}.part" for pid in (2**22 - 1, os.getppid()))
-    dead.touch()
-    live.touch()
-    with open_aside(tmp_path / "a.txt") as file:
-        file.write("a")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, "a.txt"]

@@ -17,6 +17,15 @@ class Small(Section):
     name: str | None
 
 
+class Outer(Section):
+    name: str
+    small: Small
+
+
+class Seeded(Section):
+    seed: int
+
+
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
@@ -74,16 +83,21 @@ def test_an_unknown_choice_lists_those_there_are(tmp_path):
 
 
 def test_a_nested_key_is_named_in_full(tmp_path):
-    path = write(tmp_path, "tuning: {mine: {rnk: 8}}\n")
-    with pytest.raises(ParameterError, match=r"tuning.mine: unknown key 'rnk' \(did you mean 'rank'\?\)"):
-        read_choice("tuning", "mine", Tuning, "model.profile", path)
+    path = write(tmp_path, "presets: {mine: {name: a, small: {epochs: 1, batch_size: 2, name: b, epoch: 3}}}\n")
+    with pytest.raises(ParameterError, match=r"presets.mine.small: unknown key 'epoch' \(did you mean 'epochs'\?\)"):
+        read_choice("presets", "mine", Outer, "train.preset", path)
 
 
 def test_a_profile_needs_no_more_than_its_name(tmp_path):
     path = write(tmp_path, "profiles: {mine: {name: someone/model, revision: abc}}\ntuning: {mine: {}}\n")
-    profile = read_choice("profiles", "mine", Profile, "model.profile", path)
-    assert profile.weights == "pretrained"
+    assert read_choice("profiles", "mine", Profile, "model.profile", path).weights == "pretrained"
     assert read_choice("tuning", "mine", Tuning, "model.profile", path).rank == 16
+
+
+def test_a_seed_of_a_section_s_own_comes_before_the_project_s(tmp_path):
+    for own, found in (("", 1), ("seed: null", 1), ("seed: 2", 2), ("seed: 0", 0)):
+        (seeded,) = read_sections(write(tmp_path, f"seed: 1\nsplit: {{{own}}}\n"), split=Seeded)
+        assert seeded.seed == found
 
 
 # Every form that `dvc exp run -S key=value` was seen to write, and those that YAML 1.1 reads otherwise.

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -254,7 +254,7 @@ def import_all(name: str) -> None:
     """Import what the program imports, at its top and later."""
     __import__(name)
     if name == "chat":
-        for module in ("batch", "terminal", "models", "prompts"):
+        for module in ("chat.batch", "chat.terminal", "model.loading", "base_model.prompts"):
             __import__(f"civilqa.{module}")
 
 
@@ -350,17 +350,17 @@ def run_as_main(name: str, arguments: list[str], fault: dict[str, Any], events: 
 
 def cause(fault: dict[str, Any], events: int) -> None:
     """Have the accident happen in this process, once the program has begun."""
-    from civilqa.program.lifecycle import interruptions
+    from civilqa.program.lifecycle import start
 
-    first = interruptions.end_while_importing
+    first = start.start
 
-    def begin(*arguments: Any) -> None:
-        first(*arguments)
+    def begin(*arguments: Any, **named: Any) -> None:
+        first(*arguments, **named)
         os.write(events, f"{READY}\n".encode())  # what came before is the interpreter's own start
         watch_files(fault, events)
         limit(fault)
 
-    interruptions.end_while_importing = begin
+    start.start = begin
 
 
 def limit(fault: dict[str, Any]) -> None:

@@ -31,8 +31,9 @@ class AnswerStream:
             describe: what is known of an answer of these tokens but how long it took.
         """
         self.result: dict[str, Any] | None = None
-        self._tokens, self._text, self._describe = tokens, text, describe
+        self._tokens, self._decode, self._describe = tokens, text, describe
         self._ids: list[int] = []
+        self.text = ""  # so far
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._done = False
@@ -78,16 +79,15 @@ class AnswerStream:
 
     def _run(self) -> dict[str, Any]:
         self._started = self._first = time.perf_counter()  # not while it waited for others
-        shown = ""
         try:
             while not self._stop.is_set() and (token := next(self._tokens, None)) is not None:
                 if not self._ids:
                     self._first = time.perf_counter()
                 self._ids.append(token)
-                text = self._text(self._ids)
-                if len(text) > len(shown):
-                    self._pieces.put(text[len(shown) :])
-                    shown = text
+                text = self._decode(self._ids)
+                if len(text) > len(self.text):
+                    self._pieces.put(text[len(self.text) :])
+                    self.text = text
             return self._result(time.perf_counter() - self._started)
         finally:
             self._tokens.close()  # where it was stopped: the keys and values of the tokens so far are given back

@@ -91,9 +91,7 @@ def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
         raise ParameterError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(params, dict):
         raise ParameterError(f"{path}: holds {type(params).__name__}, want sections such as 'train:'")
-    problems = [_unknown(str(name), SECTIONS, "section") for name in params if name not in SECTIONS]
-    if problems:
-        raise ParameterError(_report(path, problems))
+    _refuse_any(path, [_unknown(str(name), SECTIONS, "section") for name in params if name not in SECTIONS])
     return params
 
 
@@ -117,8 +115,7 @@ def read_sections(path: Path = PARAMS_PATH, **types: type[Section]) -> tuple[Any
         section, found = check(section_type, raw, name)
         sections.append(section)
         problems += found
-    if problems:
-        raise ParameterError(_report(path, problems))
+    _refuse_any(path, problems)
     return tuple(sections)
 
 
@@ -133,12 +130,11 @@ def read_choice(section: str, name: str, section_type: type[Section], chosen_by:
     """
     choices = read_params(path).get(section)
     if not isinstance(choices, dict) or not choices:
-        raise ParameterError(_report(path, [f"{section}: missing section"]))
+        _refuse_any(path, [f"{section}: missing section"])
     if name not in choices:
-        raise ParameterError(_report(path, [f"{chosen_by}: {_unknown(str(name), [*map(str, choices)], section[:-1])}"]))
+        _refuse_any(path, [f"{chosen_by}: {_unknown(str(name), [*map(str, choices)], section[:-1])}"])
     choice, problems = check(section_type, choices[name], f"{section}.{name}")
-    if problems:
-        raise ParameterError(_report(path, problems))
+    _refuse_any(path, problems)
     return choice
 
 
@@ -190,5 +186,6 @@ def _unknown(name: str, known: list[str] | tuple[str, ...], kind: str) -> str:
     return f"unknown {kind} '{name}'{hint}; there are: {', '.join(known)}"
 
 
-def _report(path: Path, problems: list[str]) -> str:
-    return "\n".join(f"{path}: {problem}" for problem in problems)
+def _refuse_any(path: Path, problems: list[str]) -> None:
+    if problems:
+        raise ParameterError("\n".join(f"{path}: {problem}" for problem in problems))

@@ -1,104 +1,67 @@
-"""What the page shows: texts, and answers as HTML in which nothing that a model or a user wrote does anything."""
+"""What the page shows: answers and examples, as HTML in which nothing that a model or a user wrote does anything."""
 
-import html
 import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader
 
 from civilqa.dataset.records import read_records
+from civilqa.law.statutes import EXISTS
 from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.lifecycle.safe_output import printable
 
-TITLE = "민법 질의응답"
-DISCLAIMER = (
-    "**법률 자문이 아닙니다.** 언어 모델이 만든 답변이며 틀리거나 없는 조문을 댈 수 있습니다. 실제 사건은 변호사나 "
-    "대한법률구조공단(국번 없이 132)과 상담하십시오. 이름, 주민등록번호, 주소 같은 개인정보는 적지 마십시오."
-)
-MISSING = (
-    "## 아직 물어볼 모델이 없습니다\n\n학습된 어댑터가 있어야 답할 수 있습니다. 저장소 폴더에서 "
-    "`dvc repro finetune`으로 학습하거나 `dvc pull`로 받은 다음, 이 화면을 연 명령"
-    "(`python stages/chat.py web`)을 다시 실행하십시오."
-)
 EVERYONE = "공통"
-
 EXAMPLES_A_SPLIT = 3
-
+EXAMPLES = {"train": "예시: 모델이 학습한 질문", "test": "예시: 모델이 처음 보는 질문"}
 CLASSES = {"✓": "good", "✗": "bad", "△": "unsure", "?": "unsure"}
 
-
-def escaped(text: str) -> str:
-    """Return text as HTML that says the same and does nothing.
-
-    Line ends become tags: Markdown ends an HTML block at an empty line, and would read what follows as Markdown.
-    """
-    return html.escape(printable(text)).replace("\n", "<br>")
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 
 
-def marked(text: str, citations: list[dict[str, Any]]) -> str:
-    """Return an answer as HTML with each citation marked by what is known of the article."""
+def answer_html(result: dict[str, Any]) -> str:
+    """Return a finished answer: the text with its citations marked, the articles that it cites, how it ended."""
+    cited = []
+    for citation in distinct_citations(result):
+        mark, words = citation_verdict(citation)
+        link = law_link(citation) if citation["status"] == EXISTS else None
+        cited.append((CLASSES[mark], mark, words, citation_name(citation), link))
+    return TEMPLATES.get_template("answer.html.jinja").render(
+        parts=parts(result["answer"], result["citations"]), cited=cited, note=CITATIONS_NOTE, stopped=result["stopped"]
+    )
+
+
+def parts(text: str, citations: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return an answer in pieces: text, and for a citation its class and what is known of the article."""
     text = unicodedata.normalize("NFC", text)
-    parts, position = [], 0
+    pieces, position = [], 0
     for start, end in dict.fromkeys((citation["start"], citation["end"]) for citation in citations):
         # A range of articles is one place in the text: it is as good as the worst of them.
         verdicts = [citation_verdict(c) for c in citations if (c["start"], c["end"]) == (start, end)]
         mark, words = min(verdicts, key=lambda verdict: "✗△?✓".index(verdict[0]))
-        parts.append(escaped(text[position:start]))
-        parts.append(f'<mark class="{CLASSES[mark]}" title="{escaped(words)}">{escaped(text[start:end])}</mark>')
+        pieces += [(text[position:start], "", ""), (text[start:end], CLASSES[mark], words)]
         position = end
-    return "".join([*parts, escaped(text[position:])])
+    return [(printable(piece), *rest) for piece, *rest in [*pieces, (text[position:], "", "")] if piece]
 
 
-def answer_html(result: dict[str, Any]) -> str:
-    """Return a finished answer as one HTML block: the text, the articles it cites, how it ended."""
-    lines = [marked(result["answer"], result["citations"]) or "(답변 없음)"]
-    cited = distinct_citations(result)
-    if cited:
-        lines.append("<ul>")
-        for citation in cited:
-            mark, words = citation_verdict(citation)
-            name = escaped(citation_name(citation))
-            lines.append(f'<li class="{CLASSES[mark]}"><b>{mark} {escaped(words)}</b> {name}</li>')
-        lines.append(f"</ul><small>{CITATIONS_NOTE}</small>")
-    if not result["stopped"]:
-        lines.append("<small>답변이 끝까지 나오지 않았습니다(멈추었거나 길이 제한).</small>")
-    return block("".join(lines))
+def law_link(citation: dict[str, Any]) -> str:
+    """Return the address of an article's text. Source: 국가법령정보센터's short addresses, /법령/<act>/<article>."""
+    return f"https://www.law.go.kr/{quote('법령')}/{quote(citation['law'])}/{quote(citation['article'])}"
 
 
-def block(content: str) -> str:
-    return f'<div class="answer">{content}</div>'
-
-
-def messages(exchanges: list[list[dict[str, Any]]], index: int) -> list[dict[str, str]]:
-    """Return the conversation with one of the models as the chat window takes it."""
-    shown = []
-    for results in exchanges:
-        if len(results) > index:
-            shown.append({"role": "user", "content": block(escaped(results[index]["question"]))})
-            shown.append({"role": "assistant", "content": answer_html(results[index])})
-    return shown
-
-
-def asking(question: str, answer: str) -> list[dict[str, str]]:
-    """Return an exchange that is going on."""
-    return [
-        {"role": "user", "content": block(escaped(question))},
-        {"role": "assistant", "content": block(escaped(answer) or "…")},
-    ]
-
-
-def example_questions(split: str, choices: Collection[str]) -> list[list[str]]:
-    """Return [question, category] of a few records, from different categories as far as there are.
+def example_questions(split: str, choices: Collection[str]) -> list[tuple[str, str]]:
+    """Return (question, category) of a few records, from different categories as far as there are.
 
     A category that cannot be chosen on the page, having no system prompt of its own, is the general one there.
     """
     path = Path("data/splits") / f"{split}.jsonl"
     if not path.is_file():
         return []
-    by_category: dict[str, list[list[str]]] = {}
+    by_category: dict[str, list[tuple[str, str]]] = {}
     for record in sorted(read_records(path), key=lambda record: len(record.question)):
-        by_category.setdefault(record.category, []).append(
-            [record.question, record.category if record.category in choices else EVERYONE]
-        )
+        category = record.category if record.category in choices else EVERYONE
+        by_category.setdefault(record.category, []).append((printable(record.question), category))
     rounds = zip(*by_category.values(), strict=False)
     return [example for examples in rounds for example in examples][:EXAMPLES_A_SPLIT]

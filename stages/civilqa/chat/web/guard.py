@@ -1,18 +1,12 @@
-"""What the page refuses: too much, too often, what it does not need, and what comes from elsewhere.
-
-It knows the paths that gradio serves, and not gradio.
-"""
+"""What the page refuses: too much, too often, and what comes from elsewhere."""
 
 import asyncio
 import ipaddress
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
-from typing import Annotated
+from collections.abc import Callable
 
-import pydantic
-from pydantic import Field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,7 +20,7 @@ MAX_WAITING = 24  # questions at a time, those that wait for the model included
 MAX_WAITING_A_CLIENT = 4  # of them from one address, unless it is this machine's
 MAX_BODY_BYTES = 256 * 1024  # of a request: a question of 2,000 syllables takes 6 KB
 MAX_BODY_SECONDS = 20  # for it to arrive
-MAX_OPEN = 300  # requests at a time: an open tab holds one, and one more while its question is answered
+MAX_OPEN = 300  # requests at a time: an open tab holds one while its question is answered
 MAX_OPEN_A_CLIENT = 30  # of them from one address, unless it is this machine's
 MAX_CONNECTIONS = 500  # those that have not sent a whole request yet included; of 1,024 files that a process may open
 REQUESTS_A_MINUTE = 120  # that change something, from one address, unless it is this machine's
@@ -34,9 +28,8 @@ REQUESTS_A_MINUTE = 120  # that change something, from one address, unless it is
 # What a browser may do with the page: nothing that leaves this server.
 SECURITY_HEADERS = {
     "content-security-policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
-        "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -46,13 +39,6 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 SECURITY_LINES = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-# What the page and gradio's own client ask for, by method. All else that gradio serves (uploads, files, a proxy, its
-# API's description, monitoring, editing of the page) is closed.
-OPEN_PATHS = {
-    "GET": ("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/gradio_api/info", "/gradio_api/queue/data"),
-    "POST": ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"),
-}
-OPEN_FOLDERS = {"GET": ("/assets/", "/static/", "/gradio_api/heartbeat/")}
 
 
 class WaitingRoom:
@@ -89,23 +75,11 @@ class WaitingRoom:
             running[1].stop()
 
 
-class Event(pydantic.BaseModel):
-    """What the bodies of all requests that are open to POST have in common.
-
-    `data` holds what is typed and chosen. An object in it could be `{"path": ...}`, at which gradio copies a file of
-    this machine, or fetches an address, into its cache.
-    """
-
-    session_hash: Annotated[str, Field(max_length=64)]
-    fn_index: int
-    data: list[str | bool | int | float | None] = []
-
-
 class Guard:
-    """ASGI middleware: refuses what is too much, too often, unused or from elsewhere; tells browsers to stay here."""
+    """ASGI middleware: refuses what is too much, too often or from elsewhere; tells browsers to stay here."""
 
-    def __init__(self, app: ASGIApp, functions: Collection[int]) -> None:
-        self.app, self.functions = app, functions  # the numbers of the page's events
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
         self.open: Counter[str] = Counter()  # by address
         self.allowances: dict[str, tuple[float, float]] = {}  # by address: requests left, and when that was
 
@@ -124,8 +98,6 @@ class Guard:
         self.open[address] += 1
         try:
             body = await read_body(receive)
-            if isinstance(body, bytes) and scope["method"] == "POST" and not self.is_event(body):
-                body = 400, "이 화면이 보내는 요청이 아닙니다."
             if isinstance(body, bytes):
                 await self.app(scope, *guarded(body, receive, send))
             elif body is not None:
@@ -135,8 +107,6 @@ class Guard:
 
     def refusal(self, scope: Scope, address: str) -> tuple[int, str] | None:
         """Return status and reason for a request that is not to be answered."""
-        if not is_open(scope["method"], scope["path"]):
-            return 404, "없는 주소입니다."
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         # A page elsewhere can send a request here, though it cannot read the answer.
@@ -151,13 +121,6 @@ class Guard:
             return 429, BUSY
         return None
 
-    def is_event(self, body: bytes) -> bool:
-        """Return whether a body is what the page's own events look like; gradio fails on others with a traceback."""
-        try:
-            return Event.model_validate_json(body).fn_index in self.functions
-        except pydantic.ValidationError:
-            return False
-
     def take(self, address: str, now: float) -> bool:
         """Return whether an address may send one more request now: REQUESTS_A_MINUTE at once, and as many a minute."""
         if len(self.allowances) >= 10_000:
@@ -168,14 +131,6 @@ class Guard:
         left = min(REQUESTS_A_MINUTE, left + (now - since) * REQUESTS_A_MINUTE / 60)
         self.allowances[address] = max(left - 1, 0), now
         return left >= 1
-
-
-def is_open(method: str, path: str) -> bool:
-    """Return whether the page needs a path."""
-    method = "GET" if method == "HEAD" else method
-    if path in OPEN_PATHS.get(method, ()):
-        return True
-    return path.startswith(OPEN_FOLDERS.get(method, ())) and not {"..", "."} & set(path.replace("\\", "/").split("/"))
 
 
 async def read_body(receive: Receive) -> bytes | tuple[int, str] | None:

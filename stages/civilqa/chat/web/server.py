@@ -1,35 +1,29 @@
-"""Serves the page to this machine until Ctrl-C. gradio is imported once there is an address and a model to serve."""
+"""Serves the page to this machine until Ctrl-C."""
 
 import asyncio
 import contextlib
 import logging
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
 from civilqa.chat.engine import Engine
 from civilqa.chat.web.guard import MAX_CONNECTIONS, Guard, is_loopback
+from civilqa.chat.web.page import BaseOnDemand, make_missing_page, make_page
 from civilqa.program.errors import ModelError, ParameterError
 from civilqa.program.lifecycle.interruptions import Terminated
 
-if TYPE_CHECKING:
-    import gradio
-    from fastapi import FastAPI
 
-
-def make_app(blocks: "gradio.Blocks", host: str) -> "FastAPI":
-    """Return the web application: the page behind the guard; on the loopback it answers to its names alone."""
-    from civilqa.chat.web.page import mount
-
-    app = mount(blocks, show_error=is_loopback(host))
-    app.add_middleware(Guard, functions=frozenset(blocks.fns))
-    if is_loopback(host):
-        # A page elsewhere could otherwise reach this one through a name of its own that points here (DNS rebinding).
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
-    return app
+def make_app(page: ASGIApp, host: str) -> ASGIApp:
+    """Return the page behind the guard; on the loopback it answers to its names alone."""
+    guarded = Guard(page)
+    if not is_loopback(host):
+        return guarded
+    # A page elsewhere could otherwise reach this one through a name of its own that points here (DNS rebinding).
+    return TrustedHostMiddleware(guarded, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -60,13 +54,10 @@ def serve_page(engine: Engine, folder: Path, host: str, port: int) -> None:
         if engine.has_model(folder):
             raise
         missing = error
-    from civilqa.chat.web.page import BaseOnDemand, make_missing_page, make_page
-
-    saves = is_loopback(host)
-    blocks = make_missing_page(missing) if missing else make_page(engine, BaseOnDemand(engine), saves)
+    page = make_missing_page(missing) if missing else make_page(engine, BaseOnDemand(engine), saves=is_loopback(host))
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
-        make_app(blocks, host),
+        make_app(page, host),
         log_level="warning",
         timeout_graceful_shutdown=3,
         limit_concurrency=MAX_CONNECTIONS,

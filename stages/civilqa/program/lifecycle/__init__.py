@@ -1,1 +1,1 @@
-"""How a program ends well: signals, locks, faults of the machine, safe output. A reader of the pipeline can skip it."""
+"""How a program starts and ends: signals, locks, faults of the machine, safe output. A reader may skip it."""

@@ -49,8 +49,7 @@ def hold(path: Path, purpose: str, *, wait: bool = True) -> Iterator[bool]:
         yield waited
     finally:
         holder.unlink(missing_ok=True)
-        _delete_while_held(lock)
-        lock.release()
+        _give_back(lock)
 
 
 def who_holds(path: Path) -> str | None:
@@ -61,8 +60,7 @@ def who_holds(path: Path) -> str | None:
     lock = FileLock(f"{path}.lock")
     if not _try_to_acquire(lock):
         return _describe(holder)
-    _delete_while_held(lock)
-    lock.release()
+    _give_back(lock)
     return None
 
 
@@ -74,9 +72,10 @@ def _try_to_acquire(lock: FileLock) -> bool:
     return True
 
 
-def _delete_while_held(lock: FileLock) -> None:
+def _give_back(lock: FileLock) -> None:
     if sys.platform != "win32":  # where an open file cannot be deleted, and filelock deletes it itself
         Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def _describe(holder: Path) -> str:
