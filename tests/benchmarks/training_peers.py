@@ -43,7 +43,7 @@ SAME_LOSS = 0.05  # relative: the programs draw the adapter's first weights and 
 
 def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
     """Make the project, its training tokens and the base's weights as files; returns the number of training rows."""
-    tuning = f"tuning.{PROFILES[device]}"
+    profile, tuning = f"profiles.{PROFILES[device]}", f"tuning.{PROFILES[device]}"
     make_project(
         folder,
         **{
