@@ -43,7 +43,7 @@ SAME_LOSS = 0.05  # relative: the programs draw the adapter's first weights and 
 
 def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
     """Make the project, its training tokens and the base's weights as files; returns the number of training rows."""
-    profile = f"profiles.{PROFILES[device]}"
+    profile, tuning = f"profiles.{PROFILES[device]}", f"tuning.{PROFILES[device]}"
     make_project(
         folder,
         **{
@@ -55,10 +55,10 @@ def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
             "train.learning_rate": LEARNING_RATES[device],
             "train.neftune_noise_alpha": None,
             "train.keep": "last",
-            f"{profile}.lora.rank": LORA["rank"],
-            f"{profile}.lora.alpha": LORA["alpha"],
-            f"{profile}.lora.dropout": LORA["dropout"],
-            f"{profile}.lora.modules_to_save": [],
+            f"{tuning}.rank": LORA["rank"],
+            f"{tuning}.alpha": LORA["alpha"],
+            f"{tuning}.dropout": LORA["dropout"],
+            f"{tuning}.modules_to_save": [],
         },
     )
     run_stages(folder, ("prepare", "split", "format"), threads)

@@ -40,7 +40,7 @@ def check_finite(model: PeftModel) -> None:
     """
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not torch.isfinite(parameter).all():
-            raise_diverged(f"{name} holds values that are no numbers")
+            raise_diverged(f"{name} holds NaN or infinite values")
 
 
 def raise_diverged(found: str) -> NoReturn:
