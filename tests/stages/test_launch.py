@@ -11,7 +11,7 @@ import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from ruamel.yaml import YAML
 
-from civilqa.model.processes import find_dvc, is_gone, is_main_process, local_index, process_count, process_index
+from civilqa.model.processes import find_dvc, is_gone, is_main_process, local_index, process_count
 from conftest import ROOT, edit_params
 
 CONFIGS = sorted((ROOT / "stages" / "accelerate").glob("*.yaml"))
@@ -72,11 +72,11 @@ def test_every_launch_setting_says_how_to_use_it(config):
 def test_what_starts_the_processes_is_read_from_the_environment(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert (process_index(), process_count(), local_index(), is_main_process()) == (0, 1, 0, True)
+    assert (process_count(), local_index(), is_main_process()) == (1, 0, True)
     monkeypatch.setenv("RANK", "5")
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert (process_index(), process_count(), local_index(), is_main_process()) == (5, 8, 1, False)
+    assert (process_count(), local_index(), is_main_process()) == (8, 1, False)
 
 
 CHILD = """

@@ -16,11 +16,6 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def process_index() -> int:
-    """Return this process's number among all of them, from 0."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def local_index() -> int:
     """Return this process's number on its node, from 0: that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
@@ -28,7 +23,7 @@ def local_index() -> int:
 
 def is_main_process() -> bool:
     """Return whether this process is the one that prints and writes files."""
-    return process_index() == 0
+    return os.environ.get("RANK", "0") == "0"
 
 
 def silence_other_processes() -> None:

@@ -133,30 +133,20 @@ def choose_hardware(
         if train.quantization is not None
         else (preset.quantization, f"presets.{train.preset}.quantization")
     )
-    device = resolve_device(params.device, machine)
-    precision = resolve_precision(params.precision, device.resolved, machine)
-    attention = resolve_attention(train.attention, device.resolved, precision.resolved, machine)
-    liger_kernel = resolve_liger_kernel(train.liger_kernel, device.resolved, machine)
-    optimizer = resolve_optimizer(train.optimizer, device.resolved, quantization, machine)
-    compiled = resolve_compile(train.compile, device.resolved, machine)
-    hardware = TrainingHardware(
-        device=device.resolved,
-        precision=precision.resolved,
-        threads=params.threads,
-        attention=attention.resolved,
-        optimizer=optimizer.resolved,
-        liger_kernel=liger_kernel.resolved,
-        compile=compiled.resolved,
-    )
-    return hardware, [
-        device,
-        precision,
-        resolve_quantization(quantization, key, device.resolved, machine),
-        attention,
-        optimizer,
-        liger_kernel,
-        compiled,
-    ]
+    first = resolve_device(params.device, machine)
+    device = first.resolved
+    precision = resolve_precision(params.precision, device, machine)
+    choices = {
+        "device": first,
+        "precision": precision,
+        "quantization": resolve_quantization(quantization, key, device, machine),
+        "attention": resolve_attention(train.attention, device, precision.resolved, machine),
+        "optimizer": resolve_optimizer(train.optimizer, device, quantization, machine),
+        "liger_kernel": resolve_liger_kernel(train.liger_kernel, device, machine),
+        "compile": resolve_compile(train.compile, device, machine),
+    }
+    resolved = {name: choice.resolved for name, choice in choices.items() if name != "quantization"}
+    return TrainingHardware(threads=params.threads, **resolved), list(choices.values())
 
 
 def make_recipe(
@@ -171,7 +161,6 @@ def make_recipe(
 ) -> Recipe:
     """Return the recipe of so many steps of one batch each, in one epoch, of which nothing is kept."""
     return Recipe(
-        preset=train.preset,
         epochs=1.0,
         learning_rate=preset.learning_rate * tuning.learning_rate_factor,
         batch_size=batch_size,
@@ -179,9 +168,7 @@ def make_recipe(
         gradient_checkpointing=_first_given(train.gradient_checkpointing, preset.gradient_checkpointing),
         steps=steps,
         seed=seed,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        neftune_noise_alpha=train.neftune_noise_alpha,
+        **train.model_dump(include={"preset", "weight_decay", "max_grad_norm", "neftune_noise_alpha"}),
         lora=LoraParams(**tuning.model_dump(include=set(LoraParams.model_fields))),
         hardware=hardware,
     )
