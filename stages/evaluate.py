@@ -40,15 +40,22 @@ from civilqa.program.errors import RecordError
 from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
 from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
-from civilqa.scoring.bert_score import BertScore
-from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_scores
+from civilqa.scoring.comparison import (
+    COLUMNS,
+    Resampling,
+    compare_all,
+    group_rows,
+    group_scores,
+    mean_scores,
+    plot_rows,
+    read_losses,
+    summarize,
+)
 from civilqa.scoring.gold import read_gold
-from civilqa.scoring.llm_judge import Judge, JudgeParams
-from civilqa.scoring.plots import COLUMNS, group_rows, plot_rows
-from civilqa.scoring.predictions import SYSTEMS, add_optional_scores, make_predictions
+from civilqa.scoring.optional_scores import BertScore, Judge, JudgeParams, add_optional_scores
+from civilqa.scoring.predictions import SYSTEMS, make_predictions
 from civilqa.scoring.report import render_report
 from civilqa.scoring.similarity import chrf_signature
-from civilqa.scoring.summary import read_losses, summarize
 
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")

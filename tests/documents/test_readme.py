@@ -10,7 +10,7 @@ import sys
 import pytest
 from ruamel.yaml import YAML
 
-from civilqa.scoring.summary import summarize
+from civilqa.scoring.comparison import summarize
 from conftest import ROOT, committed, edit_params
 
 READMES = {

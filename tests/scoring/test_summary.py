@@ -1,7 +1,6 @@
 import json
 
-from civilqa.scoring.comparison import UNDECIDED
-from civilqa.scoring.summary import read_losses, summarize
+from civilqa.scoring.comparison import UNDECIDED, read_losses, summarize
 
 COMPARED = {"mean": -0.58520912, "low": -0.67, "high": -0.5, "n": 12, "verdict": "better"}
 METRICS = {

@@ -16,7 +16,7 @@ from civilqa.law.verdicts import KINDS, CitationMark, mark_citations
 from civilqa.scoring.comparison import BETTER, EQUAL, UNDECIDED, WORSE
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
-from civilqa.scoring.predictions import Prediction, ScoredAnswer
+from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.scores import SCORES
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -183,7 +183,7 @@ def pieces(text: str, citations: list[CitationMark]) -> list[tuple[str, Citation
     return [*found, (text[position:], None)] if position < len(text) else found
 
 
-def missing(answer: ScoredAnswer, required: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def missing(answer: dict[str, Any], required: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the required articles that an answer does not cite."""
     cited = {(citation["law"], citation["article"]) for citation in answer["citations"]}
     return [article for article in required if article not in cited]
