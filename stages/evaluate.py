@@ -43,9 +43,8 @@ from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text
 from civilqa.scoring.comparison import (
     COLUMNS,
     Resampling,
-    compare_all,
+    compare_systems,
     group_rows,
-    group_scores,
     mean_scores,
     plot_rows,
     read_losses,
@@ -84,24 +83,17 @@ class EvaluateParams(Section):
 def read_rows(path: Path, records: list[Record]) -> list[dict[str, Any]]:
     """Return the formatted rows of the records, which must be the first ones of the file, in the same order.
 
-    Raises:
-        RecordError: they are not: an answer would be held against the reference of another question.
+    Otherwise an answer would be held against the reference of another question.
     """
     rows = list(islice(read_formatted(path), len(records)))
     if [row["id"] for row in rows] != [record.id for record in records]:
-        raise RecordError(
-            f"{path}: does not hold the records of {SPLITS / path.name} in their order; run `dvc repro format` (or "
-            "python stages/format.py)"
-        )
+        how = "run `dvc repro format` (or python stages/format.py)"
+        raise RecordError(f"{path}: does not hold the records of {SPLITS / path.name} in their order; {how}")
     return rows
 
 
 def check_that_no_test_question_was_trained_on(test: list[Record], train: list[Record]) -> None:
-    """Stop if a question is in both splits: its score would measure memory.
-
-    Raises:
-        RecordError: names them.
-    """
+    """Stop if a question is in both splits: its score would measure memory."""
     if both := sorted({record.id for record in test} & {record.id for record in train}):
         raise RecordError(
             f"{SPLITS}: {len(both)} questions are in train and in test: {', '.join(both[:5])}"
@@ -180,10 +172,7 @@ def main() -> None:
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
         "max_new_tokens": limit,
         "few_shot_examples": min(examples, default=0),
-        "test": mean_scores(lines["test"], SYSTEMS["test"]),
-        "difference": compare_all(lines["test"], "adapter", ("base", "few_shot", "nearest"), resampling),
-        "test_by_category": group_scores(lines["test"], "category", SYSTEMS["test"]),
-        "test_by_difficulty": group_scores(lines["test"], "difficulty", SYSTEMS["test"]),
+        **compare_systems(lines["test"], resampling),
         "train_recall": mean_scores(lines["train"], SYSTEMS["train"]),
         "chrf_signature": chrf_signature(),
         "versions": versions(),

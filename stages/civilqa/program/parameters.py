@@ -15,23 +15,9 @@ from civilqa.program.errors import ParameterError
 PARAMS_PATH = Path("params.yaml")
 
 SECTIONS = (
-    "launch",
-    "seed",
-    "hardware",
-    "model",
-    "profiles",
-    "tuning",
-    "presets",
-    "prepare",
-    "split",
-    "format",
-    "train",
-    "evaluate",
-    "benchmark",
-    "chat",
-    "probe",
+    *("launch", "seed", "hardware", "model", "profiles", "tuning", "presets"),
+    *("prepare", "split", "format", "train", "evaluate", "benchmark", "chat", "probe"),
 )
-
 
 # What numpy's and torch's generators both take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -67,23 +53,28 @@ class Section(pydantic.BaseModel):
 
 
 def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
-    """Return params.yaml as a dict.
+    """Return params.yaml as a dict; see parse_params."""
+    try:
+        return parse_params(path.read_bytes(), path)
+    except FileNotFoundError:
+        how = "run the stage from the root of the repository"
+        raise ParameterError(f"{path}: not found in {Path.cwd()}; {how}") from None
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot be read: {error.strerror}; it must be a file that you may read") from None
+
+
+def parse_params(content: str | bytes, path: Path = PARAMS_PATH) -> dict[str, Any]:
+    """Return the content of a params.yaml, in UTF-8, as a dict.
 
     DVC writes `-S train.learning_rate=1e-5` as `1e-05`: a float in YAML 1.2, a string in PyYAML's YAML 1.1. The parser
     is therefore DVC's own, in Python, so that a stage and `dvc.lock` see the same value.
 
     Raises:
-        ParameterError: the file is missing, is no YAML mapping, or has a section that no stage knows.
+        ParameterError: it is no YAML mapping, or has a section that no stage knows.
     """
     try:
         # pure: the parser in C, which DVC takes, ends the whole process over brackets that are nested too deeply.
-        params = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParameterError(
-            f"{path}: not found in {Path.cwd()}; run the stage from the root of the repository"
-        ) from None
-    except OSError as error:
-        raise ParameterError(f"{path}: cannot be read: {error.strerror}; it must be a file that you may read") from None
+        params = YAML(typ="safe", pure=True).load(content if isinstance(content, str) else content.decode())
     except RecursionError:  # how far the parser gets before it differs between versions of Python
         raise ParameterError(f"{path}: not readable as YAML: nested too deeply") from None
     except (YAMLError, ValueError) as error:
@@ -96,12 +87,9 @@ def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
 
 
 def read_sections(path: Path = PARAMS_PATH, **types: type[Section]) -> tuple[Any, ...]:
-    """Return one checked Section for each `section=Type`, in the order given.
+    """Return one checked Section for each `section=Type`, in the order given; raises every problem in one message.
 
     A section with a seed of its own that is left empty, or out, has the project's.
-
-    Raises:
-        ParameterError: with every problem of every section in one message.
     """
     params = read_params(path)
     sections, problems = [], []

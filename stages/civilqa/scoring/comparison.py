@@ -109,6 +109,17 @@ def compare_all(
     return compared
 
 
+def compare_systems(lines: list[Prediction], resampling: Resampling) -> dict[str, Any]:
+    """Return what metrics hold of the test questions: means, the adapter's differences, and means by group."""
+    systems = SYSTEMS["test"]
+    return {
+        "test": mean_scores(lines, systems),
+        "difference": compare_all(lines, "adapter", systems[:-1], resampling),
+        "test_by_category": group_scores(lines, "category", systems),
+        "test_by_difficulty": group_scores(lines, "difficulty", systems),
+    }
+
+
 def verdict(name: str, low: float, high: float) -> str:
     """Return in one phrase what a 95 % interval of a difference says of the first system."""
     if low <= 0 <= high:
