@@ -6,7 +6,7 @@ Writes: nothing; prints in Korean, the answers that got worse first
 With one name the workspace is compared with it. Only questions that both were tested on are compared.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__)
@@ -20,7 +20,6 @@ from civilqa.experiments.revisions import read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import read_jsonl
 from civilqa.program.lifecycle.safe_output import printable
-from civilqa.program.lifecycle.stage import run
 from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.report import badness, figure, problems
 from civilqa.scoring.scores import SCORES

@@ -13,7 +13,7 @@ questions are asked again to see whether the model learned what it was taught; t
 nothing about new questions.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="evaluate.batch_size")
@@ -38,7 +38,6 @@ from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import RecordError
 from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
 from civilqa.scoring.comparison import (
     COLUMNS,

@@ -10,7 +10,7 @@ Each fold has a model of its own, trained without the records that it is tested 
 recipe, not of one model.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__)
@@ -24,7 +24,6 @@ from typing import Any
 from civilqa.experiments.revisions import check_params, choose_folds, git, list_experiments, read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import read_params
 from civilqa.scoring.comparison import Resampling, compare_systems, group_scores
 from civilqa.scoring.predictions import SYSTEMS

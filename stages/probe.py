@@ -9,7 +9,7 @@ No stage: it needs lm-evaluation-harness, which lives in an environment of its o
 The harness runs as a process of its own, offline, on local files alone.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="probe.items")
@@ -36,7 +36,6 @@ from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
 from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import ModelError, PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections
 from civilqa.scoring.comparison import Resampling, mean_interval
 
