@@ -37,18 +37,9 @@ from civilqa.model.loading import context_length
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import RecordError
-from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
+from civilqa.program.files import read_json, write_csv, write_json, write_jsonl, write_text
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
-from civilqa.scoring.comparison import (
-    COLUMNS,
-    Resampling,
-    compare_systems,
-    group_rows,
-    mean_scores,
-    plot_rows,
-    read_losses,
-    summarize,
-)
+from civilqa.scoring.comparison import COLUMNS, Resampling, compare_systems, group_rows, plot_rows, summarize
 from civilqa.scoring.gold import read_gold
 from civilqa.scoring.optional_scores import BertScore, Judge, JudgeParams, add_optional_scores
 from civilqa.scoring.predictions import SYSTEMS, make_predictions
@@ -171,13 +162,12 @@ def main() -> None:
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
         "max_new_tokens": limit,
         "few_shot_examples": min(examples, default=0),
-        **compare_systems(lines["test"], resampling),
-        "train_recall": mean_scores(lines["train"], SYSTEMS["train"]),
+        **compare_systems(lines, resampling),
         "chrf_signature": chrf_signature(),
         "versions": versions(),
     }
     write_json(METRICS, metrics)
-    write_json(SUMMARY_METRICS, summarize(metrics, read_losses(TRAINING, metrics["adapter_sha256"])))
+    write_json(SUMMARY_METRICS, summarize(metrics, read_json(TRAINING) if TRAINING.is_file() else {}))
     note = " (무작위 가중치: 점검용)" if profile.weights == "random" else ""
     write_csv(PLOT, plot_rows(lines, resampling, note), COLUMNS)
     write_csv(GROUP_PLOT, group_rows(lines["test"], resampling, note), COLUMNS)

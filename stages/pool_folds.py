@@ -68,7 +68,7 @@ def main() -> None:
     metrics = {
         **{key: evaluated[key] for key in ("notice", "profile", "chrf_signature", "versions")},
         "experiments": {str(experiment.fold): experiment.name for experiment in experiments},
-        **compare_systems(lines, resampling),
+        **compare_systems({"test": lines}, resampling),
         "test_by_fold": group_scores(lines, "fold", SYSTEMS["test"]),
     }
     notice = lines[0]["notice"]

@@ -81,7 +81,7 @@ def parse_params(content: str | bytes, path: Path = PARAMS_PATH) -> dict[str, An
         # ValueError: no UTF-8, a date that no calendar has, a number of thousands of digits.
         raise ParameterError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(params, dict):
-        raise ParameterError(f"{path}: holds {type(params).__name__}, want sections such as 'train:'")
+        _refuse_any(path, [f"holds {type(params).__name__}, want sections such as 'train:'"])
     _refuse_any(path, [_unknown(str(name), SECTIONS, "section") for name in params if name not in SECTIONS])
     return params
 

@@ -5,13 +5,11 @@ A line is one question of data/predictions: `line[system]["scores"][name]` is a 
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import bootstrap
 
-from civilqa.program.files import read_json
 from civilqa.scoring.predictions import SYSTEMS, Prediction
 from civilqa.scoring.scores import SCORES
 
@@ -109,14 +107,15 @@ def compare_all(
     return compared
 
 
-def compare_systems(lines: list[Prediction], resampling: Resampling) -> dict[str, Any]:
-    """Return what metrics hold of the test questions: means, the adapter's differences, and means by group."""
-    systems = SYSTEMS["test"]
+def compare_systems(lines: dict[str, list[Prediction]], resampling: Resampling) -> dict[str, Any]:
+    """Return what metrics hold of each part that there is: means, the adapter's differences, and means by group."""
+    test, systems = lines["test"], SYSTEMS["test"]
     return {
-        "test": mean_scores(lines, systems),
-        "difference": compare_all(lines, "adapter", systems[:-1], resampling),
-        "test_by_category": group_scores(lines, "category", systems),
-        "test_by_difficulty": group_scores(lines, "difficulty", systems),
+        "test": mean_scores(test, systems),
+        "difference": compare_all(test, "adapter", systems[:-1], resampling),
+        "test_by_category": group_scores(test, "category", systems),
+        "test_by_difficulty": group_scores(test, "difficulty", systems),
+        **({"train_recall": mean_scores(lines["train"], SYSTEMS["train"])} if "train" in lines else {}),
     }
 
 
@@ -156,22 +155,17 @@ def group_rows(lines: list[Prediction], resampling: Resampling, note: str) -> li
     return rows
 
 
-def read_losses(path: Path, adapter_sha256: str) -> dict[str, float]:
-    """Return the losses in nats a token that metrics/finetune.json holds; {} if it is of another adapter."""
-    trained = read_json(path) if path.is_file() else {}
-    return trained["loss"] if trained.get("adapter_sha256") == adapter_sha256 else {}
-
-
-def summarize(metrics: dict[str, Any], losses: dict[str, float]) -> dict[str, float | str | None]:
+def summarize(metrics: dict[str, Any], trained: dict[str, Any]) -> dict[str, float | str | None]:
     """Return the figures of the adapter on the test split, beside its base, and of its training.
 
     Args:
         metrics: what metrics/evaluate.json holds.
-        losses: of metrics/finetune.json, in nats a token; empty where the adapter was trained elsewhere.
+        trained: what metrics/finetune.json holds; its losses (nats a token) count if they are of the same adapter.
 
     Returns:
         None for a figure that there is not: no reference cites an article, there was no validation split.
     """
+    losses = trained["loss"] if trained.get("adapter_sha256") == metrics["adapter_sha256"] else {}
     adapter, difference = metrics["test"]["adapter"], metrics["difference"]["base"]
     figures = {
         "bits": adapter.get("bits_per_character"),
@@ -188,7 +182,8 @@ def summarize(metrics: dict[str, Any], losses: dict[str, float]) -> dict[str, fl
 
 def _in_words(difference: dict[str, Any] | None) -> str | None:
     """Return a difference with its verdict in one cell of a table: `-0.585 better`."""
-    if difference is None:
-        return None
-    verdict = "undecided" if difference["verdict"] == UNDECIDED else difference["verdict"]
-    return f"{difference['mean']:+.3f} {verdict}"
+    if difference:
+        return (
+            f"{difference['mean']:+.3f} {'undecided' if difference['verdict'] == UNDECIDED else difference['verdict']}"
+        )
+    return None
