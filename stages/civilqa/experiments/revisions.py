@@ -35,9 +35,6 @@ def read_rows(revision: str, path: str, name: str | None = None) -> list[dict[st
 
     Args:
         name: what messages call the revision, if not by itself.
-
-    Raises:
-        PipelineError: there is no such revision, or its output is not in the cache, or not as it was put there.
     """
     # Here, since they take a second: a wrong argument should not wait for it.
     from dvc.api import DVCFileSystem
@@ -122,9 +119,6 @@ def choose_folds(experiments: list[Experiment], current: dict[str, Any], named: 
 
     Without names, of all recipes that are complete the one of the current params.yaml, or the only one there is. Where
     a fold was run twice, the later run is taken.
-
-    Raises:
-        PipelineError: a fold is missing, or it is not clear which experiments are meant.
     """
     if unknown := set(named) - {experiment.name for experiment in experiments}:
         known = ", ".join(experiment.name for experiment in experiments) or "none"

@@ -112,9 +112,6 @@ def read_choice(section: str, name: str, section_type: type[Section], chosen_by:
 
     Args:
         chosen_by: the parameter that holds `name`, for the error message (`train.preset`).
-
-    Raises:
-        ParameterError: there is no such entry (the message lists those there are), or it is not valid.
     """
     choices = read_params(path).get(section)
     if not isinstance(choices, dict) or not choices:
@@ -129,7 +126,8 @@ def read_choice(section: str, name: str, section_type: type[Section], chosen_by:
 def check(section_type: type[Section], value: Any, place: str) -> tuple[Any, list[str]]:
     """Return (the section, []) or (None, problems) for a section's raw value; each problem names its place."""
     if not isinstance(value, dict):
-        return None, [f"{place}: found {_found(value)}, want a mapping with the keys {_keys(section_type)}"]
+        keys = ", ".join(section_type.model_fields)
+        return None, [f"{place}: found {_found(value)}, want a mapping with the keys {keys}"]
     try:
         return section_type.model_validate(value), []
     except pydantic.ValidationError as error:
@@ -141,7 +139,7 @@ def _describe(section_type: type[Section], place: str, problem: dict[str, Any]) 
     where = ".".join([place, *location])
     if problem["type"] == "extra_forbidden":
         owner = _owner(section_type, location[:-1])
-        known = _keys(owner).split(", ") if owner else []
+        known = [*owner.model_fields] if owner else []
         return f"{'.'.join([place, *location[:-1]])}: {_unknown(location[-1], known, 'key')}"
     if problem["type"] == "missing":
         return f"{where}: missing"
@@ -162,10 +160,6 @@ def _owner(section_type: type[Section], location: list[str]) -> type[Section] | 
             return None
         section_type = field.annotation
     return section_type
-
-
-def _keys(section_type: type[Section]) -> str:
-    return ", ".join(section_type.model_fields)
 
 
 def _unknown(name: str, known: list[str] | tuple[str, ...], kind: str) -> str:

@@ -182,8 +182,6 @@ def summarize(metrics: dict[str, Any], trained: dict[str, Any]) -> dict[str, flo
 
 def _in_words(difference: dict[str, Any] | None) -> str | None:
     """Return a difference with its verdict in one cell of a table: `-0.585 better`."""
-    if difference:
-        return (
-            f"{difference['mean']:+.3f} {'undecided' if difference['verdict'] == UNDECIDED else difference['verdict']}"
-        )
-    return None
+    if difference is None:
+        return None
+    return f"{difference['mean']:+.3f} {difference['verdict'].replace(UNDECIDED, 'undecided')}"

@@ -47,10 +47,8 @@ def render_report(
     environment.filters |= {"figure": figure, "share": lambda value: "–" if value is None else f"{100 * value:.0f}%"}
     environment.globals |= {"url": article_url}
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
-    cards = {
-        part: [card(line, rank) for rank, line in enumerate(sorted(found, key=badness), start=1)]
-        for part, found in lines.items()
-    }
+    ranked = {part: [*enumerate(sorted(found, key=badness), start=1)] for part, found in lines.items()}
+    forgotten = [pair for pair in ranked.get("train", []) if not pair[1]["adapter"]["scores"]["recalled"]]
     differences = metrics["difference"].get("base", {}).values()
     return environment.get_template("report.html.jinja").render(
         title=title,
@@ -60,8 +58,8 @@ def render_report(
         tally={name: sum(found["verdict"] == name for found in differences) for name in VERDICTS},
         table=score_table(metrics),
         groups=[(name, metrics[key]) for key, name in GROUPS.items() if key in metrics],
-        cards=cards["test"],
-        forgotten=[found for found in cards.get("train", []) if not found["line"]["adapter"]["scores"]["recalled"]],
+        cards=[card(line, rank) for rank, line in ranked["test"]],
+        forgotten=[card(line, rank) for rank, line in forgotten],
         scores=SCORES,
         systems=[system for system in LABELS if system in metrics["test"]],
         labels=LABELS,
