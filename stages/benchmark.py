@@ -11,7 +11,7 @@ smallest and the largest beside it. Timings differ from run to run and from mach
 and each rate stands beside what the machine can do at most, measured in the same run.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="benchmark.repeats")
@@ -28,7 +28,6 @@ from civilqa.model.loading import load_tuned
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.model.training_lock import ADAPTER
 from civilqa.program.files import write_csv, write_json
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import read_choice, read_sections
 from civilqa.speed.measurements import BenchmarkParams, measure_generation, measure_training
 from civilqa.speed.roofline import Limits, measure_limits, synchronize

@@ -13,7 +13,7 @@ No stage: no output of it is tracked. Unlike the stages it has arguments, since 
 """
 
 from civilqa.program.lifecycle.machine_errors import KOREAN
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(messages=KOREAN)
@@ -27,7 +27,6 @@ from typing import Any, NoReturn
 from civilqa.chat.engine import ADAPTER
 from civilqa.inference import InferenceEngine
 from civilqa.program.errors import ParameterError
-from civilqa.program.lifecycle.stage import run
 
 SETTINGS = {
     "max_new_tokens": (int, "답변의 최대 토큰 수"),

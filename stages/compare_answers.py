@@ -6,20 +6,20 @@ Writes: nothing; prints in Korean, the answers that got worse first
 With one name the workspace is compared with it. Only questions that both were tested on are compared.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__)
 
 import difflib
 import sys
+from itertools import groupby
 from pathlib import Path
 
 from civilqa.experiments.revisions import read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import read_jsonl
 from civilqa.program.lifecycle.safe_output import printable
-from civilqa.program.lifecycle.stage import run
 from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.report import badness, figure, problems
 from civilqa.scoring.scores import SCORES
@@ -29,21 +29,13 @@ SHOWN = ("bits_per_character", "key_point_recall", "citation_f1", "invented_cita
 
 
 def read_lines(revision: str) -> dict[str, Prediction]:
-    """Return the predictions of a revision by record id.
-
-    Raises:
-        PipelineError: there is no such revision, or its predictions are not whole in DVC's cache.
-    """
+    """Return the predictions of a revision by record id."""
     rows = read_jsonl(Path(PREDICTIONS)) if revision == "workspace" else read_rows(revision, PREDICTIONS)
     return check_lines(list(rows), revision)
 
 
 def check_lines(lines: list[Prediction], revision: str) -> dict[str, Prediction]:
-    """Return predictions by record id.
-
-    Raises:
-        PipelineError: they were written by a version of the evaluate stage that scored less.
-    """
+    """Return predictions by record id, unless a version of the evaluate stage that scored less wrote them."""
     for line in lines:
         adapter = line.get("adapter", {})
         if "id" not in line or "citations" not in adapter or set(adapter.get("scores", ())) != set(SCORES):
@@ -71,14 +63,8 @@ def difference(before: Prediction, after: Prediction) -> list[str]:
 def merge_words(words: list[str]) -> str:
     """Return a word difference in one line: [-left out-] and {+put in+}, as git diff --word-diff writes it."""
     marks = {"- ": ("[-", "-]"), "+ ": ("{+", "+}"), "  ": ("", "")}
-    pieces: list[tuple[str, list[str]]] = []
-    for word in words:
-        if word[:2] not in marks:
-            continue
-        if not pieces or pieces[-1][0] != word[:2]:
-            pieces.append((word[:2], []))
-        pieces[-1][1].append(word[2:])
-    return " ".join(marks[kind][0] + " ".join(part) + marks[kind][1] for kind, part in pieces)
+    runs = groupby((word for word in words if word[:2] in marks), key=lambda word: word[:2])
+    return " ".join(marks[kind][0] + " ".join(word[2:] for word in run) + marks[kind][1] for kind, run in runs)
 
 
 def compare(

@@ -13,7 +13,7 @@ questions are asked again to see whether the model learned what it was taught; t
 nothing about new questions.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="evaluate.batch_size")
@@ -37,18 +37,14 @@ from civilqa.model.loading import context_length
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import RecordError
-from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
-from civilqa.program.lifecycle.stage import run
+from civilqa.program.files import read_json, write_csv, write_json, write_jsonl, write_text
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
-from civilqa.scoring.bert_score import BertScore
-from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_scores
+from civilqa.scoring.comparison import COLUMNS, Resampling, compare_systems, group_rows, plot_rows, summarize
 from civilqa.scoring.gold import read_gold
-from civilqa.scoring.llm_judge import Judge, JudgeParams
-from civilqa.scoring.plots import COLUMNS, group_rows, plot_rows
-from civilqa.scoring.predictions import SYSTEMS, add_optional_scores, make_predictions
+from civilqa.scoring.optional_scores import BertScore, Judge, JudgeParams, add_optional_scores
+from civilqa.scoring.predictions import SYSTEMS, make_predictions
 from civilqa.scoring.report import render_report
 from civilqa.scoring.similarity import chrf_signature
-from civilqa.scoring.summary import read_losses, summarize
 
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")
@@ -77,24 +73,17 @@ class EvaluateParams(Section):
 def read_rows(path: Path, records: list[Record]) -> list[dict[str, Any]]:
     """Return the formatted rows of the records, which must be the first ones of the file, in the same order.
 
-    Raises:
-        RecordError: they are not: an answer would be held against the reference of another question.
+    Otherwise an answer would be held against the reference of another question.
     """
     rows = list(islice(read_formatted(path), len(records)))
     if [row["id"] for row in rows] != [record.id for record in records]:
-        raise RecordError(
-            f"{path}: does not hold the records of {SPLITS / path.name} in their order; run `dvc repro format` (or "
-            "python stages/format.py)"
-        )
+        how = "run `dvc repro format` (or python stages/format.py)"
+        raise RecordError(f"{path}: does not hold the records of {SPLITS / path.name} in their order; {how}")
     return rows
 
 
 def check_that_no_test_question_was_trained_on(test: list[Record], train: list[Record]) -> None:
-    """Stop if a question is in both splits: its score would measure memory.
-
-    Raises:
-        RecordError: names them.
-    """
+    """Stop if a question is in both splits: its score would measure memory."""
     if both := sorted({record.id for record in test} & {record.id for record in train}):
         raise RecordError(
             f"{SPLITS}: {len(both)} questions are in train and in test: {', '.join(both[:5])}"
@@ -173,16 +162,12 @@ def main() -> None:
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
         "max_new_tokens": limit,
         "few_shot_examples": min(examples, default=0),
-        "test": mean_scores(lines["test"], SYSTEMS["test"]),
-        "difference": compare_all(lines["test"], "adapter", ("base", "few_shot", "nearest"), resampling),
-        "test_by_category": group_scores(lines["test"], "category", SYSTEMS["test"]),
-        "test_by_difficulty": group_scores(lines["test"], "difficulty", SYSTEMS["test"]),
-        "train_recall": mean_scores(lines["train"], SYSTEMS["train"]),
+        **compare_systems(lines, resampling),
         "chrf_signature": chrf_signature(),
         "versions": versions(),
     }
     write_json(METRICS, metrics)
-    write_json(SUMMARY_METRICS, summarize(metrics, read_losses(TRAINING, metrics["adapter_sha256"])))
+    write_json(SUMMARY_METRICS, summarize(metrics, read_json(TRAINING) if TRAINING.is_file() else {}))
     note = " (무작위 가중치: 점검용)" if profile.weights == "random" else ""
     write_csv(PLOT, plot_rows(lines, resampling, note), COLUMNS)
     write_csv(GROUP_PLOT, group_rows(lines["test"], resampling, note), COLUMNS)

@@ -11,7 +11,7 @@ also for an adapter that was trained on a quantised base: 4-bit weights can take
 appears only after it was read back and found to answer as the adapter does.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start()
@@ -37,7 +37,6 @@ from civilqa.model.provenance import MANIFEST_FILE, TRAINED_ON, Adapter, MergedM
 from civilqa.program.errors import ModelError, ParameterError, RecordError
 from civilqa.program.files import folder_aside, read_json, sha256_file, stamp, write_json, write_text
 from civilqa.program.lifecycle.locks import hold
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import read_sections
 
 FORMATTED = Path("data/formatted")

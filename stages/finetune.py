@@ -10,7 +10,7 @@ Params: seed, train, the selected preset, model, the selected profile and its tu
 A run that was killed goes on from its last checkpoint, if nothing that decides the result has changed since.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="train.learning_rate")
@@ -36,7 +36,6 @@ from civilqa.model.provenance import WEIGHTS_FILE, seal
 from civilqa.model.training_lock import ADAPTER, WORKSPACE_LOCK
 from civilqa.program.files import folder_aside, sha256_file, write_csv, write_json
 from civilqa.program.lifecycle.locks import hold
-from civilqa.program.lifecycle.stage import run
 from civilqa.training.adapter import add_adapter
 from civilqa.training.checkpoints import checkpoint_root, find_resumable, forget_old_trainings, step_of
 from civilqa.training.memory import MemorySampler, check_memory, check_that_it_fits, explain_out_of_memory, trial_pass

@@ -10,7 +10,7 @@ Each line holds the record's text as a person reads it (`messages`, or `prompt` 
 `prompt_ids`, on which there is no loss, and `completion_ids`, on which there is. Nothing is truncated here.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="format.style")
@@ -32,7 +32,6 @@ from civilqa.dataset.parallel import map_chunks
 from civilqa.dataset.records import SPLITS, Record, iterate_records
 from civilqa.program.errors import RecordError
 from civilqa.program.files import count_lines, folder_aside, json_line, open_aside, write_csv, write_json, write_text
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import read_sections
 
 SPLIT_FOLDER = Path("data/splits")

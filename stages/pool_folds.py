@@ -10,7 +10,7 @@ Each fold has a model of its own, trained without the records that it is tested 
 recipe, not of one model.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__)
@@ -21,22 +21,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from civilqa.experiments.folds import Experiment, choose_folds, list_experiments, read_current_params
-from civilqa.experiments.revisions import git, read_rows
+from civilqa.experiments.revisions import check_params, choose_folds, git, list_experiments, read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
-from civilqa.program.lifecycle.stage import run
-from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_scores
+from civilqa.program.parameters import read_params
+from civilqa.scoring.comparison import Resampling, compare_systems, group_scores
+from civilqa.scoring.predictions import SYSTEMS
 from civilqa.scoring.report import render_report
 
 METRICS = Path("metrics/folds.json")
 FOLDER = Path("data/folds")
-SYSTEMS = ("base", "few_shot", "nearest", "adapter")
-
-
-def read_output(experiment: Experiment, path: str) -> list[dict[str, Any]]:
-    """Return the rows of a JSONL output as an experiment left it."""
-    return read_rows(experiment.revision, path, experiment.name)
 
 
 def pool(folds: dict[int, list[dict[str, Any]]], records: set[str]) -> list[dict[str, Any]]:
@@ -44,45 +38,38 @@ def pool(folds: dict[int, list[dict[str, Any]]], records: set[str]) -> list[dict
 
     Args:
         records: the ids of all records, each of which must be tested in exactly one fold.
-
-    Raises:
-        PipelineError: one is tested twice, or never, or is none of the records.
     """
     lines = [{**line, "fold": fold} for fold, part in folds.items() for line in part]
     counts = Counter(line["id"] for line in lines)
     problems = [f"{name} is tested in {count} folds" for name, count in sorted(counts.items()) if count > 1]
     problems += [f"{name} is tested in no fold" for name in sorted(records - set(counts))]
-    problems += [
-        f"{name} is tested, but is no record of the first fold's data" for name in sorted(set(counts) - records)
-    ]
+    strangers = sorted(set(counts) - records)
+    problems += [f"{name} is tested, but is no record of the first fold's data" for name in strangers]
     if problems:
         raise PipelineError("\n".join(problems))
     return sorted(lines, key=lambda line: line["id"])
 
 
 def main() -> None:
-    current = read_current_params()
+    current = check_params(read_params())
     experiments = choose_folds(list_experiments(), current, sys.argv[1:])
     print("folds: " + ", ".join(f"{experiment.fold} {experiment.name}" for experiment in experiments))
-    prepared = [{row["id"] for row in read_output(one, "data/prepared/records.jsonl")} for one in experiments]
-    if any(records != prepared[0] for records in prepared):
+    records, *others = (
+        {row["id"] for row in read_rows(one.revision, "data/prepared/records.jsonl", one.name)} for one in experiments
+    )
+    if any(other != records for other in others):
         raise PipelineError("the experiments have different records; run every fold on the same data")
-    folds = {one.fold: read_output(one, "data/predictions/test.jsonl") for one in experiments}
-    lines = pool(folds, prepared[0])
+    folds = {one.fold: read_rows(one.revision, "data/predictions/test.jsonl", one.name) for one in experiments}
+    lines = pool(folds, records)
 
-    params = experiments[0].params
-    resampling = Resampling(params["evaluate"]["bootstrap_resamples"], params["seed"])
-    evaluated = [
-        json.loads(git("show", f"{experiment.revision}:./metrics/evaluate.json")) for experiment in experiments
-    ]
+    first = experiments[0]
+    resampling = Resampling(first.params["evaluate"]["bootstrap_resamples"], first.params["seed"])
+    evaluated = json.loads(git("show", f"{first.revision}:./metrics/evaluate.json"))
     metrics = {
         **{key: evaluated[key] for key in ("notice", "profile", "chrf_signature", "versions")},
         "experiments": {str(experiment.fold): experiment.name for experiment in experiments},
-        "test": mean_scores(lines, SYSTEMS),
-        "difference": compare_all(lines, "adapter", ("base", "few_shot", "nearest"), resampling),
-        "test_by_category": group_scores(lines, "category", SYSTEMS),
-        "test_by_difficulty": group_scores(lines, "difficulty", SYSTEMS),
-        "test_by_fold": group_scores(lines, "fold", SYSTEMS),
+        **compare_systems({"test": lines}, resampling),
+        "test_by_fold": group_scores(lines, "fold", SYSTEMS["test"]),
     }
     notice = lines[0]["notice"]
     title = f"민사법 질의응답 모델 평가 · {len(folds)}개 폴드를 합친 {len(lines)}문항"

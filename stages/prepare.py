@@ -10,7 +10,7 @@ its file, line, reason and the whole row, whether the stage fails on it or goes 
 is written.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="prepare.source")
@@ -25,7 +25,6 @@ from civilqa.dataset.records import Record, count_by, write_records
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.files import sha256_file, write_csv, write_json, write_jsonl
 from civilqa.program.lifecycle.safe_output import printable
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import read_sections
 from civilqa.reading.checks import COLUMNS, PLURALS, PrepareParams, Rejected, mask
 from civilqa.reading.source import Reading, read_source

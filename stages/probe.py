@@ -9,7 +9,7 @@ No stage: it needs lm-evaluation-harness, which lives in an environment of its o
 The harness runs as a process of its own, offline, on local files alone.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="probe.items")
@@ -36,7 +36,6 @@ from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
 from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import ModelError, PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections
 from civilqa.scoring.comparison import Resampling, mean_interval
 
@@ -56,11 +55,7 @@ class ProbeParams(Section):
 
 
 def find_harness(python: str) -> str:
-    """Return the version of lm-evaluation-harness that a Python has.
-
-    Raises:
-        PipelineError: there is no such Python, or it has no harness; says how to make it.
-    """
+    """Return the version of lm-evaluation-harness that a Python has; without, say how to make it."""
     how = f"make it: python3 -m venv .venv-probe && .venv-probe/bin/pip install -r {REQUIREMENTS}"
     if shutil.which(python) is None:
         raise PipelineError(f"params.yaml: probe.python: found {python!r}, which is no program here; {how}")
@@ -72,13 +67,9 @@ def find_harness(python: str) -> str:
 
 
 def place_models(adapter: Adapter, hardware: Hardware) -> dict[str, Path]:
-    """Return the folders of base and tuned model, written where they are not on the disk as such.
-
-    Raises:
-        ModelError: the adapter was trained on a quantised base, which cannot be merged into one folder.
-    """
+    """Return the folders of base and tuned model, written where they are not on the disk as such."""
     quantization = adapter.manifest.quantization
-    if quantization != "none":
+    if quantization != "none":  # which cannot be merged into one folder
         raise ModelError(
             f"{ADAPTER}: was trained on a base in {quantization}, which the probe cannot hand to the harness; train "
             "one with a preset whose quantization is none"
@@ -101,11 +92,7 @@ def save(model: PreTrainedModel, profile: Profile, folder: Path) -> None:
 
 
 def ask_harness(folder: Path, name: str, params: ProbeParams, hardware: Hardware, tokenizer: Path) -> list[float]:
-    """Return for each item, in order, whether the model's most likely option is the right one (acc).
-
-    Raises:
-        PipelineError: the harness ended with an error; shows its last lines.
-    """
+    """Return for each item, in order, whether the model's most likely option is the right one (acc)."""
     results = WORK / "results" / name
     shutil.rmtree(results, ignore_errors=True)
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str((WORK / "cache").resolve())}
@@ -115,15 +102,8 @@ def ask_harness(folder: Path, name: str, params: ProbeParams, hardware: Hardware
     command += ["-m", "lm_eval", "run", "--model", "hf", "--model_args", model, "--tasks", TASK]
     command += ["--include_path", ".", "--output_path", str(results.resolve()), "--log_samples"]
     command += ["--device", hardware.device, "--batch_size", str(params.batch_size)]
-    finished = subprocess.run(
-        command,
-        cwd=WORK,
-        env=os.environ | offline | {"OMP_NUM_THREADS": str(hardware.threads), "PYTHONUTF8": "1"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
+    environment = os.environ | offline | {"OMP_NUM_THREADS": str(hardware.threads), "PYTHONUTF8": "1"}
+    finished = subprocess.run(command, cwd=WORK, env=environment, capture_output=True, encoding="utf-8", check=False)
     if finished.returncode:
         last = "\n".join(finished.stderr.strip().splitlines()[-15:])
         raise PipelineError(f"lm_eval ended with {finished.returncode} on the {name}:\n{last}")
@@ -137,21 +117,16 @@ def summarize(items: list[Item], right: dict[str, list[float]], resampling: Resa
     differences = [tuned - base for base, tuned in zip(right["base"], right["adapter"], strict=True)]
     low, high = mean_interval(differences, resampling)
     verdict = "forgotten" if high < 0 else "learned" if low > 0 else "no significant difference at this n"
-    kinds = sorted({item.kind for item in items})
+    by_kind: dict[str, dict[str, float]] = {}
+    for kind in sorted({item.kind for item in items}):
+        asked = [item.kind == kind for item in items]
+        by_kind[kind] = {system: float(np.mean(np.asarray(right[system])[asked])) for system in SYSTEMS}
     return {
         "n": len(items),
         "chance": 1 / OPTIONS,
         **{system: {"accuracy": float(np.mean(right[system]))} for system in SYSTEMS},
         "difference": {"mean": float(np.mean(differences)), "low": low, "high": high, "verdict": verdict},
-        "by_kind": {
-            kind: {
-                system: float(
-                    np.mean([hit for item, hit in zip(items, right[system], strict=True) if item.kind == kind])
-                )
-                for system in SYSTEMS
-            }
-            for kind in kinds
-        },
+        "by_kind": by_kind,
     }
 
 
@@ -163,7 +138,7 @@ def main() -> None:
     adapter = open_adapter(ADAPTER, model_params, profile)
     reference = load_reference()
     items = make_items(reference, params.items, params.seed)
-    write_jsonl(WORK / "items.jsonl", (item.as_row() for item in items))
+    write_jsonl(WORK / "items.jsonl", (item._asdict() for item in items))
     write_text(WORK / f"{TASK}.yaml", task_yaml((WORK / "items.jsonl").resolve()))
     folders = place_models(adapter, hardware)
     right = {}
@@ -171,17 +146,8 @@ def main() -> None:
         print(f"lm_eval {version}: {len(items)} questions to the {system}")
         right[system] = ask_harness(folders[system], system, params, hardware, folders["adapter"])
     summary = summarize(items, right, Resampling(params.bootstrap_resamples, params.seed))
-    write_json(
-        METRICS,
-        {
-            "notice": profile.metrics_notice,
-            "profile": model_params.profile,
-            "adapter_sha256": adapter.manifest.files[WEIGHTS_FILE],
-            "as_of": reference.as_of,
-            "lm_eval": version,
-            **summary,
-        },
-    )
+    origin = {"adapter_sha256": adapter.manifest.files[WEIGHTS_FILE], "as_of": reference.as_of, "lm_eval": version}
+    write_json(METRICS, {"notice": profile.metrics_notice, "profile": model_params.profile, **origin, **summary})
     difference = summary["difference"]
     print(
         f"\n{profile.notice}\n\nstatute titles, {summary['n']} questions with {OPTIONS} options (chance "

@@ -11,7 +11,7 @@ each record once. Which fold a record is in depends on the records and the seed,
 Questions that are near-duplicates of each other form a group, and a group is dealt as one: it never crosses splits.
 """
 
-from civilqa.program.lifecycle.start import start
+from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
     start(__doc__, example="split.fold")
@@ -27,7 +27,6 @@ from civilqa.dataset.near_duplicates import group_near_duplicates
 from civilqa.dataset.records import SPLITS, Record, count_by, read_records, write_records
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.files import folder_aside, write_json, write_jsonl
-from civilqa.program.lifecycle.stage import run
 from civilqa.program.parameters import Section, read_sections
 
 RECORDS = Path("data/prepared/records.jsonl")

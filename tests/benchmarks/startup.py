@@ -34,7 +34,7 @@ IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)")  # microsec
 def import_times(stage: str) -> dict[str, Any]:
     """Return the seconds that a stage's imports take in all, and by the package whose modules they are."""
     # As each script begins.
-    begin = "from civilqa.program.lifecycle.start import start; start()"
+    begin = "from civilqa.program.lifecycle.stage import start; start()"
     code = f"import sys; sys.path.insert(0, 'stages'); {begin}; import {stage}"
     for _ in range(2):
         found = subprocess.run(

@@ -10,7 +10,7 @@ import sys
 import pytest
 from ruamel.yaml import YAML
 
-from civilqa.scoring.summary import summarize
+from civilqa.scoring.comparison import summarize
 from conftest import ROOT, committed, edit_params
 
 READMES = {
@@ -174,7 +174,7 @@ def test_every_parameter_named_is_in_params_yaml():
 
 
 def test_the_guide_to_the_metrics_explains_the_numbers_to_decide_by():
-    keys = summarize(committed("evaluate"), committed("finetune")["loss"])
+    keys = summarize(committed("evaluate"), committed("finetune"))
     table = METRICS.partition("key of `summary.json`")[2].partition("## ")[0]
     assert [key for key in keys if f"`{key}`" not in table] == []
     assert len(keys) <= 12

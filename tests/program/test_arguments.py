@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from civilqa.program.arguments import answer_arguments
+from civilqa.program.lifecycle.stage import answer_arguments
 from conftest import ROOT
 
 DOCUMENTATION = """Trains.

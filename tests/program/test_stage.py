@@ -10,10 +10,9 @@ import sys
 import pytest
 
 from civilqa.program.errors import PipelineError
-from civilqa.program.lifecycle import interruptions
 from civilqa.program.lifecycle.locks import who_holds
 from civilqa.program.lifecycle.machine_errors import ENGLISH, KOREAN
-from civilqa.program.lifecycle.stage import LOCKS, run
+from civilqa.program.lifecycle.stage import LOCKS, SIGNALS, run
 from conftest import ROOT
 
 BEGIN = "import sys; sys.path.insert(0, 'stages'); from civilqa.program.lifecycle.stage import run; "
@@ -34,7 +33,7 @@ def fail(error):
 @pytest.fixture(autouse=True)
 def _own_handlers():
     """Gives pytest its own handlers of signals back."""
-    numbers = [getattr(signal, name) for name in interruptions.NAMES if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():

@@ -13,7 +13,7 @@ from civilqa.program.lifecycle.machine_errors import ENGLISH
 from civilqa.program.parameters import read_params
 from conftest import ROOT
 
-BEGIN = "import sys; sys.path.insert(0, 'stages'); from civilqa.program.lifecycle.start import start; start(); "
+BEGIN = "import sys; sys.path.insert(0, 'stages'); from civilqa.program.lifecycle.stage import start; start(); "
 NO_ARGUMENTS = ("prepare", "split", "format", "finetune", "evaluate", "benchmark", "probe")
 HEAVY = re.compile(r"\| *(torch|transformers|pandas|numpy)$", re.MULTILINE)
 

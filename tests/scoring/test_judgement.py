@@ -26,9 +26,9 @@ def test_a_right_answer_passes():
     assert judged.passed
     assert judged.reasons == ()
     assert judged.key_points_hit == (True, True, True, True)
-    assert (judged.citation_precision, judged.citation_recall, judged.citation_f1) == (1, 1, 1)
+    assert [judged.scores[f"citation_{name}"] for name in ("precision", "recall", "f1")] == [1, 1, 1]
     assert (judged.numbers_found, judged.numbers_missing, judged.numbers_wrong) == (("2년", "5푼"), (), ())
-    assert judged.number_f1 == 1
+    assert judged.scores["number_f1"] == 1
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,15 @@ def test_numbers_of_the_question_and_the_reference_answer_are_not_wrong():
     text = RIGHT + " 10일 안에 3개월분을 내십시오."
     assert judge_answer(text, GOLD).numbers_wrong == ("10일", "3개월")
     # 2 found and right, 4 found in all, 2 wanted: 2·2 / (4 + 2)
-    assert judge_answer(text, GOLD).number_f1 == pytest.approx(4 / 6)
+    assert judge_answer(text, GOLD).scores["number_f1"] == pytest.approx(4 / 6)
     assert judge_answer(text, GOLD, "10일 안에, 3개월 치").numbers_wrong == ()
 
 
 def test_an_empty_answer_scores_zero_and_does_not_pass():
     judged = judge_answer("", GOLD)
-    assert (judged.citation_recall, judged.citation_f1, judged.key_point_recall, judged.number_f1) == (0, 0, 0, 0)
-    assert judged.citation_precision is None
+    zero = ("citation_recall", "citation_f1", "key_point_recall", "number_f1")
+    assert [judged.scores[name] for name in zero] == [0, 0, 0, 0]
+    assert judged.scores["citation_precision"] is None
     assert not judged.passed
 
 

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from civilqa.program.errors import PipelineError
-from civilqa.scoring.llm_judge import Judge, JudgeParams, read_verdict
+from civilqa.scoring.optional_scores import Judge, JudgeParams, read_verdict
 
 POINTS = [["다음 날부터"], ["전입신고"]]
 

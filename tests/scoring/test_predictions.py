@@ -3,9 +3,8 @@ import pytest
 from civilqa.dataset.records import Record
 from civilqa.generation.answers import Answer
 from civilqa.generation.baselines import nearest_record
-from civilqa.scoring.comparison import Resampling
+from civilqa.scoring.comparison import Resampling, group_rows, plot_rows
 from civilqa.scoring.gold import Gold
-from civilqa.scoring.plots import group_rows, plot_rows
 from civilqa.scoring.predictions import SYSTEMS, describe_answer, make_predictions
 
 RECORD = Record(

@@ -5,7 +5,7 @@ import pytest
 
 from civilqa.dataset.records import Record
 from civilqa.generation.answers import Answer
-from civilqa.scoring.comparison import Resampling, compare_all, group_scores, mean_scores
+from civilqa.scoring.comparison import Resampling, compare_systems
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.predictions import SYSTEMS, make_predictions
 from civilqa.scoring.report import figure, headline, render_report
@@ -42,14 +42,9 @@ def make(texts, golds=True, notice=NOTICE, **changes):
     nearest = [(record(99), 0.5)] * len(texts)
     lines = {"test": make_predictions(records, given, entries, notice, [1] * len(texts), nearest)}
     lines["train"] = make_predictions(records, {name: given[name] for name in SYSTEMS["train"]}, entries, notice)
-    resampling = Resampling(200, 1)
     metrics = {
         "profile": "tiny",
-        "test": mean_scores(lines["test"], SYSTEMS["test"]),
-        "difference": compare_all(lines["test"], "adapter", ("base", "few_shot", "nearest"), resampling),
-        "test_by_category": group_scores(lines["test"], "category", SYSTEMS["test"]),
-        "test_by_difficulty": group_scores(lines["test"], "difficulty", SYSTEMS["test"]),
-        "train_recall": mean_scores(lines["train"], SYSTEMS["train"]),
+        **compare_systems(lines, Resampling(200, 1)),
         "chrf_signature": "nc:6|nw:2",
         "versions": {"torch": "1"},
     }

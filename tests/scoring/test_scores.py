@@ -5,10 +5,8 @@ from civilqa.scoring.gold import Gold
 from civilqa.scoring.scores import (
     OPTIONAL,
     SCORES,
-    bits_per_character,
     citation_scores,
     hangul_share,
-    reference_citation_f1_score,
     repetition_score,
     score_answer,
 )
@@ -66,8 +64,8 @@ def test_citation_scores_by_hand(text, rate, validity, invented, deleted, mistit
     ],
 )
 def test_reference_citation_f1_by_hand(answer, reference, expected):
-    score = reference_citation_f1_score(judge_citations(answer), reference)
-    assert score == (None if expected is None else pytest.approx(expected))
+    scores, _ = score_answer(answer, "질문", reference, None)
+    assert scores["reference_citation_f1"] == (None if expected is None else pytest.approx(expected))
 
 
 def test_cited_articles_are_a_set_of_act_and_article():
@@ -101,25 +99,26 @@ def test_hangul_share_by_hand(text, expected):
 
 
 def test_bits_per_character_by_hand():
-    assert bits_per_character(80.0, "민법 제750조") == 10
+    scores, _ = score_answer("답", "질문", "민법 제750조", None, reference_bits=80.0)
+    assert scores["bits_per_character"] == 10
 
 
 def test_the_reference_answer_scores_the_best_on_every_score():
-    scored = score_answer(REFERENCE, GOLD.question, REFERENCE, GOLD, stopped=True, reference_bits=0.0)
+    scores, _ = score_answer(REFERENCE, GOLD.question, REFERENCE, GOLD, stopped=True, reference_bits=0.0)
     for name, score in SCORES.items():
         if name in OPTIONAL:
-            assert scored.scores[name] is None
+            assert scores[name] is None
         elif score.better == "higher":
-            assert scored.scores[name] == pytest.approx(score.best), name
+            assert scores[name] == pytest.approx(score.best), name
         elif score.better == "lower":
-            assert scored.scores[name] == 0, name
-    assert scored.scores["length_ratio"] == 1
-    assert scored.scores["outside_citations"] == 0
+            assert scores[name] == 0, name
+    assert scores["length_ratio"] == 1
+    assert scores["outside_citations"] == 0
 
 
 def test_a_wrong_answer_by_hand():
     text = "전입신고 당일부터 대항력이 생깁니다(민법 제3000조, 민법 제621조, 민법 제750조). 기간은 3년입니다."
-    scores = score_answer(text, GOLD.question, REFERENCE, GOLD, stopped=False, reference_bits=100.0).scores
+    scores, _ = score_answer(text, GOLD.question, REFERENCE, GOLD, stopped=False, reference_bits=100.0)
     assert scores["passed"] == 0
     assert scores["key_point_recall"] == 1 / 2
     assert scores["forbidden_rate"] == 1
@@ -133,7 +132,7 @@ def test_a_wrong_answer_by_hand():
 
 
 def test_without_gold_what_needs_gold_does_not_apply():
-    scores = score_answer(REFERENCE, "질문", REFERENCE, None).scores
+    scores, _ = score_answer(REFERENCE, "질문", REFERENCE, None)
     assert {name for name, value in scores.items() if value is None} == {
         "bits_per_character",
         "passed",
@@ -150,7 +149,7 @@ def test_without_gold_what_needs_gold_does_not_apply():
 
 
 def test_an_empty_answer_is_counted_and_misleads_no_one():
-    scores = score_answer("", GOLD.question, REFERENCE, GOLD, stopped=True, reference_bits=1.0).scores
+    scores, _ = score_answer("", GOLD.question, REFERENCE, GOLD, stopped=True, reference_bits=1.0)
     assert scores["empty_rate"] == 1
     assert scores["citation_validity"] is None
     assert scores["invented_citation_rate"] == 0

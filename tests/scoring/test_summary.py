@@ -1,10 +1,8 @@
-import json
-
-from civilqa.scoring.comparison import UNDECIDED
-from civilqa.scoring.summary import read_losses, summarize
+from civilqa.scoring.comparison import UNDECIDED, summarize
 
 COMPARED = {"mean": -0.58520912, "low": -0.67, "high": -0.5, "n": 12, "verdict": "better"}
 METRICS = {
+    "adapter_sha256": "a",
     "test": {"adapter": {"bits_per_character": 4.65317847, "chrf": 4.5, "reference_citation_f1": 0.25}},
     "difference": {"base": {"bits_per_character": COMPARED, "chrf": COMPARED | {"mean": -5.0, "verdict": UNDECIDED}}},
     "train_recall": {"adapter": {"recalled": 0.976744}},
@@ -13,7 +11,7 @@ METRICS = {
 
 def test_the_summary_is_flat_and_rounded():
     losses = {"train_first": 9.3, "train_last": 0.133018, "validation_best": 7.8, "validation_last": 8.465011}
-    assert summarize(METRICS, losses) == {
+    assert summarize(METRICS, {"adapter_sha256": "a", "loss": losses}) == {
         "bits": 4.6532,
         "bits_vs_base": "-0.585 better",
         "chrf": 4.5,
@@ -26,15 +24,13 @@ def test_the_summary_is_flat_and_rounded():
 
 
 def test_a_figure_that_there_is_not_is_none():
-    bare = {"test": {"adapter": {}}, "difference": {"base": {}}, "train_recall": {"adapter": {}}}
+    bare = {"adapter_sha256": "a", "test": {"adapter": {}}, "difference": {"base": {}}, "train_recall": {"adapter": {}}}
     summary = summarize(bare, {})
     assert set(summary.values()) == {None}
     assert len(summary) <= 12
 
 
-def test_losses_of_another_adapter_are_none_of_this_one(tmp_path):
-    path = tmp_path / "finetune.json"
-    assert read_losses(path, "a") == {}
-    path.write_text(json.dumps({"adapter_sha256": "a", "loss": {"train_last": 0.1}}), encoding="utf-8")
-    assert read_losses(path, "a") == {"train_last": 0.1}
-    assert read_losses(path, "b") == {}
+def test_losses_of_another_adapter_are_none_of_this_one():
+    for sha256, loss in (("a", 0.1), ("b", None)):
+        assert summarize(METRICS, {"adapter_sha256": sha256, "loss": {"train_last": 0.1}})["train_loss"] == loss
+    assert summarize(METRICS, {})["train_loss"] is None

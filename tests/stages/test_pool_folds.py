@@ -1,7 +1,15 @@
+import json
+import shutil
+import sys
+
 import pytest
 
-from civilqa.experiments.folds import Experiment, choose_folds
+import pool_folds
+from civilqa.experiments.revisions import Experiment, choose_folds
 from civilqa.program.errors import PipelineError
+from civilqa.scoring.predictions import SYSTEMS
+from civilqa.scoring.scores import SCORES
+from conftest import ROOT
 from pool_folds import pool
 
 CURRENT = {"split": {"fold": 0, "folds": 3}, "train": {"epochs": 4}}
@@ -68,3 +76,33 @@ def test_pooled_lines_name_their_fold():
 def test_every_record_is_tested_exactly_once(folds, records, message):
     with pytest.raises(PipelineError, match=message):
         pool(folds, records)
+
+
+def test_the_pooled_metrics_say_of_what_model_they_are(tmp_path, monkeypatch, capsys):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pool_folds.py"])
+    params = {"split": {"folds": 5}, "seed": 1, "evaluate": {"bootstrap_resamples": 100}}
+    runs = [Experiment(f"e{fold}", f"rev-{fold}", params | {"split": {"fold": fold, "folds": 5}}) for fold in range(5)]
+    scores = dict.fromkeys(SCORES) | {"chrf": 50.0, "recalled": 0.0}
+    answer = {"answer": "답", "scores": scores, "citations": [], "similarity": 0.5, "examples": 1}
+    question = {"category": "전세사기", "difficulty": "초급", "notice": "고지", "question": "질문", "reference": "답"}
+    answers = dict.fromkeys(SYSTEMS["test"], answer)
+
+    def rows(revision, path, name):
+        if path == "data/prepared/records.jsonl":
+            return [{"id": f"q-{fold}"} for fold in range(5)]
+        return [{"id": revision.replace("rev", "q"), "gold": None, **question, **answers}]
+
+    origin = {"notice": "note", "profile": "tiny", "chrf_signature": "nw:2", "versions": {"torch": "1"}}
+    monkeypatch.setattr(pool_folds, "list_experiments", lambda: runs)
+    monkeypatch.setattr(pool_folds, "read_rows", rows)
+    monkeypatch.setattr(pool_folds, "git", lambda *arguments: json.dumps(origin))
+    pool_folds.main()
+    metrics = json.loads((tmp_path / "metrics/folds.json").read_text(encoding="utf-8"))
+    assert {name: metrics[name] for name in origin} == origin
+    assert metrics["experiments"] == {str(fold): f"e{fold}" for fold in range(5)}
+    assert (metrics["test"]["n"], metrics["test"]["adapter"]["chrf"]) == (5, 50)
+    assert {fold: part["n"] for fold, part in metrics["test_by_fold"].items()} == dict.fromkeys("01234", 1)
+    assert "5개 폴드를 합친 5문항" in (tmp_path / "data/folds/report.html").read_text(encoding="utf-8")
+    assert "5 questions, each answered by the model that was not trained on it" in capsys.readouterr().out

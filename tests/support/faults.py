@@ -350,9 +350,9 @@ def run_as_main(name: str, arguments: list[str], fault: dict[str, Any], events: 
 
 def cause(fault: dict[str, Any], events: int) -> None:
     """Have the accident happen in this process, once the program has begun."""
-    from civilqa.program.lifecycle import start
+    from civilqa.program.lifecycle import stage
 
-    first = start.start
+    first = stage.start
 
     def begin(*arguments: Any, **named: Any) -> None:
         first(*arguments, **named)
@@ -360,7 +360,7 @@ def cause(fault: dict[str, Any], events: int) -> None:
         watch_files(fault, events)
         limit(fault)
 
-    start.start = begin
+    stage.start = begin
 
 
 def limit(fault: dict[str, Any]) -> None:

@@ -5,9 +5,8 @@ does a title belong to? Made from data/reference/titles.csv, without any text of
 import hashlib
 import random
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from civilqa.law.statutes import EXISTS, Reference, same_title
 
@@ -15,8 +14,7 @@ OPTIONS = 4
 TASK = "statute_titles"
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One question with its options; `answer` is the index of the right one."""
 
     id: str
@@ -24,16 +22,6 @@ class Item:
     query: str
     choices: tuple[str, ...]
     answer: int
-
-    def as_row(self) -> dict[str, Any]:
-        """Return the item as a line of the task's data."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "query": self.query,
-            "choices": list(self.choices),
-            "answer": self.answer,
-        }
 
 
 def make_items(reference: Reference, count: int, seed: int) -> list[Item]:
@@ -47,12 +35,7 @@ def make_items(reference: Reference, count: int, seed: int) -> list[Item]:
         known = [other for _, other in articles[law]]
         if reference.status(law, article) == EXISTS and not any(same_title(title, other) for other in known):
             articles[law].append((article, title))
-    pool = sorted(
-        (law, article, title)
-        for law, members in articles.items()
-        if len(members) >= OPTIONS
-        for article, title in members
-    )
+    pool = [(law, *entry) for law, members in articles.items() if len(members) >= OPTIONS for entry in members]
     # Not random.shuffle over the pool: an article added to the table must not exchange all the others.
     pool.sort(key=lambda entry: hashlib.sha256(f"{seed}:{entry[0]}:{entry[1]}".encode()).hexdigest())
     items = []
@@ -60,14 +43,11 @@ def make_items(reference: Reference, count: int, seed: int) -> list[Item]:
         draw = random.Random(f"{seed}:{law}:{article}")  # noqa: S311
         others = draw.sample([entry for entry in articles[law] if entry[0] != article], OPTIONS - 1)
         if index % 2:
-            kind, query, right, wrong = (
-                "title_to_article",
-                f"{law}에서 '{title}'에 관한 조문은",
-                article,
-                [a for a, _ in others],
-            )
+            kind, query = "title_to_article", f"{law}에서 '{title}'에 관한 조문은"
+            right, *wrong = article, *(article for article, _ in others)
         else:
-            kind, query, right, wrong = "article_to_title", f"{law} {article}의 제목은", title, [t for _, t in others]
+            kind, query = "article_to_title", f"{law} {article}의 제목은"
+            right, *wrong = title, *(title for _, title in others)
         choices = [right, *wrong]
         draw.shuffle(choices)
         items.append(Item(f"{law} {article}", kind, query, tuple(choices), choices.index(right)))

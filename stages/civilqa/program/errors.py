@@ -1,17 +1,8 @@
-"""What the pipeline raises when a person has to do something.
-
-PipelineError            a stage cannot go on; the message says where, what was found and what to do
-├── ParameterError       params.yaml
-├── RecordError          the dataset or one of its rows
-├── TemplateError        a chat template and a tokenizer that do not fit together
-├── ModelError           a base model or an adapter
-├── QuestionError        a question that cannot be asked; in Korean, for the one who asked it
-└── MemoryShortage       training does not fit the memory there is
-"""
+"""What the pipeline raises when a person has to do something."""
 
 
 class PipelineError(Exception):
-    """A stage cannot go on; its text is shown to the user as it stands, without a traceback."""
+    """A stage cannot go on; its text is shown without a traceback: where, what was found, what to do."""
 
 
 class ParameterError(PipelineError):
@@ -31,7 +22,7 @@ class ModelError(PipelineError):
 
 
 class QuestionError(PipelineError):
-    """A question cannot be asked: it is empty, too long, or no text."""
+    """A question cannot be asked: it is empty, too long, or no text. In Korean, for the one who asked it."""
 
 
 class MemoryShortage(PipelineError):

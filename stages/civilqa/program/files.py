@@ -105,13 +105,18 @@ def read_json(path: Path) -> dict[str, Any]:
         RecordError: the file is missing or holds no JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        return _parse_object(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise RecordError(f"{path}: not found; run the stage that writes it, or `dvc repro`") from None
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: no JSON: {error}; run the stage that writes it again") from None
+
+
+def _parse_object(content: bytes, place: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or brackets by the thousand
+        raise RecordError(f"{place}: no JSON: {error}; run the stage that writes it again") from None
     if not isinstance(value, dict):
-        raise RecordError(f"{path}: found {type(value).__name__}, want a JSON object")
+        raise RecordError(f"{place}: found {type(value).__name__}, want a JSON object")
     return value
 
 
@@ -144,13 +149,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         raise RecordError(f"{path}: not found; run the stage that writes it, or `dvc repro`")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line.decode())
-            except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or brackets by the thousand
-                raise RecordError(f"{path}:{number}: no JSON: {error}; run the stage that writes it again") from None
-            if not isinstance(row, dict):
-                raise RecordError(f"{path}:{number}: found {type(row).__name__}, want a JSON object")
-            yield row
+            yield _parse_object(line, f"{path}:{number}")
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:

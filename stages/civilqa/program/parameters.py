@@ -15,23 +15,9 @@ from civilqa.program.errors import ParameterError
 PARAMS_PATH = Path("params.yaml")
 
 SECTIONS = (
-    "launch",
-    "seed",
-    "hardware",
-    "model",
-    "profiles",
-    "tuning",
-    "presets",
-    "prepare",
-    "split",
-    "format",
-    "train",
-    "evaluate",
-    "benchmark",
-    "chat",
-    "probe",
+    *("launch", "seed", "hardware", "model", "profiles", "tuning", "presets"),
+    *("prepare", "split", "format", "train", "evaluate", "benchmark", "chat", "probe"),
 )
-
 
 # What numpy's and torch's generators both take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -67,41 +53,43 @@ class Section(pydantic.BaseModel):
 
 
 def read_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
-    """Return params.yaml as a dict.
+    """Return params.yaml as a dict; see parse_params."""
+    try:
+        return parse_params(path.read_bytes(), path)
+    except FileNotFoundError:
+        how = "run the stage from the root of the repository"
+        raise ParameterError(f"{path}: not found in {Path.cwd()}; {how}") from None
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot be read: {error.strerror}; it must be a file that you may read") from None
+
+
+def parse_params(content: str | bytes, path: Path = PARAMS_PATH) -> dict[str, Any]:
+    """Return the content of a params.yaml, in UTF-8, as a dict.
 
     DVC writes `-S train.learning_rate=1e-5` as `1e-05`: a float in YAML 1.2, a string in PyYAML's YAML 1.1. The parser
     is therefore DVC's own, in Python, so that a stage and `dvc.lock` see the same value.
 
     Raises:
-        ParameterError: the file is missing, is no YAML mapping, or has a section that no stage knows.
+        ParameterError: it is no YAML mapping, or has a section that no stage knows.
     """
     try:
         # pure: the parser in C, which DVC takes, ends the whole process over brackets that are nested too deeply.
-        params = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParameterError(
-            f"{path}: not found in {Path.cwd()}; run the stage from the root of the repository"
-        ) from None
-    except OSError as error:
-        raise ParameterError(f"{path}: cannot be read: {error.strerror}; it must be a file that you may read") from None
+        params = YAML(typ="safe", pure=True).load(content if isinstance(content, str) else content.decode())
     except RecursionError:  # how far the parser gets before it differs between versions of Python
         raise ParameterError(f"{path}: not readable as YAML: nested too deeply") from None
     except (YAMLError, ValueError) as error:
         # ValueError: no UTF-8, a date that no calendar has, a number of thousands of digits.
         raise ParameterError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(params, dict):
-        raise ParameterError(f"{path}: holds {type(params).__name__}, want sections such as 'train:'")
+        _refuse_any(path, [f"holds {type(params).__name__}, want sections such as 'train:'"])
     _refuse_any(path, [_unknown(str(name), SECTIONS, "section") for name in params if name not in SECTIONS])
     return params
 
 
 def read_sections(path: Path = PARAMS_PATH, **types: type[Section]) -> tuple[Any, ...]:
-    """Return one checked Section for each `section=Type`, in the order given.
+    """Return one checked Section for each `section=Type`, in the order given; raises every problem in one message.
 
     A section with a seed of its own that is left empty, or out, has the project's.
-
-    Raises:
-        ParameterError: with every problem of every section in one message.
     """
     params = read_params(path)
     sections, problems = [], []
@@ -124,9 +112,6 @@ def read_choice(section: str, name: str, section_type: type[Section], chosen_by:
 
     Args:
         chosen_by: the parameter that holds `name`, for the error message (`train.preset`).
-
-    Raises:
-        ParameterError: there is no such entry (the message lists those there are), or it is not valid.
     """
     choices = read_params(path).get(section)
     if not isinstance(choices, dict) or not choices:
@@ -141,7 +126,8 @@ def read_choice(section: str, name: str, section_type: type[Section], chosen_by:
 def check(section_type: type[Section], value: Any, place: str) -> tuple[Any, list[str]]:
     """Return (the section, []) or (None, problems) for a section's raw value; each problem names its place."""
     if not isinstance(value, dict):
-        return None, [f"{place}: found {_found(value)}, want a mapping with the keys {_keys(section_type)}"]
+        keys = ", ".join(section_type.model_fields)
+        return None, [f"{place}: found {_found(value)}, want a mapping with the keys {keys}"]
     try:
         return section_type.model_validate(value), []
     except pydantic.ValidationError as error:
@@ -153,7 +139,7 @@ def _describe(section_type: type[Section], place: str, problem: dict[str, Any]) 
     where = ".".join([place, *location])
     if problem["type"] == "extra_forbidden":
         owner = _owner(section_type, location[:-1])
-        known = _keys(owner).split(", ") if owner else []
+        known = [*owner.model_fields] if owner else []
         return f"{'.'.join([place, *location[:-1]])}: {_unknown(location[-1], known, 'key')}"
     if problem["type"] == "missing":
         return f"{where}: missing"
@@ -174,10 +160,6 @@ def _owner(section_type: type[Section], location: list[str]) -> type[Section] | 
             return None
         section_type = field.annotation
     return section_type
-
-
-def _keys(section_type: type[Section]) -> str:
-    return ", ".join(section_type.model_fields)
 
 
 def _unknown(name: str, known: list[str] | tuple[str, ...], kind: str) -> str:

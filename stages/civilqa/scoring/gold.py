@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from civilqa.dataset.records import record_id
 from civilqa.law.citations import parse_citations
@@ -25,17 +25,15 @@ TEST_CASES = Path("data/raw/test_cases.jsonl")
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Basis(BaseModel):
+class Basis(BaseModel, frozen=True, strict=True, extra="forbid"):
     """A claim of the reference answer, its source and the words of the source that carry it."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     claim: Text
     source: Text
     quote: Text
 
 
-class Gold(BaseModel):
+class Gold(BaseModel, frozen=True, strict=True, extra="forbid"):
     """The annotations of one question. `id` is the record's id where it is a row of the dataset.
 
     Attributes:
@@ -45,8 +43,6 @@ class Gold(BaseModel):
         forbidden: wrong statements that are typical for the question, each a full sentence.
         numbers: numbers with units that it must state.
     """
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     id: Text
     question: Text
@@ -105,25 +101,17 @@ class TestCase(Gold):
     answer: Text
 
 
-def read_gold(path: Path = GOLD) -> dict[str, Gold]:
+def read_test_cases(path: Path = TEST_CASES) -> dict[str, TestCase]:
+    """Return the further cases by id, in the order of the file; see read_gold."""
+    return read_gold(path, TestCase)
+
+
+def read_gold(path: Path = GOLD, kind: type[Gold] = Gold) -> dict[str, Any]:
     """Return the annotations of the dataset's rows by record id.
 
     Raises:
         RecordError: with every line that is not as it must be, in one message.
     """
-    return _read(path, Gold, belongs_to_dataset=True)
-
-
-def read_test_cases(path: Path = TEST_CASES) -> dict[str, TestCase]:
-    """Return the further cases by id, in the order of the file.
-
-    Raises:
-        RecordError: with every line that is not as it must be, in one message.
-    """
-    return _read(path, TestCase, belongs_to_dataset=False)
-
-
-def _read(path: Path, kind: type[Gold], *, belongs_to_dataset: bool) -> dict[str, Any]:
     entries: dict[str, Gold] = {}
     problems = []
     for number, row in enumerate(read_jsonl(path), start=1):
@@ -137,7 +125,7 @@ def _read(path: Path, kind: type[Gold], *, belongs_to_dataset: bool) -> dict[str
             continue
         if entry.id in entries:
             problems.append(f"{path}:{number}: id {entry.id!r} again; every id must be unique")
-        if belongs_to_dataset and entry.id != record_id(entry.question):
+        if kind is Gold and entry.id != record_id(entry.question):
             problems.append(
                 f"{path}:{number}: found id {entry.id!r}, but the question's id is {record_id(entry.question)!r}; "
                 "the question was changed, or the line belongs to another one"

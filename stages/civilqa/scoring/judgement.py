@@ -5,13 +5,12 @@ is there, and never guesses.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import Any
 
 from civilqa.law.verdicts import CitedArticles, cited_articles, judge_citations, write_article
 from civilqa.scoring.gold import Gold, TestCase
-from civilqa.scoring.quantities import Quantity, parse_quantities
+from civilqa.scoring.quantities import parse_quantities
 from civilqa.scoring.wording import asserts, contains_wording
 
 # Of the key points, and of the numbers, so many must be there for an answer to pass: matching by wording misses a
@@ -23,15 +22,17 @@ PASSING_SHARE = 0.75
 class Judgement:
     """What an answer is worth against its gold annotations.
 
-    Every score is in 0 to 1, higher is better, None where it does not apply. `passed` asks for every required article,
-    PASSING_SHARE of the key points and of the numbers, no forbidden statement and no invented or deleted article;
-    `reasons` says in Korean what of this is missing.
+    `passed` asks for every required article, PASSING_SHARE of the key points and of the numbers, no forbidden statement
+    and no invented or deleted article; `reasons` says in Korean what of this is missing.
 
     Attributes:
-        citation_precision: of the articles cited, acceptable ones aside, the share that is required; None where there
-            are none.
-        citation_recall: of the required articles, the share that is cited.
-        citation_f1: their harmonic mean; 0 where a required article is there to cite and none is cited.
+        scores: each in 0 to 1, None where it does not apply; of the forbidden rate alone lower is better.
+            - citation_precision: of the articles cited, acceptable ones aside, the share that is required.
+            - citation_recall: of the required articles, the share that is cited.
+            - citation_f1: their harmonic mean; 0 where a required article is there to cite and none is cited.
+            - key_point_recall: of the key points, the share that is said. number_f1: likewise of the numbers.
+            - forbidden_rate: 1 if a wrong statement is made. By wording (see `civilqa.scoring.wording`): it misses an
+              error in words of its own, so that the true rate is higher.
         missing_citations: required, not cited.
         wrong_citations: cited, neither required nor acceptable.
         key_points_hit: for each key point, whether it is said.
@@ -41,20 +42,16 @@ class Judgement:
     """
 
     cited: CitedArticles
-    citation_precision: float | None
-    citation_recall: float | None
-    citation_f1: float | None
+    scores: dict[str, float | None]
     missing_citations: tuple[str, ...]
     wrong_citations: tuple[str, ...]
     key_points_hit: tuple[bool, ...]
-    key_point_recall: float | None
     forbidden_found: tuple[str, ...]
     numbers_found: tuple[str, ...]
     numbers_missing: tuple[str, ...]
     numbers_wrong: tuple[str, ...]
-    number_f1: float | None
-    passed: bool
-    reasons: tuple[str, ...]
+    passed: bool = False
+    reasons: tuple[str, ...] = ()
 
 
 def judge_answer(text: str, gold: Gold, reference_answer: str | None = None) -> Judgement:
@@ -67,39 +64,30 @@ def judge_answer(text: str, gold: Gold, reference_answer: str | None = None) -> 
         reference_answer = gold.answer if isinstance(gold, TestCase) else ""
     acceptable = (gold.acceptable | cited_articles(reference_answer)) - gold.required
     cited = judge_citations(text, allowed=acceptable | gold.required)
-    precision, recall, f1 = overlap_scores(cited.all, gold.required, acceptable)
+    citations = overlap_scores(cited.all, gold.required, acceptable)
     hit = tuple(any(contains_wording(text, wording) for wording in wordings) for wordings in gold.key_points)
     forbidden = tuple(statement for statement in gold.forbidden if asserts(text, statement))
-    numbers = judge_numbers(text, gold, reference_answer)
-    judgement = {
-        "cited": cited,
-        "citation_precision": precision,
-        "citation_recall": recall,
-        "citation_f1": f1,
-        "missing_citations": tuple(map(write_article, sorted(gold.required - cited.all))),
-        "wrong_citations": tuple(map(write_article, sorted(cited.all - gold.required - acceptable))),
-        "key_points_hit": hit,
-        "key_point_recall": sum(hit) / len(hit) if hit else None,
-        "forbidden_found": forbidden,
-        **numbers,
-    }
-    reasons = _reasons(judgement, gold)
-    return Judgement(**judgement, passed=not reasons, reasons=tuple(reasons))
-
-
-def judge_numbers(text: str, gold: Gold, reference_answer: str) -> dict[str, Any]:
-    """Return number_f1 and the numbers found, missing and wrong. Where the gold has none, number_f1 is None."""
     wanted = {parse_quantities(number)[0]: number for number in gold.numbers}
     found = {quantity: quantity.text for quantity in parse_quantities(text)}
     allowed = {*parse_quantities(gold.question), *parse_quantities(reference_answer)} - set(wanted)
-    wrong: set[Quantity] = set(found) - set(wanted) - allowed
-    _, _, f1 = overlap_scores(set(found), set(wanted), allowed)
-    return {
-        "numbers_found": tuple(number for quantity, number in wanted.items() if quantity in found),
-        "numbers_missing": tuple(number for quantity, number in wanted.items() if quantity not in found),
-        "numbers_wrong": tuple(text for quantity, text in found.items() if quantity in wrong),
-        "number_f1": f1,
-    }
+    judgement = Judgement(
+        cited=cited,
+        scores={
+            **dict(zip(("citation_precision", "citation_recall", "citation_f1"), citations, strict=True)),
+            "key_point_recall": sum(hit) / len(hit) if hit else None,
+            "forbidden_rate": float(bool(forbidden)) if gold.forbidden else None,
+            "number_f1": overlap_scores(found, wanted, allowed)[2],
+        },
+        missing_citations=tuple(map(write_article, sorted(gold.required - cited.all))),
+        wrong_citations=tuple(map(write_article, sorted(cited.all - gold.required - acceptable))),
+        key_points_hit=hit,
+        forbidden_found=forbidden,
+        numbers_found=tuple(number for quantity, number in wanted.items() if quantity in found),
+        numbers_missing=tuple(number for quantity, number in wanted.items() if quantity not in found),
+        numbers_wrong=tuple(text for quantity, text in found.items() if quantity not in {*wanted, *allowed}),
+    )
+    reasons = _reasons(judgement, gold)
+    return replace(judgement, reasons=reasons, passed=not reasons)
 
 
 def overlap_scores(
@@ -118,27 +106,24 @@ def overlap_scores(
     return precision, len(right) / len(required), 2 * len(right) / (len(counted) + len(required))
 
 
-def _reasons(judgement: dict[str, Any], gold: Gold) -> list[str]:
+def _reasons(judgement: Judgement, gold: Gold) -> tuple[str, ...]:
     """Return in Korean what keeps an answer from passing."""
-    cited: CitedArticles = judgement["cited"]
-    reasons = []
-    if judgement["missing_citations"]:
-        reasons.append("필수 조문을 인용하지 않음: " + ", ".join(judgement["missing_citations"]))
-    if cited.invented:
-        reasons.append("없는 조문을 인용함: " + ", ".join(map(write_article, sorted(cited.invented))))
-    if cited.deleted:
-        reasons.append("삭제된 조문을 인용함: " + ", ".join(map(write_article, sorted(cited.deleted))))
-    if judgement["forbidden_found"]:
-        reasons.append("틀린 설명이 들어 있음: " + " / ".join(judgement["forbidden_found"]))
-    missed = [
-        wordings[0] for wordings, hit in zip(gold.key_points, judgement["key_points_hit"], strict=True) if not hit
-    ]
-    if not _enough(len(gold.key_points) - len(missed), len(gold.key_points)):
-        reasons.append(f"핵심 내용 {len(gold.key_points)}개 가운데 {len(missed)}개가 빠짐: " + " / ".join(missed))
-    if not _enough(len(judgement["numbers_found"]), len(gold.numbers)):
-        reasons.append("숫자가 빠짐: " + ", ".join(judgement["numbers_missing"]))
-    return reasons
-
-
-def _enough(hits: int, wanted: int) -> bool:
-    return Fraction(hits) >= Fraction(str(PASSING_SHARE)) * wanted
+    points = list(zip(gold.key_points, judgement.key_points_hit, strict=True))
+    missed = [wordings[0] for wordings, hit in points if not hit]
+    both = (judgement.cited.invented, judgement.cited.deleted)
+    invented, deleted = (", ".join(map(write_article, sorted(articles))) for articles in both)
+    found = (
+        (judgement.missing_citations, "필수 조문을 인용하지 않음: " + ", ".join(judgement.missing_citations)),
+        (invented, "없는 조문을 인용함: " + invented),
+        (deleted, "삭제된 조문을 인용함: " + deleted),
+        (judgement.forbidden_found, "틀린 설명이 들어 있음: " + " / ".join(judgement.forbidden_found)),
+        (
+            len(points) - len(missed) < PASSING_SHARE * len(points),
+            f"핵심 내용 {len(points)}개 가운데 {len(missed)}개가 빠짐: " + " / ".join(missed),
+        ),
+        (
+            len(judgement.numbers_found) < PASSING_SHARE * len(gold.numbers),
+            "숫자가 빠짐: " + ", ".join(judgement.numbers_missing),
+        ),
+    )
+    return tuple(reason for lacking, reason in found if lacking)

@@ -3,18 +3,10 @@
 import unicodedata
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from typing import NamedTuple
 
 from kiwipiepy import Kiwi, Token
 
 Morpheme = tuple[str, str]  # form and tag: ("보증금", "NNG")
-
-
-class Sentence(NamedTuple):
-    """A sentence and its morphemes, as they are read among the sentences around it."""
-
-    text: str
-    morphemes: tuple[Morpheme, ...]
 
 
 def normalize(text: str) -> str:
@@ -32,10 +24,10 @@ def tag_morphemes(text: str) -> tuple[Morpheme, ...]:
 
 
 @lru_cache(maxsize=1024)
-def split_sentences(text: str) -> tuple[Sentence, ...]:
-    """Return the sentences of a text in NFC, in order."""
+def split_sentences(text: str) -> tuple[tuple[str, tuple[Morpheme, ...]], ...]:
+    """Return the sentences of a text in NFC, each with its morphemes as they are read among the sentences around it."""
     sentences = _kiwi().split_into_sents(normalize(text), return_tokens=True)
-    return tuple(Sentence(sentence.text, _morphemes(sentence.tokens)) for sentence in sentences)
+    return tuple((sentence.text, _morphemes(sentence.tokens)) for sentence in sentences)
 
 
 def _morphemes(tokens: Iterable[Token]) -> tuple[Morpheme, ...]:

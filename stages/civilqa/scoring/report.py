@@ -16,11 +16,10 @@ from civilqa.law.verdicts import KINDS, CitationMark, mark_citations
 from civilqa.scoring.comparison import BETTER, EQUAL, UNDECIDED, WORSE
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
-from civilqa.scoring.predictions import Prediction, ScoredAnswer
+from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.scores import SCORES
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
-SCRIPT = Path(__file__).with_name("report.js")
+FOLDER = Path(__file__).parent
 
 LABELS = {
     "base": "베이스",
@@ -29,6 +28,7 @@ LABELS = {
     "adapter": "튜닝한 모델",
 }
 VERDICTS = {BETTER: "나아짐", WORSE: "나빠짐", EQUAL: "차이 없음", UNDECIDED: "판정 불가"}
+GROUPS = {"test_by_category": "분야별", "test_by_difficulty": "난이도별", "test_by_fold": "폴드별"}
 DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", None: "참고용"}
 
 
@@ -42,35 +42,24 @@ def render_report(
         metrics: as in metrics/evaluate.json; `test_by_fold` is shown where it is there.
     """
     reference = load_reference()
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": figure, "share": share}
+    tidy = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, **tidy)
+    environment.filters |= {"figure": figure, "share": lambda value: "–" if value is None else f"{100 * value:.0f}%"}
     environment.globals |= {"url": article_url}
-    script = SCRIPT.read_text(encoding="utf-8")
-    return environment.get_template(TEMPLATE.name).render(
+    script = (FOLDER / "report.js").read_text(encoding="utf-8")
+    ranked = {part: [*enumerate(sorted(found, key=badness), start=1)] for part, found in lines.items()}
+    forgotten = [pair for pair in ranked.get("train", []) if not pair[1]["adapter"]["scores"]["recalled"]]
+    differences = metrics["difference"].get("base", {}).values()
+    return environment.get_template("report.html.jinja").render(
         title=title,
         notice=notice,
         headline=headline(metrics),
         metrics=metrics,
-        tally=tally(metrics["difference"].get("base", {})),
+        tally={name: sum(found["verdict"] == name for found in differences) for name in VERDICTS},
         table=score_table(metrics),
-        groups=[
-            (name, metrics[key])
-            for name, key in (
-                ("분야별", "test_by_category"),
-                ("난이도별", "test_by_difficulty"),
-                ("폴드별", "test_by_fold"),
-            )
-            if key in metrics
-        ],
-        cards=[card(line, rank) for rank, line in enumerate(sorted(lines["test"], key=badness), start=1)],
-        forgotten=[card(line, rank) for rank, line in enumerate(sorted(lines.get("train", []), key=badness), start=1)
-                   if not line["adapter"]["scores"]["recalled"]],
+        groups=[(name, metrics[key]) for key, name in GROUPS.items() if key in metrics],
+        cards=[card(line, rank) for rank, line in ranked["test"]],
+        forgotten=[card(line, rank) for rank, line in forgotten],
         scores=SCORES,
         systems=[system for system in LABELS if system in metrics["test"]],
         labels=LABELS,
@@ -100,9 +89,7 @@ def headline(metrics: dict[str, Any]) -> dict[str, str]:
     if "passed" not in substance:
         answers = "정답 주석이 없어 답변의 법률 내용은 채점하지 않았습니다."
     elif better or worse:
-        parts = ([f"{', '.join(better)}에서 나아졌고"] if better else []) + (
-            [f"{', '.join(worse)}에서 나빠졌고"] if worse else []
-        )
+        parts = [f"{', '.join(names)}에서 {how}" for names, how in ((better, "나아졌고"), (worse, "나빠졌고")) if names]
         answers = f"답변의 법률 내용은 {', '.join(parts)}, 나머지는 {n}문항으로 판정할 수 없습니다."
     else:
         answers = f"답변의 법률 내용이 나아졌는지는 시험 질문 {n}개로 판정할 수 없습니다."
@@ -122,11 +109,6 @@ def headline(metrics: dict[str, Any]) -> dict[str, str]:
 SUBSTANCE = ("passed", "key_point_recall", "forbidden_rate", "number_f1", "citation_f1", "invented_citation_rate")
 
 
-def tally(differences: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """Return how many scores have each verdict."""
-    return {name: sum(found["verdict"] == name for found in differences.values()) for name in VERDICTS}
-
-
 def score_table(metrics: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """Return the names of the scores that any system has, under the headings of their groups."""
     headings: dict[str, list[str]] = {}
@@ -141,13 +123,9 @@ def badness(line: Prediction) -> tuple:
 
     Worst first: a wrong statement or an invented article misleads; then what is missing; then the wording.
     """
-    scores = line["adapter"]["scores"]
-
-    def of(name: str) -> float:
-        return 0.0 if scores[name] is None else scores[name]
-
-    misleading = of("forbidden_rate") + of("invented_citation_rate") + of("deleted_citation_rate")
-    return of("passed"), -misleading, of("key_point_recall"), of("citation_f1"), of("chrf"), line["id"]
+    of = {name: 0.0 if score is None else score for name, score in line["adapter"]["scores"].items()}
+    misleading = of["forbidden_rate"] + of["invented_citation_rate"] + of["deleted_citation_rate"]
+    return of["passed"], -misleading, of["key_point_recall"], of["citation_f1"], of["chrf"], line["id"]
 
 
 def card(line: Prediction, rank: int) -> dict[str, Any]:
@@ -155,6 +133,7 @@ def card(line: Prediction, rank: int) -> dict[str, Any]:
     gold = Gold(id=line["id"], question=line["question"], **line["gold"]) if line["gold"] else None
     required = sorted(gold.required) if gold else []
     systems = [system for system in LABELS if system in line]
+    cited = {system: {(mark["law"], mark["article"]) for mark in line[system]["citations"]} for system in systems}
     return {
         "line": line,
         "rank": rank,
@@ -163,7 +142,7 @@ def card(line: Prediction, rank: int) -> dict[str, Any]:
         "key_points": line["gold"]["key_points"] if gold else [],
         "reference": pieces(line["reference"], mark_citations(line["reference"])),
         "answers": {system: pieces(line[system]["answer"], line[system]["citations"]) for system in systems},
-        "missing": {system: missing(line[system], required) for system in systems},
+        "missing": {system: [one for one in required if one not in cited[system]] for system in systems},
         "problems": problems(line),
     }
 
@@ -181,12 +160,6 @@ def pieces(text: str, citations: list[CitationMark]) -> list[tuple[str, Citation
         found.append((text[citation["start"] : citation["end"]], citation))
         position = citation["end"]
     return [*found, (text[position:], None)] if position < len(text) else found
-
-
-def missing(answer: ScoredAnswer, required: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the required articles that an answer does not cite."""
-    cited = {(citation["law"], citation["article"]) for citation in answer["citations"]}
-    return [article for article in required if article not in cited]
 
 
 def problems(line: Prediction) -> str:
@@ -220,8 +193,3 @@ def figure(value: float | None, name: str, signed: bool = False) -> str:
     sign = "+" if signed and value else ""
     unit = ("%p" if signed else "%") if percent else ""
     return f"{value:{sign}.{digits}f}{unit}".replace("-", "−")
-
-
-def share(value: float | None) -> str:
-    """Return a share in percent."""
-    return "–" if value is None else f"{100 * value:.0f}%"

@@ -7,8 +7,7 @@ the number of questions behind each mean is kept beside it.
 
 import re
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from civilqa.law.verdicts import CitedArticles, cited_articles, judge_citations
 from civilqa.scoring.gold import Gold
@@ -20,8 +19,7 @@ RECALLED_CHRF = 90.0  # from here on an answer is the training answer almost wor
 REPEATED_GRAM = 4
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """What a score is called in Korean, which way is better (None: neither), and its highest value (None: no limit).
 
     The lowest is 0 for every one. `group` is the heading that it stands under in the report.
@@ -69,14 +67,6 @@ SCORES = {
 OPTIONAL = ("judged_key_point_recall", "judge_failures", "bert_score")
 
 
-@dataclass(frozen=True)
-class Scored:
-    """An answer's scores by name, and what they were made from; `judgement` is None without gold."""
-
-    scores: dict[str, float | None]
-    judgement: Judgement | None
-
-
 def score_answer(
     text: str,
     question: str,
@@ -84,8 +74,15 @@ def score_answer(
     gold: Gold | None,
     stopped: bool | None = None,
     reference_bits: float | None = None,
-) -> Scored:
-    """Return every score of one answer; those of a judge and an encoder (OPTIONAL) are None, and put in by them.
+) -> tuple[dict[str, float | None], Judgement | None]:
+    """Return every score of one answer, and without gold no judgement; OPTIONAL ones are None, to be put in later.
+
+    - bits_per_character: what a character of the reference answer costs the model, in bits, 0 to ∞. Comparable between
+      models with different tokenizers, other than perplexity. It needs no generated answer and is the most sensitive of
+      the scores; it does not say whether the model's own answers are right.
+      Source: Graves 2013, Generating sequences with recurrent neural networks (arXiv:1308.0850), on characters.
+    - reference_citation_f1: of the articles cited against those of the reference answer, for data without gold. None
+      where that cites none. An article is the act's full name and its number with 의; 항, 호 and 목 are not compared.
 
     Args:
         gold: the question's annotations; without them the scores that need them are None.
@@ -98,16 +95,10 @@ def score_answer(
     cited = judgement.cited if judgement else judge_citations(text, allowed=asked)
     similar = {name: similarity(text, reference) for name, similarity in SIMILARITIES.items()}
     values = {
-        "bits_per_character": None if reference_bits is None else bits_per_character(reference_bits, reference),
-        "passed": float(judgement.passed) if judgement else None,
+        "bits_per_character": None if reference_bits is None else reference_bits / len(reference),
+        **({"passed": float(judgement.passed), **judgement.scores} if judgement else {}),
         **citation_scores(cited),
-        "citation_precision": judgement.citation_precision if judgement else None,
-        "citation_recall": judgement.citation_recall if judgement else None,
-        "citation_f1": judgement.citation_f1 if judgement else None,
-        "reference_citation_f1": reference_citation_f1_score(cited, reference, asked),
-        "key_point_recall": judgement.key_point_recall if judgement else None,
-        "forbidden_rate": forbidden_rate(judgement, gold),
-        "number_f1": judgement.number_f1 if judgement else None,
+        "reference_citation_f1": overlap_scores(cited.all, cited_articles(reference), asked)[2],
         **similar,
         "stop_rate": None if stopped is None else float(stopped),
         "repetition": repetition_score(text),
@@ -116,18 +107,7 @@ def score_answer(
         "hangul_share": hangul_share(text),
         "recalled": float(similar["chrf"] >= RECALLED_CHRF),
     }
-    return Scored({name: values.get(name) for name in SCORES}, judgement)
-
-
-def bits_per_character(reference_bits: float, reference: str) -> float:
-    """Return what a character of the reference answer costs the model, in bits: 0 to ∞, lower is better.
-
-    Comparable between models with different tokenizers, other than perplexity. It needs no generated answer and is the
-    most sensitive of the scores; it does not say whether the model's own answers are right.
-
-    Source: Graves 2013, Generating sequences with recurrent neural networks (arXiv:1308.0850), on characters.
-    """
-    return reference_bits / len(reference)
+    return {name: values.get(name) for name in SCORES}, judgement
 
 
 def citation_scores(cited: CitedArticles) -> dict[str, float | None]:
@@ -153,24 +133,6 @@ def citation_scores(cited: CitedArticles) -> dict[str, float | None]:
         "mistitled_citation_rate": float(bool(cited.mistitled)),
         "outside_citations": float(len(cited.outside)),
     }
-
-
-def reference_citation_f1_score(cited: CitedArticles, reference: str, asked: frozenset = frozenset()) -> float | None:
-    """Return the F1 of the articles cited against those of the reference answer, in 0 to 1, higher is better.
-
-    For data without gold: every article of the reference answer counts as required. None where it cites none.
-    An article is the act's full name and its number with 의; 항, 호 and 목 are not compared.
-    """
-    required = cited_articles(reference)
-    return overlap_scores(cited.all, required, asked)[2]
-
-
-def forbidden_rate(judgement: Judgement | None, gold: Gold | None) -> float | None:
-    """Return 1 if the answer makes one of the gold's wrong statements, else 0; lower is better.
-
-    By wording (see `civilqa.scoring.wording`): it misses an error in words of its own, so that the true rate is higher.
-    """
-    return float(bool(judgement.forbidden_found)) if judgement and gold and gold.forbidden else None
 
 
 def repetition_score(text: str) -> float:

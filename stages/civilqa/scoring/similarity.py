@@ -7,7 +7,7 @@ alike. A citation is one token of act and article, however it is written: 주임
 
 import re
 from collections import Counter
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from rapidfuzz.distance import LCSseq
 from sacrebleu.metrics import CHRF
@@ -15,6 +15,7 @@ from sacrebleu.metrics import CHRF
 from civilqa.law.citations import parse_citations
 from civilqa.scoring.korean import normalize, tag_morphemes
 
+_CHRF = CHRF(word_order=2)
 _PUNCTUATION = re.compile(r"^\W+|\W+$")
 
 
@@ -25,14 +26,13 @@ def chrf_score(answer: str, reference: str) -> float:
 
     Source: Popović 2017, chrF++: words helping character n-grams (W17-4770), as sacrebleu computes it.
     """
-    return _chrf().sentence_score(normalize(answer), [normalize(reference)]).score
+    return _CHRF.sentence_score(normalize(answer), [normalize(reference)]).score
 
 
 def chrf_signature() -> str:
     """Return sacrebleu's signature of the chrF++ in use, to name beside the number."""
-    metric = _chrf()
-    metric.sentence_score("가", ["가"])
-    return str(metric.get_signature())
+    _CHRF.sentence_score("가", ["가"])  # without one it has none
+    return str(_CHRF.get_signature())
 
 
 def rouge_1_score(answer: str, reference: str) -> float:
@@ -65,9 +65,7 @@ def rouge_l_score(answer: str, reference: str) -> float:
     Source: Lin 2004 (W04-1013).
     """
     left, right = morphemes(answer), morphemes(reference)
-    if not left or not right:
-        return 0.0
-    return 2 * LCSseq.similarity(left, right) / (len(left) + len(right))
+    return 2 * LCSseq.similarity(left, right) / (len(left) + len(right)) if left and right else 0.0
 
 
 def eojeol_f1_score(answer: str, reference: str) -> float:
@@ -126,11 +124,4 @@ def _ngrams(tokens: tuple[str, ...], n: int) -> Counter[tuple[str, ...]]:
 
 def _overlap(left: Counter, right: Counter) -> float:
     """Return the F1 of two multisets; 0 where either is empty."""
-    if not left or not right:
-        return 0.0
-    return 2 * (left & right).total() / (left.total() + right.total())
-
-
-@cache
-def _chrf() -> CHRF:
-    return CHRF(word_order=2)
+    return 2 * (left & right).total() / (left.total() + right.total()) if left and right else 0.0

@@ -37,7 +37,7 @@ def contains_wording(text: str, wording: str) -> bool:
             return True
         start = found.find(wanted, start + 1)
     run = _bare(tag_morphemes(wording))
-    return any(_has_run(_bare(sentence.morphemes), run) for sentence in split_sentences(text))
+    return any(_has_run(_bare(morphemes), run) for _, morphemes in split_sentences(text))
 
 
 def _compact(text: str) -> str:
@@ -84,10 +84,10 @@ def asserts(text: str, statement: str) -> bool:
     """
     wanted = [form for form, _ in _meaning(tag_morphemes(statement))]
     negations = sum(form in _NEGATIONS for form in wanted)
-    for sentence in split_sentences(text):
-        found = _meaning(sentence.morphemes)
+    for sentence, morphemes in split_sentences(text):
+        found = _meaning(morphemes)
         end = _ordered_match([form for form, _ in found], wanted, negations)
-        if end is not None and not _REJECTED.search(_rest(sentence.text, found, end)):
+        if end is not None and not _REJECTED.search(_rest(sentence, found, end)):
             return True
     return False
 

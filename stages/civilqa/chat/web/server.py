@@ -14,7 +14,7 @@ from civilqa.chat.engine import Engine
 from civilqa.chat.web.guard import MAX_CONNECTIONS, Guard, is_loopback
 from civilqa.chat.web.page import BaseOnDemand, make_missing_page, make_page
 from civilqa.program.errors import ModelError, ParameterError
-from civilqa.program.lifecycle.interruptions import Terminated
+from civilqa.program.lifecycle.stage import Terminated
 
 
 def make_app(page: ASGIApp, host: str) -> ASGIApp:

@@ -68,9 +68,8 @@ def explain(error: BaseException, messages: Messages = ENGLISH) -> str | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    return _NO_MEMORY.search(str(error)) is not None
+    plain = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return plain or _NO_MEMORY.search(str(error)) is not None
 
 
 def error_number(error: BaseException) -> int | None:
@@ -88,10 +87,8 @@ def error_number(error: BaseException) -> int | None:
 def writing(path: Path) -> Iterator[None]:
     """Name the path in errors of the block's writes that do not say themselves where they happened.
 
-    A write to an open file names none, and a library in another language raises an exception of its own.
-
-    Raises:
-        OSError: with `path` as its file name.
+    A write to an open file names none, and a library in another language raises an exception of its own: an OSError
+    with `path` as its file name takes its place.
     """
     try:
         yield

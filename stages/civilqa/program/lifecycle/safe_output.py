@@ -11,16 +11,14 @@ HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")  # https://user:password@host
 HIDDEN = "<hidden>"
 
-BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-LINE_ENDS = "\u2028\u2029"
+# Changes of direction, and two ends of a line.
+NEVER_SHOWN = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029"
 
 
 def printable(text: str) -> str:
     """Return text that a terminal shows and does not obey: without control characters and changes of direction."""
     return "".join(
-        char
-        for char in text
-        if char in "\n\t" or not (unicodedata.category(char) == "Cc" or char in BIDI or char in LINE_ENDS)
+        char for char in text if char in "\n\t" or not (unicodedata.category(char) == "Cc" or char in NEVER_SHOWN)
     )
 
 
