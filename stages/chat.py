@@ -102,18 +102,16 @@ def main() -> None:
 
 
 def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
+    from civilqa.chat.terminal import Conversation, chat
+
     engine.load_finetuned_model(arguments.model)
     base = engine.load_base_beside() if arguments.base else None
     if arguments.question is None:
-        from civilqa.chat.terminal import chat
-
         chat(engine, base, arguments.category)
     elif arguments.json:
         for one in filter(None, (engine, base)):
             print(json.dumps(one.generate_answer(arguments.question, arguments.category), ensure_ascii=False))
     else:
-        from civilqa.chat.terminal import Conversation
-
         conversation = Conversation(engine, base, arguments.category)
         conversation.console.print(engine.notice, style="yellow")
         conversation.answer(arguments.question)
@@ -130,16 +128,15 @@ def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None
 
 
 def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.chat.case_report import report_cases
+    from civilqa.chat.terminal import report_cases
     from civilqa.scoring.gold import read_test_cases
 
     cases = list(read_test_cases().values())  # what is wrong with them is said before the model is loaded
-    engine.load_finetuned_model(arguments.model)
-    report_cases(engine, cases)
+    report_cases(engine.load_finetuned_model(arguments.model), cases)
 
 
 def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.chat.web.server import serve_page
+    from civilqa.chat.web.page import serve_page
 
     serve_page(engine, arguments.model, arguments.host, arguments.port)
 

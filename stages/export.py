@@ -25,7 +25,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from civilqa.base_model.formatted import read_formatted
-from civilqa.base_model.profiles import Profile, read_profile
+from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter
 from civilqa.chat.engine import ADAPTER, MERGED
 from civilqa.generation.parity import Behaviour, behave, check_parity, compare
@@ -53,16 +53,6 @@ def parity_prompts(adapter: Adapter, prompter: Prompter, prompts: FormatParams) 
         return [row["prompt_ids"] for row in itertools.islice(read_formatted(FORMATTED / "test.jsonl"), PARITY_PROMPTS)]
     system = prompts.system_prompt("")
     return prompter.encode([prompter.render(prompter.messages(text, system))[0] for text in BENCHMARK_QUESTIONS])
-
-
-def choose_precision(asked: str, profile: Profile, base: PreTrainedModel) -> str:
-    """Return fp32, bf16 or fp16: what was asked for, or for `auto` what the base is published in."""
-    if asked != "auto":
-        return asked
-    if profile.weights == "random":
-        return "fp32"
-    published = str(getattr(base.config, "dtype", None)).removeprefix("torch.")
-    return {"bfloat16": "bf16", "float16": "fp16"}.get(published, "fp32")
 
 
 def merge(adapter: Adapter, prompter: Prompter, prompts: list[list[int]]) -> tuple[PreTrainedModel, Behaviour]:
@@ -138,7 +128,7 @@ def check_output(folder: Path) -> None:
         raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder")
 
 
-def export(output: Path, asked_precision: str) -> None:
+def export(output: Path, precision: str) -> None:
     """Write the merged folder aside, look whether it answers as the adapter does, and put it in place whole.
 
     Raises:
@@ -151,14 +141,17 @@ def export(output: Path, asked_precision: str) -> None:
     trained = open_adapter(ADAPTER, model_params, profile, template=prompter.template)
     hardware = resolve_hardware(hardware_params)
     questions = parity_prompts(trained, prompter, prompts)
-    conversational = bool(prompter.tokenizer.chat_template)
+    conversational = bool(prompter.tokenizer.chat_template)  # before the one of training is put there
     quantization, quantized = trained.manifest.quantization, None
 
     with folder_aside(output) as folder:
         if quantization != "none":
             quantized = behave(load_tuned(trained, hardware), prompter, questions)
         merged, adapter = merge(trained, prompter, questions)
-        precision = choose_precision(asked_precision, profile, merged)
+        if precision == "auto":
+            published = str(getattr(merged.config, "dtype", None)).removeprefix("torch.")
+            halved = {"bfloat16": "bf16", "float16": "fp16"} if profile.weights != "random" else {}
+            precision = halved.get(published, "fp32")
         write_model(merged, prompter, precision, folder)
         del merged
         gc.collect()

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
-from typing import Any, Self
+from typing import Any
 
 
 class AnswerStream:
@@ -53,12 +53,6 @@ class AnswerStream:
                 self._done = True
                 self.result = self._result(0.0) if self._future.cancelled() else self._future.result()
         raise StopIteration
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     @property
     def finished(self) -> bool:
