@@ -17,6 +17,7 @@ if __name__ == "__main__":
     start()
 
 import argparse
+import contextlib
 import gc
 import itertools
 from pathlib import Path
@@ -68,15 +69,9 @@ def write_model(model: PreTrainedModel, prompter: Prompter, precision: str, fold
     """Write weights, configurations, tokenizer and chat template as transformers reads them."""
     end, tokenizer = prompter.end_token_id, prompter.tokenizer
     model = model.to(DTYPES[precision])
-    model.config.eos_token_id = end
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=MAX_NEW_TOKENS,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=end,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    model.config.eos_token_id, model.config.pad_token_id = end, tokenizer.pad_token_id
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": end, "pad_token_id": tokenizer.pad_token_id}
+    model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=MAX_NEW_TOKENS, **ids)
     model.save_pretrained(str(folder))
     tokenizer.chat_template = prompter.template
     # Servers end an answer at the tokenizer's end token unless they are told another.
@@ -120,12 +115,10 @@ def check_output(folder: Path) -> None:
         raise ParameterError(f"--output {folder}: is no folder of its own; name a new one")
     if not folder.exists() or not any(folder.iterdir()):
         return
-    try:
-        exported = "parity" in read_json(folder / MANIFEST_FILE)
-    except RecordError:
-        exported = False
-    if not exported:
-        raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder")
+    with contextlib.suppress(RecordError):
+        if "parity" in read_json(folder / MANIFEST_FILE):
+            return
+    raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder")
 
 
 def export(output: Path, precision: str) -> None:

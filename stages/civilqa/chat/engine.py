@@ -23,7 +23,7 @@ from civilqa.chat.stream import AnswerStream
 from civilqa.law.verdicts import look_up_citations
 from civilqa.model.training_lock import ADAPTER, who_writes
 from civilqa.program.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
-from civilqa.program.files import stamp
+from civilqa.program.files import sha256_file, stamp
 from civilqa.program.parameters import BatchSize, Section, check, read_sections
 from civilqa.reading.cleaning import clean
 
@@ -69,6 +69,7 @@ class Engine:
 
         (self.params,) = read_sections(chat=ChatParams)
         self.model_params, self.profile = read_profile()
+        self.notice = self.profile.notice  # what a reader must be told beside any answer, in Korean
         self.name = ""
         self._model: Any = None
         self._prompter: Any = None
@@ -97,14 +98,19 @@ class Engine:
                 f"{folder}: 학습된 모델이 없습니다. 먼저 `dvc repro finetune`(또는 python stages/finetune.py)으로 "
                 "학습하거나 `dvc pull`로 받아 오십시오."
             )
-        with self._undisturbed(folder):
-            try:
-                return self._load(folder)
-            except (ModelError, TemplateError) as error:
-                raise type(error)(
-                    f"{folder}: 이 모델을 불러올 수 없습니다. 파일이 손상되었거나 지금의 설정과 맞지 않습니다. "
-                    f"아래 이유를 보고 설정이나 파일을 되돌리거나 `dvc repro`로 다시 만드십시오.\n{error}"
-                ) from None
+        self._folder, self._stamp = folder, stamp(folder)
+        try:
+            self._load(folder)
+        except (PipelineError, OSError) as error:
+            self._check_that_nothing_was_replaced()  # whatever was met then
+            if not isinstance(error, ModelError | TemplateError):
+                raise
+            raise type(error)(
+                f"{folder}: 이 모델을 불러올 수 없습니다. 파일이 손상되었거나 지금의 설정과 맞지 않습니다. "
+                f"아래 이유를 보고 설정이나 파일을 되돌리거나 `dvc repro`로 다시 만드십시오.\n{error}"
+            ) from None
+        self._check_that_nothing_was_replaced()
+        return self
 
     def load_base_beside(self) -> Self:
         """Return another engine with the base of this one, asked with the same prompts and settings.
@@ -165,17 +171,6 @@ class Engine:
         self.name = BASE if folder is None else f"{TUNED}({folder})" if self._merged else TUNED
         return self
 
-    @contextlib.contextmanager
-    def _undisturbed(self, folder: Path) -> Iterator[None]:
-        """Raise the ModelError that says so if the folder is replaced while the block reads it, whatever it met."""
-        self._folder, self._stamp = folder, stamp(folder)
-        try:
-            yield
-        except (PipelineError, OSError):
-            self._check_that_nothing_was_replaced()
-            raise
-        self._check_that_nothing_was_replaced()
-
     def _check_that_nothing_was_replaced(self) -> None:
         """Raise the ModelError that says that the folder is no longer the one whose weights are loaded."""
         if self._folder and stamp(self._folder) != self._stamp:
@@ -196,7 +191,6 @@ class Engine:
         """
         from civilqa.model.hardware import versions
         from civilqa.model.provenance import base_identity
-        from civilqa.program.files import sha256_file
 
         self._need_model()
         self._check_that_nothing_was_replaced()
@@ -225,11 +219,6 @@ class Engine:
         prompts = self.prompts or read_sections(format=FormatParams)[0]
         return [name for name in prompts.system_prompts if name != "default"]
 
-    @property
-    def notice(self) -> str:
-        """What a reader must be told beside any answer, in Korean."""
-        return self.profile.notice
-
     def passes_turns_on(self, multi_turn: str | None = None) -> bool:
         """Return whether earlier turns are passed on under a `multi_turn` setting, by default the one in params.yaml.
 
@@ -250,7 +239,6 @@ class Engine:
 
     def check_question(self, question: str, category: str = "") -> None:
         """Raise the QuestionError, if any, that asking this question would."""
-        self._need_model()
         self._prompt(question, category, (), self.params)
 
     def configure(self, **settings: Any) -> Self:
@@ -278,6 +266,7 @@ class Engine:
         Raises:
             QuestionError: it is empty, too long, or holds what no UTF-8 text can.
         """
+        self._need_model()
         if len(question) > settings.max_question_characters:
             raise QuestionError(f"질문이 너무 깁니다. {settings.max_question_characters:,}자 이내로 줄여 주십시오.")
         try:
@@ -285,8 +274,7 @@ class Engine:
         except UnicodeEncodeError:
             message = "질문에 글자로 읽을 수 없는 부분이 있습니다. UTF-8 글자로 다시 입력해 주십시오."
             raise QuestionError(message) from None
-        question = clean(question)
-        if not question:
+        if not (question := clean(question)):
             raise QuestionError("질문이 비어 있습니다. 질문을 입력해 주십시오.")
         instructions, asked = self._prompter.messages(question, self.prompts.system_prompt(category))
         room = self._model.config.max_position_embeddings - settings.max_new_tokens
@@ -340,7 +328,6 @@ class Engine:
 
         Arguments and exceptions are those of generate_answer; an unusable question is refused by this call.
         """
-        self._need_model()
         chosen = self._settings(settings)
         prompt, turns = self._prompt(question, category, history, chosen)
         tokens = (token for step in self._generate([prompt], chosen) for _, token in step)
@@ -360,7 +347,6 @@ class Engine:
         """
         from civilqa.generation.decoding import collect
 
-        self._need_model()
         chosen = self._settings(settings)
         each = [categories] * len(questions) if isinstance(categories, str) else categories
         pairs = list(zip(questions, each, strict=True))

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from tqdm import tqdm
 
@@ -60,11 +60,9 @@ def typed_lines(conversation: "Conversation") -> Iterator[str]:
     """Yield what is typed. Ctrl-C clears the line, Ctrl-D ends. The history is kept in memory alone."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.history import InMemoryHistory
 
-    session = PromptSession(
-        history=InMemoryHistory(), completer=WordCompleter(list(COMMANDS), sentence=True), complete_while_typing=False
-    )
+    completer = WordCompleter(list(COMMANDS), sentence=True)
+    session = PromptSession(completer=completer, complete_while_typing=False)
     while True:
         try:
             yield session.prompt(f"[{conversation.category or '공통'}] 질문> ")
@@ -77,7 +75,7 @@ def typed_lines(conversation: "Conversation") -> Iterator[str]:
 def piped_lines(file: BinaryIO, limit: int) -> Iterator[str]:
     """Yield the lines of a pipe; one that is longer than `limit` bytes is cut, which makes it too long to ask.
 
-    Bytes that are not UTF-8 become surrogates, which check_question refuses.
+    Bytes that are not UTF-8 become surrogates, which no question may hold.
     """
     while line := file.readline(limit + 1):
         whole = line
@@ -201,9 +199,7 @@ class Conversation:
         """Return a table of the models' texts; below each other where the window is narrow."""
         names = [engine.name for engine in self.engines]
         if self.console.width >= 80:
-            table = Table(expand=True)
-            for name in names:
-                table.add_column(name, ratio=1, overflow="fold")
+            table = Table(*(Column(name, ratio=1, overflow="fold") for name in names), expand=True)
             table.add_row(*map(Text, texts))
             return table
         table = Table(show_header=False, expand=True, show_lines=True)
@@ -216,11 +212,10 @@ class Conversation:
         cited = distinct_citations(result)
         if cited:
             self.console.print(f"\n인용 조문 ({result['model']})", style="bold")
-        for citation in cited:
-            mark, words = citation_verdict(citation)
-            name = printable(citation_name(citation))
-            self.console.print(Text.assemble((f"  {mark} ", STYLES[mark]), f"{name}: {words}"))
-        if cited:
+            for citation in cited:
+                mark, words = citation_verdict(citation)
+                name = printable(citation_name(citation))
+                self.console.print(Text.assemble((f"  {mark} ", STYLES[mark]), f"{name}: {words}"))
             self.console.print(f"  {CITATIONS_NOTE}", style="dim")
         end = "" if result["stopped"] else " · 길이 제한에서 끊김"
         if result.get("interrupted"):

@@ -106,9 +106,8 @@ class Guard:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         # A page elsewhere can send a request here, though it cannot read the answer.
-        if headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/":
-            return 403, "다른 사이트에서 보낸 요청입니다."
-        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        foreign = headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/"
+        if foreign or (origin is not None and origin.partition("://")[2] != headers.get("host")):
             return 403, "다른 사이트에서 보낸 요청입니다."
         local = is_loopback(address)
         if self.open.total() >= MAX_OPEN or (self.open[address] >= MAX_OPEN_A_CLIENT and not local):

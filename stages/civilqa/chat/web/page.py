@@ -1,6 +1,7 @@
-"""The page: what its requests do, and how it is served. It writes to this machine only when asked to.
+"""The page: what it shows, what its requests do, and how it is served. It writes to this machine only when asked to.
 
-A tab has a session, whose conversation stays here, so that a reload shows it again.
+Nothing that a model or a user wrote does anything in its HTML. A tab has a session, whose conversation stays here, so
+that a reload shows it again.
 """
 
 import asyncio
@@ -8,15 +9,18 @@ import contextlib
 import json
 import logging
 import socket
+import unicodedata
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Collection
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import anyio
 import pydantic
 import uvicorn
+from jinja2 import Environment, FileSystemLoader
 from pydantic import Field
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -28,15 +32,67 @@ from starlette.types import ASGIApp
 
 from civilqa.chat.conversations import save_conversation
 from civilqa.chat.engine import BASE, Engine
-from civilqa.chat.web.content import EVERYONE, EXAMPLES, TEMPLATES, answer_html, example_questions
 from civilqa.chat.web.guard import MAX_CONNECTIONS, Guard, WaitingRoom, is_loopback, read_body
+from civilqa.dataset.records import read_records
+from civilqa.law.statutes import EXISTS
+from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import ModelError, ParameterError, QuestionError
 from civilqa.program.lifecycle.interruptions import Terminated
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
+from civilqa.program.lifecycle.safe_output import printable
 
 MAX_EXCHANGES = 50  # of one conversation
 MAX_CONVERSATIONS = 1000  # kept at a time; the longest unused is forgotten
 SECONDS_BETWEEN_UPDATES = 0.1
+
+EVERYONE = "공통"
+EXAMPLES_A_SPLIT = 3
+EXAMPLES = {"train": "예시: 모델이 학습한 질문", "test": "예시: 모델이 처음 보는 질문"}
+CLASSES = {"✓": "good", "✗": "bad", "△": "unsure", "?": "unsure"}
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+
+
+def answer_html(result: dict[str, Any]) -> str:
+    """Return a finished answer: the text with its citations marked, the articles that it cites, how it ended."""
+    cited = []
+    for citation in distinct_citations(result):
+        mark, words = citation_verdict(citation)
+        # Source: the short addresses of 국가법령정보센터, /법령/<act>/<article>.
+        link = "https://www.law.go.kr/" + "/".join(map(quote, ("법령", citation["law"], citation["article"])))
+        link = link if citation["status"] == EXISTS else None
+        cited.append((CLASSES[mark], mark, words, citation_name(citation), link))
+    return TEMPLATES.get_template("answer.html.jinja").render(
+        parts=parts(result["answer"], result["citations"]), cited=cited, note=CITATIONS_NOTE, stopped=result["stopped"]
+    )
+
+
+def parts(text: str, citations: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return an answer in pieces: text, and for a citation its class and what is known of the article."""
+    text = unicodedata.normalize("NFC", text)
+    pieces, position = [], 0
+    for start, end in dict.fromkeys((citation["start"], citation["end"]) for citation in citations):
+        # A range of articles is one place in the text: it is as good as the worst of them.
+        verdicts = [citation_verdict(c) for c in citations if (c["start"], c["end"]) == (start, end)]
+        mark, words = min(verdicts, key=lambda verdict: "✗△?✓".index(verdict[0]))
+        pieces += [(text[position:start], "", ""), (text[start:end], CLASSES[mark], words)]
+        position = end
+    return [(printable(piece), *rest) for piece, *rest in [*pieces, (text[position:], "", "")] if piece]
+
+
+def example_questions(split: str, choices: Collection[str]) -> list[tuple[str, str]]:
+    """Return (question, category) of a few records, from different categories as far as there are.
+
+    A category that cannot be chosen on the page, having no system prompt of its own, is the general one there.
+    """
+    path = Path("data/splits") / f"{split}.jsonl"
+    if not path.is_file():
+        return []
+    by_category: dict[str, list[tuple[str, str]]] = {}
+    for record in sorted(read_records(path), key=lambda record: len(record.question)):
+        category = record.category if record.category in choices else EVERYONE
+        by_category.setdefault(record.category, []).append((printable(record.question), category))
+    rounds = zip(*by_category.values(), strict=False)
+    return [example for examples in rounds for example in examples][:EXAMPLES_A_SPLIT]
 
 
 class Tab(pydantic.BaseModel):
@@ -55,7 +111,8 @@ class Asked(Tab):
     turns: bool
 
 
-Body = TypeVar("Body", bound=Tab)
+async def read_session(request: Request) -> str:
+    return Tab.model_validate_json(await read_body(request)).session
 
 
 class Page:
@@ -68,7 +125,8 @@ class Page:
         # By session, for each question the results of the models that were asked it.
         self.conversations: OrderedDict[str, list[list[dict[str, Any]]]] = OrderedDict()
 
-    async def ask(self, request: Request, asked: Asked) -> Response:
+    async def ask(self, request: Request) -> Response:
+        asked = Asked.model_validate_json(await read_body(request))
         lines = (json.dumps(event, ensure_ascii=False) + "\n" async for event in self.answer(request, asked))
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
@@ -113,24 +171,24 @@ class Page:
                 raise
             yield {"error": message}
 
-    async def stop(self, request: Request, tab: Tab) -> Response:
+    async def stop(self, request: Request) -> Response:
         """End the answer of this tab; what there is of it stays."""
-        self.room.stop(tab.session)
+        self.room.stop(await read_session(request))
         return Response(status_code=204)
 
-    async def clear(self, request: Request, tab: Tab) -> Response:
-        self.conversations.pop(tab.session, None)
+    async def clear(self, request: Request) -> Response:
+        self.conversations.pop(await read_session(request), None)
         return Response(status_code=204)
 
-    async def restore(self, request: Request, tab: Tab) -> Response:
+    async def restore(self, request: Request) -> Response:
         """Return the conversation of a tab that was loaded again."""
-        exchanges = self.conversations.get(tab.session, [])
+        exchanges = self.conversations.get(await read_session(request), [])
         shown = [{"question": each[0]["question"], "answers": [*map(answer_html, each)]} for each in exchanges]
         return JSONResponse(shown)
 
-    async def save(self, request: Request, tab: Tab) -> Response:
+    async def save(self, request: Request) -> Response:
         """Write the conversation, and return what to tell."""
-        exchanges = self.conversations.get(tab.session)
+        exchanges = self.conversations.get(await read_session(request))
         if not exchanges:
             return PlainTextResponse("저장할 대화가 없습니다.")
         try:
@@ -140,20 +198,9 @@ class Page:
         return PlainTextResponse(f"이 페이지를 연 컴퓨터의 {path}에 저장했습니다.")
 
 
-def read(kind: type[Body], act: Callable[[Request, Body], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
-    """Return the endpoint that reads a request's body, and refuses what the page does not send."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            body = kind.model_validate_json(await read_body(request))
-        except pydantic.ValidationError:
-            return PlainTextResponse("이 화면이 보내는 요청이 아닙니다.", status_code=400)
-        return await act(request, body)
-
-    return endpoint
-
-
 async def refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, pydantic.ValidationError):
+        return PlainTextResponse("이 화면이 보내는 요청이 아닙니다.", status_code=400)
     return PlainTextResponse("없는 주소입니다.", status_code=404)
 
 
@@ -168,9 +215,9 @@ def make_app(engine: Engine, host: str, missing: ModelError | None = None) -> AS
     routes, shown = [], {"missing": missing, "saves": is_loopback(host)}
     if missing is None:
         page = Page(engine)
-        acts = {"ask": (Asked, page.ask), "stop": (Tab, page.stop), "clear": (Tab, page.clear)}
-        acts |= {"conversation": (Tab, page.restore)} | ({"save": (Tab, page.save)} if shown["saves"] else {})
-        routes = [Route(f"/{name}", read(*act), methods=["POST"]) for name, act in acts.items()]
+        acts = {"ask": page.ask, "stop": page.stop, "clear": page.clear, "conversation": page.restore}
+        acts |= {"save": page.save} if shown["saves"] else {}
+        routes = [Route(f"/{name}", act, methods=["POST"]) for name, act in acts.items()]
         examples = [(label, example_questions(split, engine.categories)) for split, label in EXAMPLES.items()]
         categories = [EVERYONE, *engine.categories]
         shown |= {"engine": engine, "base_name": BASE, "categories": categories, "examples": examples}
@@ -178,7 +225,7 @@ def make_app(engine: Engine, host: str, missing: ModelError | None = None) -> AS
     for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
         files[name] = Response(Path(__file__).with_name(name).read_bytes(), media_type=kind)
     routes += [Route(f"/{name}", response, methods=["GET"]) for name, response in files.items()]
-    site = Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
+    site = Starlette(routes=routes, exception_handlers=dict.fromkeys((404, 405, pydantic.ValidationError), refuse))
     site.router.redirect_slashes = False
     if not is_loopback(host):
         return Guard(site)
@@ -215,12 +262,9 @@ def serve_page(engine: Engine, folder: Path, host: str, port: int) -> None:
             raise
         missing = error
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
+    app = make_app(engine, host, missing)
     config = uvicorn.Config(
-        make_app(engine, host, missing),
-        log_level="warning",
-        timeout_graceful_shutdown=3,
-        limit_concurrency=MAX_CONNECTIONS,
-        server_header=False,
+        app, log_level="warning", timeout_graceful_shutdown=3, limit_concurrency=MAX_CONNECTIONS, server_header=False
     )
     logging.getLogger("uvicorn.error").addFilter(is_no_farewell)
     # uvicorn ends in order, and then sends itself the signal again that ended it: to end the page is no accident.
