@@ -60,7 +60,7 @@ def make_parser() -> KoreanParser:
     parser.add_argument("--base", action="store_true", help="기반 모델(미세조정 전)의 답변을 나란히 봅니다")
     parser.add_argument("--question", metavar="질문", help="이 질문에만 답하고 끝냅니다")
     parser.add_argument("--json", action="store_true", help="--question의 답변을 JSON 한 줄로 출력합니다")
-    commands = parser.add_subparsers(dest="command", metavar="명령", title="명령", parser_class=KoreanParser)
+    commands = parser.add_subparsers(metavar="명령", title="명령", parser_class=KoreanParser)
 
     batch = commands.add_parser("batch", help="파일의 질문에 모두 답합니다. 중단되면 이어서 합니다")
     columns = "question(질문), category(분야) 열이 있는 CSV, JSONL, 엑셀 파일"
@@ -71,9 +71,11 @@ def make_parser() -> KoreanParser:
     web = commands.add_parser("web", help="이 컴퓨터의 웹 브라우저에서 묻습니다")
     web.add_argument("--host", default="127.0.0.1", help="주소. 기본값 127.0.0.1은 이 컴퓨터에서만 열립니다")
     web.add_argument("--port", type=int, default=7860, help="포트 (기본값 7860)")
-    for command in (batch, test, web):
+    parser.set_defaults(act=converse)
+    for command, act in ((batch, answer_batch), (test, run_tests), (web, serve)):
         # SUPPRESS: what stands before the command is not set back to a default.
         add_model_options(command, argparse.SUPPRESS)
+        command.set_defaults(act=act)
     return parser
 
 
@@ -96,23 +98,20 @@ def main() -> None:
         raise ParameterError(f"--category: '{arguments.category}' 분야는 없습니다. 있는 분야: {known}")
     if arguments.json and arguments.question is None:
         raise ParameterError("--json은 --question과 함께 씁니다.")
-    commands = {"batch": answer_batch, "test": run_tests, "web": serve, None: converse}
-    commands[arguments.command](engine, arguments)
+    arguments.act(engine, arguments)
 
 
 def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
+    from civilqa.chat.terminal import Conversation, chat
+
     engine.load_finetuned_model(arguments.model)
     base = engine.load_base_beside() if arguments.base else None
     if arguments.question is None:
-        from civilqa.chat.terminal import chat
-
         chat(engine, base, arguments.category)
     elif arguments.json:
         for one in filter(None, (engine, base)):
             print(json.dumps(one.generate_answer(arguments.question, arguments.category), ensure_ascii=False))
     else:
-        from civilqa.chat.terminal import Conversation
-
         conversation = Conversation(engine, base, arguments.category)
         conversation.console.print(engine.notice, style="yellow")
         conversation.answer(arguments.question)
@@ -129,16 +128,15 @@ def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None
 
 
 def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.chat.case_report import report_cases
+    from civilqa.chat.terminal import report_cases
     from civilqa.scoring.gold import read_test_cases
 
     cases = list(read_test_cases().values())  # what is wrong with them is said before the model is loaded
-    engine.load_finetuned_model(arguments.model)
-    report_cases(engine, cases)
+    report_cases(engine.load_finetuned_model(arguments.model), cases)
 
 
 def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.chat.web.server import serve_page
+    from civilqa.chat.web.page import serve_page
 
     serve_page(engine, arguments.model, arguments.host, arguments.port)
 

@@ -28,10 +28,9 @@ from civilqa.base_model.formatted import check_tokens, read_formatted
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_tokenizer, read_template
 from civilqa.dataset.records import Record, read_records
-from civilqa.generation.answers import answer_store
+from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room
 from civilqa.generation.baselines import few_shot_rows, nearest_record
 from civilqa.generation.decoding import Decoding
-from civilqa.generation.systems import answer_limit, ask_systems, check_room
 from civilqa.model.hardware import HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter

@@ -17,6 +17,7 @@ if __name__ == "__main__":
     start()
 
 import argparse
+import contextlib
 import gc
 import itertools
 from pathlib import Path
@@ -25,7 +26,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from civilqa.base_model.formatted import read_formatted
-from civilqa.base_model.profiles import Profile, read_profile
+from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter
 from civilqa.chat.engine import ADAPTER, MERGED
 from civilqa.generation.parity import Behaviour, behave, check_parity, compare
@@ -54,16 +55,6 @@ def parity_prompts(adapter: Adapter, prompter: Prompter, prompts: FormatParams) 
     return prompter.encode([prompter.render(prompter.messages(text, system))[0] for text in BENCHMARK_QUESTIONS])
 
 
-def choose_precision(asked: str, profile: Profile, base: PreTrainedModel) -> str:
-    """Return fp32, bf16 or fp16: what was asked for, or for `auto` what the base is published in."""
-    if asked != "auto":
-        return asked
-    if profile.weights == "random":
-        return "fp32"
-    published = str(getattr(base.config, "dtype", None)).removeprefix("torch.")
-    return {"bfloat16": "bf16", "float16": "fp16"}.get(published, "fp32")
-
-
 def merge(adapter: Adapter, prompter: Prompter, prompts: list[list[int]]) -> tuple[PreTrainedModel, Behaviour]:
     """Return the merged model in fp32, and what the adapter on its base does with the prompts."""
     hardware = Hardware("cpu", "fp32", torch.get_num_threads())
@@ -77,15 +68,9 @@ def write_model(model: PreTrainedModel, prompter: Prompter, precision: str, fold
     """Write weights, configurations, tokenizer and chat template as transformers reads them."""
     end, tokenizer = prompter.end_token_id, prompter.tokenizer
     model = model.to(DTYPES[precision])
-    model.config.eos_token_id = end
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=MAX_NEW_TOKENS,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=end,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    model.config.eos_token_id, model.config.pad_token_id = end, tokenizer.pad_token_id
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": end, "pad_token_id": tokenizer.pad_token_id}
+    model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=MAX_NEW_TOKENS, **ids)
     model.save_pretrained(str(folder))
     tokenizer.chat_template = prompter.template
     # Servers end an answer at the tokenizer's end token unless they are told another.
@@ -129,15 +114,13 @@ def check_output(folder: Path) -> None:
         raise ParameterError(f"--output {folder}: is no folder of its own; name a new one")
     if not folder.exists() or not any(folder.iterdir()):
         return
-    try:
-        exported = "parity" in read_json(folder / MANIFEST_FILE)
-    except RecordError:
-        exported = False
-    if not exported:
-        raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder")
+    with contextlib.suppress(RecordError):
+        if "parity" in read_json(folder / MANIFEST_FILE):
+            return
+    raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder")
 
 
-def export(output: Path, asked_precision: str) -> None:
+def export(output: Path, precision: str) -> None:
     """Write the merged folder aside, look whether it answers as the adapter does, and put it in place whole.
 
     Raises:
@@ -150,14 +133,17 @@ def export(output: Path, asked_precision: str) -> None:
     trained = open_adapter(ADAPTER, model_params, profile, template=prompter.template)
     hardware = resolve_hardware(hardware_params)
     questions = parity_prompts(trained, prompter, prompts)
-    conversational = bool(prompter.tokenizer.chat_template)
+    conversational = bool(prompter.tokenizer.chat_template)  # before the one of training is put there
     quantization, quantized = trained.manifest.quantization, None
 
     with folder_aside(output) as folder:
         if quantization != "none":
             quantized = behave(load_tuned(trained, hardware), prompter, questions)
         merged, adapter = merge(trained, prompter, questions)
-        precision = choose_precision(asked_precision, profile, merged)
+        if precision == "auto":
+            published = str(getattr(merged.config, "dtype", None)).removeprefix("torch.")
+            halved = {"bfloat16": "bf16", "float16": "fp16"} if profile.weights != "random" else {}
+            precision = halved.get(published, "fp32")
         write_model(merged, prompter, precision, folder)
         del merged
         gc.collect()

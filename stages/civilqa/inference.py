@@ -36,18 +36,18 @@ class InferenceEngine(Engine):
         token holds the reading of the question. The stage benchmark measures more, batches and memory among it.
         """
         self._need_model()
-        first, speed = [], []
-        for round_number in range(repeats + 1):
-            for question in BENCHMARK_QUESTIONS:
-                result = self.generate_answer(question, max_new_tokens=max_new_tokens)
-                if round_number:
-                    first.append(result["first_token_seconds"])
-                    rest = result["seconds"] - result["first_token_seconds"]
-                    if result["tokens"] > 1:
-                        speed.append((result["tokens"] - 1) / rest)
+        asked = BENCHMARK_QUESTIONS * (repeats + 1)
+        results = [self.generate_answer(question, max_new_tokens=max_new_tokens) for question in asked]
+        results = results[len(BENCHMARK_QUESTIONS) :]
+        first = [result["first_token_seconds"] for result in results]
+        speed = [
+            (result["tokens"] - 1) / (result["seconds"] - result["first_token_seconds"])
+            for result in results
+            if result["tokens"] > 1
+        ]
         measured = {
             "model": self.name,
-            "answers": len(first),
+            "answers": len(results),
             "first_token_seconds": statistics.median(first),
             "tokens_per_second": statistics.median(speed) if speed else None,
         }

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from accidents import checked, copy_run, leftovers, outputs, run
-from civilqa.chat.web.server import is_no_farewell
+from civilqa.chat.web.page import is_no_farewell
 from conftest import edit_params
 from faults import QUICK, TARGETS, moments
 

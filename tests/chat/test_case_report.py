@@ -1,5 +1,5 @@
-from civilqa.chat.case_report import report_cases
 from civilqa.chat.engine import ChatParams
+from civilqa.chat.terminal import report_cases
 from civilqa.scoring.gold import TestCase
 
 

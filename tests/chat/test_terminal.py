@@ -30,7 +30,7 @@ class Engine:
         return True
 
     def stream_answer(self, question, category, *, history):
-        self.histories.append([turn.answer for turn in history])
+        self.histories.append([answer for _, answer in history])
         self.streams.append(Stream(self.pieces))
         return self.streams[-1]
 

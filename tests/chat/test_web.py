@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from civilqa.chat.web.content import answer_html
 from civilqa.chat.web.guard import MAX_BODY_BYTES
+from civilqa.chat.web.page import answer_html
 from civilqa.dataset.records import Record, record_id, write_records
 from conftest import ROOT, copy_project, edit_params
 

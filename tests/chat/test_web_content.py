@@ -1,6 +1,6 @@
 from urllib.parse import unquote
 
-from civilqa.chat.web.content import answer_html, example_questions
+from civilqa.chat.web.page import answer_html, example_questions
 from civilqa.dataset.records import Record, record_id, write_records
 from civilqa.law.verdicts import look_up_citations
 

@@ -3,7 +3,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig, MistralConfig
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
-from civilqa.generation.key_value_cache import GROWTH_TOKENS, PreallocatedLayer, make_cache
+from civilqa.generation.decoding import GROWTH_TOKENS, PreallocatedLayer, make_cache
 
 CONFIG = LlamaConfig(num_hidden_layers=2)
 

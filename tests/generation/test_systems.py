@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from civilqa.generation.systems import answer_limit, check_room
+from civilqa.generation.answers import answer_limit, check_room
 from civilqa.program.errors import ParameterError
 
 

@@ -14,8 +14,7 @@ import pytest
 import uvicorn
 
 from civilqa.chat.web.guard import MAX_CONNECTIONS, MAX_WAITING, SECURITY_HEADERS
-from civilqa.chat.web.page import make_page
-from civilqa.chat.web.server import make_app
+from civilqa.chat.web.page import make_app
 from civilqa.dataset.records import Record, record_id, write_records
 from civilqa.law.verdicts import look_up_citations
 
@@ -62,6 +61,9 @@ class Engine:
         self.params = SimpleNamespace(max_question_characters=2000)
         self.streams = []
 
+    def load_base_beside(self):
+        return self
+
     def passes_turns_on(self, multi_turn=None):
         return False
 
@@ -74,7 +76,7 @@ class Engine:
 def served(engine, host="127.0.0.1"):
     """Serve the page of an engine within this process, on the loopback whatever `host` says; yields its address."""
     listening = socket.create_server(("127.0.0.1", 0))
-    app = make_app(make_page(engine, SimpleNamespace(get=lambda: engine), saves=host == "127.0.0.1"), host)
+    app = make_app(engine, host)
     config = uvicorn.Config(app, log_level="critical", limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -22,23 +22,16 @@ def save_conversation(exchanges: list[list[dict[str, Any]]], folder: Path = CONV
     parts = [f"# 민법 상담 대화 ({now:%Y-%m-%d %H:%M})", *notices, CITATIONS_NOTE]
     for results in exchanges:
         parts.append(f"## 질문 ({results[0]['category'] or '공통'})\n\n{_quote(results[0]['question'])}")
-        parts += [_answer(result) for result in results]
+        for result in results:
+            parts += [f"### {result['model']}", _quote(result["answer"] or "(답변 없음)")]
+            if not result["stopped"]:
+                parts.append("(답변이 끝까지 나오지 않았습니다.)")
+            if cited := distinct_citations(result):
+                verdicts = [(*citation_verdict(citation), citation_name(citation)) for citation in cited]
+                parts.append("\n".join(f"- {mark} {name}: {words}" for mark, words, name in verdicts))
     write_text(path, "\n\n".join(parts) + "\n")
     path.chmod(0o600)  # a client's case is for nobody else on this machine
     return path
-
-
-def _answer(result: dict[str, Any]) -> str:
-    lines = [f"### {result['model']}", "", _quote(result["answer"] or "(답변 없음)")]
-    if not result["stopped"]:
-        lines += ["", "(답변이 끝까지 나오지 않았습니다.)"]
-    cited = distinct_citations(result)
-    if cited:
-        lines.append("")
-    for citation in cited:
-        mark, words = citation_verdict(citation)
-        lines.append(f"- {mark} {citation_name(citation)}: {words}")
-    return "\n".join(lines)
 
 
 def _quote(text: str) -> str:

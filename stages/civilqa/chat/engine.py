@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from logging import getLogger
@@ -24,7 +23,7 @@ from civilqa.chat.stream import AnswerStream
 from civilqa.law.verdicts import look_up_citations
 from civilqa.model.training_lock import ADAPTER, who_writes
 from civilqa.program.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
-from civilqa.program.files import stamp
+from civilqa.program.files import sha256_file, stamp
 from civilqa.program.parameters import BatchSize, Section, check, read_sections
 from civilqa.reading.cleaning import clean
 
@@ -54,30 +53,7 @@ class ChatParams(Section):
     multi_turn: Literal["auto", "always", "never"]
 
 
-@dataclass(frozen=True)
-class Turn:
-    """An earlier question and its answer."""
-
-    question: str
-    answer: str
-
-
-def check_question(question: str, max_characters: int) -> str:
-    """Return a question as training would have cleaned it.
-
-    Raises:
-        QuestionError: it is empty, too long, or holds what no UTF-8 text can.
-    """
-    if len(question) > max_characters:
-        raise QuestionError(f"질문이 너무 깁니다. {max_characters:,}자 이내로 줄여 주십시오.")
-    try:
-        question.encode()
-    except UnicodeEncodeError:
-        raise QuestionError("질문에 글자로 읽을 수 없는 부분이 있습니다. UTF-8 글자로 다시 입력해 주십시오.") from None
-    cleaned = clean(question)
-    if not cleaned:
-        raise QuestionError("질문이 비어 있습니다. 질문을 입력해 주십시오.")
-    return cleaned
+Turn = tuple[str, str]  # an earlier question and its answer
 
 
 class Engine:
@@ -93,6 +69,7 @@ class Engine:
 
         (self.params,) = read_sections(chat=ChatParams)
         self.model_params, self.profile = read_profile()
+        self.notice = self.profile.notice  # what a reader must be told beside any answer, in Korean
         self.name = ""
         self._model: Any = None
         self._prompter: Any = None
@@ -121,15 +98,19 @@ class Engine:
                 f"{folder}: 학습된 모델이 없습니다. 먼저 `dvc repro finetune`(또는 python stages/finetune.py)으로 "
                 "학습하거나 `dvc pull`로 받아 오십시오."
             )
-        name = TUNED if (folder / "adapter_config.json").is_file() else f"{TUNED}({folder})"
-        with self._undisturbed(folder):
-            try:
-                return self._load(folder, name, template=folder)
-            except (ModelError, TemplateError) as error:
-                raise type(error)(
-                    f"{folder}: 이 모델을 불러올 수 없습니다. 파일이 손상되었거나 지금의 설정과 맞지 않습니다. "
-                    f"아래 이유를 보고 설정이나 파일을 되돌리거나 `dvc repro`로 다시 만드십시오.\n{error}"
-                ) from None
+        self._folder, self._stamp = folder, stamp(folder)
+        try:
+            self._load(folder)
+        except (PipelineError, OSError) as error:
+            self._check_that_nothing_was_replaced()  # whatever was met then
+            if not isinstance(error, ModelError | TemplateError):
+                raise
+            raise type(error)(
+                f"{folder}: 이 모델을 불러올 수 없습니다. 파일이 손상되었거나 지금의 설정과 맞지 않습니다. "
+                f"아래 이유를 보고 설정이나 파일을 되돌리거나 `dvc repro`로 다시 만드십시오.\n{error}"
+            ) from None
+        self._check_that_nothing_was_replaced()
+        return self
 
     def load_base_beside(self) -> Self:
         """Return another engine with the base of this one, asked with the same prompts and settings.
@@ -145,70 +126,50 @@ class Engine:
         beside._folder, beside._merged, beside._adapter, beside.name = None, False, None, BASE
         return beside
 
-    def load_base_model(self, template: Path | str = ADAPTER) -> Self:
-        """Load the profile's base without the adapter, to compare with.
+    def load_base_model(self) -> Self:
+        """Load the profile's base to compare with, asked with the template of the adapter where there is one."""
+        return self._load(None)
 
-        Args:
-            template: a folder with the chat template of training; the profile's own is taken where it has none.
-        """
-        return self._load(None, BASE, Path(template))
-
-    def _load(self, folder: Path | None, name: str, template: Path) -> Self:
+    def _load(self, folder: Path | None) -> Self:
+        """Load a folder's adapter or full model, or the base where there is no folder."""
         # bitsandbytes looks for an optional package when it is imported, and calls its absence a failure.
         getLogger("bitsandbytes").setLevel("ERROR")
         # Here, since they import torch: --help and a wrong argument should not wait for it.
         from transformers.utils import logging
 
-        from civilqa.base_model.prompts import (
-            TEMPLATE_FILE,
-            FormatParams,
-            Prompter,
-            load_prompter,
-            load_tokenizer,
-            read_template,
-        )
+        from civilqa.base_model import prompts
+        from civilqa.model import provenance
         from civilqa.model.hardware import HardwareParams, resolve_hardware
         from civilqa.model.loading import load_base, load_tuned
-        from civilqa.model.provenance import MANIFEST_FILE, MergedManifest, check_files, open_adapter, read_manifest
 
         logging.disable_progress_bar()
-        self.prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
+        self.prompts, hardware_params = read_sections(format=prompts.FormatParams, hardware=HardwareParams)
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for answers
-            hardware = resolve_hardware(hardware_params)
-        self._hardware = hardware
-        merged = folder is not None and not (folder / "adapter_config.json").is_file()
-        profile, adapter, manifest = self.profile, None, None
-        if merged:
-            if (folder / MANIFEST_FILE).is_file():  # a full model of another making has none
-                manifest = read_manifest(folder, MergedManifest)
-                check_files(folder, manifest)
+            self._hardware = resolve_hardware(hardware_params)
+        self._folder, self._adapter, profile, manifest = folder, None, self.profile, None
+        self._merged = folder is not None and not (folder / "adapter_config.json").is_file()
+        template = folder or ADAPTER
+        if self._merged:
+            if (folder / provenance.MANIFEST_FILE).is_file():  # a full model of another making has none
+                manifest = provenance.read_manifest(folder, provenance.MergedManifest)
+                provenance.check_files(folder, manifest)
             own = {"name": str(folder), "revision": None, "weights": "pretrained", "tokenizer": None, "pad_token": None}
             profile = profile.model_copy(update=own)
-        if folder is not None and not merged:
-            self._prompter = load_prompter(profile, self.prompts.style)
-            # What does not fit is said before minutes of loading.
-            adapter = open_adapter(folder, self.model_params, profile, template=self._prompter.template)
-        elif (template / TEMPLATE_FILE).is_file():
-            self._prompter = Prompter(load_tokenizer(profile), read_template(template))
+        if (folder is None or self._merged) and (template / prompts.TEMPLATE_FILE).is_file():
+            self._prompter = prompts.Prompter(prompts.load_tokenizer(profile), prompts.read_template(template))
         else:
-            self._prompter = load_prompter(profile, self.prompts.style)
-        self._model = load_tuned(adapter, hardware) if adapter else load_base(self.model_params, profile, hardware)
+            self._prompter = prompts.load_prompter(profile, self.prompts.style)
+        if folder and not self._merged:  # what does not fit is said before minutes of loading
+            self._adapter = provenance.open_adapter(
+                folder, self.model_params, profile, template=self._prompter.template
+            )
+            self._model = load_tuned(self._adapter, self._hardware)
+        else:
+            self._model = load_base(self.model_params, profile, self._hardware)
         # The template that an export puts into its tokenizer is the one of training, and says nothing of the base.
         self._conversational = manifest.conversational if manifest else bool(self._prompter.tokenizer.chat_template)
-        self.name = name
-        self._folder, self._merged, self._adapter = folder, merged, adapter
+        self.name = BASE if folder is None else f"{TUNED}({folder})" if self._merged else TUNED
         return self
-
-    @contextlib.contextmanager
-    def _undisturbed(self, folder: Path) -> Iterator[None]:
-        """Raise the ModelError that says so if the folder is replaced while the block reads it, whatever it met."""
-        self._folder, self._stamp = folder, stamp(folder)
-        try:
-            yield
-        except (PipelineError, OSError):
-            self._check_that_nothing_was_replaced()
-            raise
-        self._check_that_nothing_was_replaced()
 
     def _check_that_nothing_was_replaced(self) -> None:
         """Raise the ModelError that says that the folder is no longer the one whose weights are loaded."""
@@ -230,7 +191,6 @@ class Engine:
         """
         from civilqa.model.hardware import versions
         from civilqa.model.provenance import base_identity
-        from civilqa.program.files import sha256_file
 
         self._need_model()
         self._check_that_nothing_was_replaced()
@@ -259,11 +219,6 @@ class Engine:
         prompts = self.prompts or read_sections(format=FormatParams)[0]
         return [name for name in prompts.system_prompts if name != "default"]
 
-    @property
-    def notice(self) -> str:
-        """What a reader must be told beside any answer, in Korean."""
-        return self.profile.notice
-
     def passes_turns_on(self, multi_turn: str | None = None) -> bool:
         """Return whether earlier turns are passed on under a `multi_turn` setting, by default the one in params.yaml.
 
@@ -272,9 +227,8 @@ class Engine:
         """
         self._need_model()
         setting = multi_turn or self.params.multi_turn
-        return setting != "never" and self._shows_turns() and (setting == "always" or self._conversational)
-
-    def _shows_turns(self) -> bool:
+        if setting == "never" or (setting == "auto" and not self._conversational):
+            return False
         roles = (("user", "가"), ("assistant", "나"), ("user", "다"))
         try:
             prompt, _ = self._prompter.render([{"role": role, "content": text} for role, text in roles])
@@ -285,7 +239,6 @@ class Engine:
 
     def check_question(self, question: str, category: str = "") -> None:
         """Raise the QuestionError, if any, that asking this question would."""
-        self._need_model()
         self._prompt(question, category, (), self.params)
 
     def configure(self, **settings: Any) -> Self:
@@ -308,28 +261,37 @@ class Engine:
     def _prompt(
         self, question: str, category: str, history: Sequence[Turn], settings: ChatParams
     ) -> tuple[list[int], int]:
-        """Return the tokens to ask with, and how many earlier turns are in them: the latest that fit."""
-        question = check_question(question, settings.max_question_characters)
-        system = self.prompts.system_prompt(category)
+        """Return the tokens to ask a question with, cleaned as in training, and how many of the latest turns fit in.
+
+        Raises:
+            QuestionError: it is empty, too long, or holds what no UTF-8 text can.
+        """
+        self._need_model()
+        if len(question) > settings.max_question_characters:
+            raise QuestionError(f"질문이 너무 깁니다. {settings.max_question_characters:,}자 이내로 줄여 주십시오.")
+        try:
+            question.encode()
+        except UnicodeEncodeError:
+            message = "질문에 글자로 읽을 수 없는 부분이 있습니다. UTF-8 글자로 다시 입력해 주십시오."
+            raise QuestionError(message) from None
+        if not (question := clean(question)):
+            raise QuestionError("질문이 비어 있습니다. 질문을 입력해 주십시오.")
+        instructions, asked = self._prompter.messages(question, self.prompts.system_prompt(category))
         room = self._model.config.max_position_embeddings - settings.max_new_tokens
         for start in range(len(history) + 1):
-            ids = self._encode(question, system, history[start:])
+            earlier = [
+                {"role": role, "content": self._prompter.defuse(text.strip())}
+                for turn in history[start:]
+                for role, text in zip(("user", "assistant"), turn, strict=True)
+            ]
+            prompt, _ = self._prompter.render([instructions, *earlier, asked])
+            (ids,) = self._prompter.encode([prompt])
             if len(ids) <= room:
                 return ids, len(history) - start
         raise QuestionError(
             f"질문이 너무 깁니다({len(ids):,}토큰). 답변 {settings.max_new_tokens:,}토큰을 빼면 "
             f"{max(room, 0):,}토큰까지 읽습니다. 질문을 줄이거나 max_new_tokens를 낮춰 주십시오."
         )
-
-    def _encode(self, question: str, system: str, history: Sequence[Turn]) -> list[int]:
-        instructions, asked = self._prompter.messages(question, system)
-        earlier = [
-            {"role": role, "content": self._prompter.defuse(text.strip())}
-            for turn in history
-            for role, text in (("user", turn.question), ("assistant", turn.answer))
-        ]
-        prompt, _ = self._prompter.render([instructions, *earlier, asked])
-        return self._prompter.encode([prompt])[0]
 
     # Asking
 
@@ -354,10 +316,10 @@ class Engine:
             ParameterError: a setting is out of its range.
             ModelError: no model is loaded.
         """
-        with self.stream_answer(question, category, history=history, **settings) as stream:
+        with contextlib.closing(self.stream_answer(question, category, history=history, **settings)) as stream:
             for _ in stream:
                 pass
-            return stream.result
+        return stream.result
 
     def stream_answer(
         self, question: str, category: str = "", *, history: Sequence[Turn] = (), **settings: Any
@@ -366,7 +328,6 @@ class Engine:
 
         Arguments and exceptions are those of generate_answer; an unusable question is refused by this call.
         """
-        self._need_model()
         chosen = self._settings(settings)
         prompt, turns = self._prompt(question, category, history, chosen)
         tokens = (token for step in self._generate([prompt], chosen) for _, token in step)
@@ -384,20 +345,24 @@ class Engine:
         Raises:
             QuestionError: one of the questions cannot be asked; nothing is then generated.
         """
-        self._need_model()
+        from civilqa.generation.decoding import collect
+
         chosen = self._settings(settings)
-        each = [categories] * len(questions) if isinstance(categories, str) else list(categories)
-        prompts = [self._prompt(*asked, (), chosen)[0] for asked in zip(questions, each, strict=True)]
+        each = [categories] * len(questions) if isinstance(categories, str) else categories
+        pairs = list(zip(questions, each, strict=True))
+        prompts = [self._prompt(*asked, (), chosen)[0] for asked in pairs]
         results = []
         for start in range(0, len(prompts), chosen.batch_size):
             batch = slice(start, start + chosen.batch_size)
-            started = time.perf_counter()
-            answers = self._wait_for(prompts[batch], chosen)
+            started, stop = time.perf_counter(), threading.Event()
+            steps = takewhile(lambda _, stop=stop: not stop.is_set(), self._generate(prompts[batch], chosen))
+            try:
+                answers = self._worker.submit(collect, steps, len(prompts[batch])).result()
+            finally:  # an exception in who waits, such as Ctrl-C, stops the worker, too
+                stop.set()
             timing = {"first_token_seconds": None, "seconds": time.perf_counter() - started}
-            for question, category, prompt, ids in zip(
-                questions[batch], each[batch], prompts[batch], answers, strict=True
-            ):
-                results.append(self._describe(question, category, len(prompt), 0, ids) | timing)
+            for asked, prompt, ids in zip(pairs[batch], prompts[batch], answers, strict=True):
+                results.append(self._describe(*asked, len(prompt), 0, ids) | timing)
         return results
 
     # Generating
@@ -409,18 +374,6 @@ class Engine:
         chosen = settings.model_dump(include={"max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed"})
         decoding = Decoding(batch_size=len(prompts), end_token_id=self._prompter.end_token_id, **chosen)
         return decode(self._model, self._prompter.tokenizer, prompts, decoding)
-
-    def _wait_for(self, prompts: list[list[int]], settings: ChatParams) -> list[list[int]]:
-        """Return the answers' tokens; an exception in who waits, such as Ctrl-C, stops the worker, too."""
-        from civilqa.generation.decoding import collect
-
-        stop = threading.Event()
-        steps = takewhile(lambda _: not stop.is_set(), self._generate(prompts, settings))
-        future = self._worker.submit(collect, steps, len(prompts))
-        try:
-            return future.result()
-        finally:
-            stop.set()
 
     def _text(self, ids: list[int]) -> str:
         """Return tokens as text without the bytes of a syllable that is not whole yet."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
-from typing import Any, Self
+from typing import Any
 
 
 class AnswerStream:
@@ -37,7 +37,7 @@ class AnswerStream:
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._done = False
-        self._started = self._first = time.perf_counter()
+        self._started = self._first = self._ended = 0.0
         self._future = worker.submit(self._run)
 
     def __iter__(self) -> Iterator[str]:
@@ -51,14 +51,11 @@ class AnswerStream:
                 if piece is not None:
                     return piece
                 self._done = True
-                self.result = self._result(0.0) if self._future.cancelled() else self._future.result()
+                if not self._future.cancelled():
+                    self._future.result()  # raises what went wrong
+                timing = {"first_token_seconds": self._first - self._started, "seconds": self._ended - self._started}
+                self.result = self._describe(self._ids) | timing
         raise StopIteration
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     @property
     def finished(self) -> bool:
@@ -77,7 +74,7 @@ class AnswerStream:
         for _ in self:
             pass
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> None:
         self._started = self._first = time.perf_counter()  # not while it waited for others
         try:
             while not self._stop.is_set() and (token := next(self._tokens, None)) is not None:
@@ -88,11 +85,7 @@ class AnswerStream:
                 if len(text) > len(self.text):
                     self._pieces.put(text[len(self.text) :])
                     self.text = text
-            return self._result(time.perf_counter() - self._started)
         finally:
+            self._ended = time.perf_counter()
             self._tokens.close()  # where it was stopped: the keys and values of the tokens so far are given back
             self._pieces.put(None)
-
-    def _result(self, seconds: float) -> dict[str, Any]:
-        timing = {"first_token_seconds": self._first - self._started, "seconds": seconds}
-        return self._describe(self._ids) | timing

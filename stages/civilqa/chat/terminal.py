@@ -1,21 +1,25 @@
-"""A conversation in the terminal, in Korean: streaming, with commands; from a pipe, one answer a line of input."""
+"""In the terminal, in Korean: a conversation with commands, from a pipe one answer a line; the test cases by group."""
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
+from tqdm import tqdm
 
 from civilqa.chat.conversations import save_conversation
-from civilqa.chat.engine import Engine, Turn
+from civilqa.chat.engine import Engine
 from civilqa.chat.stream import AnswerStream
 from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
 from civilqa.program.lifecycle.safe_output import printable
+from civilqa.scoring.gold import TestCase
+from civilqa.scoring.judgement import judge_answer
 
 COMMANDS = {
     "/분야": "분야를 고릅니다. 예: /분야 전세사기 (이름 없이 쓰면 목록을 봅니다)",
@@ -38,7 +42,8 @@ def chat(engine: Engine, base: Engine | None = None, category: str = "") -> None
         base: asked the same questions, its answers beside those of `engine`.
     """
     conversation = Conversation(engine, base, category)
-    conversation.greet()
+    conversation.console.print(f"\n{engine.notice}", style="yellow")
+    conversation.console.print("질문을 적고 Enter를 누르십시오. 명령은 /도움말, 나가기는 /끝입니다.\n", style="dim")
     conversation.typed = sys.stdin.isatty() and sys.stdout.isatty()
     if conversation.typed:
         lines = typed_lines(conversation)
@@ -55,11 +60,9 @@ def typed_lines(conversation: "Conversation") -> Iterator[str]:
     """Yield what is typed. Ctrl-C clears the line, Ctrl-D ends. The history is kept in memory alone."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.history import InMemoryHistory
 
-    session = PromptSession(
-        history=InMemoryHistory(), completer=WordCompleter(list(COMMANDS), sentence=True), complete_while_typing=False
-    )
+    completer = WordCompleter(list(COMMANDS), sentence=True)
+    session = PromptSession(completer=completer, complete_while_typing=False)
     while True:
         try:
             yield session.prompt(f"[{conversation.category or '공통'}] 질문> ")
@@ -72,7 +75,7 @@ def typed_lines(conversation: "Conversation") -> Iterator[str]:
 def piped_lines(file: BinaryIO, limit: int) -> Iterator[str]:
     """Yield the lines of a pipe; one that is longer than `limit` bytes is cut, which makes it too long to ask.
 
-    Bytes that are not UTF-8 become surrogates, which check_question refuses.
+    Bytes that are not UTF-8 become surrogates, which no question may hold.
     """
     while line := file.readline(limit + 1):
         whole = line
@@ -85,15 +88,11 @@ class Conversation:
     """What a conversation in the terminal remembers, and what its commands do."""
 
     def __init__(self, engine: Engine, base: Engine | None, category: str) -> None:
-        self.engine, self.base, self.category = engine, base, category
+        self.engines, self.category = [engine, base] if base else [engine], category
         self.passes_turns_on = engine.passes_turns_on()
         self.typed = False  # whether a person is there to go on after Ctrl-C
         self.exchanges: list[list[dict[str, Any]]] = []
         self.console = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
-
-    def greet(self) -> None:
-        self.console.print(f"\n{self.engine.notice}", style="yellow")
-        self.console.print("질문을 적고 Enter를 누르십시오. 명령은 /도움말, 나가기는 /끝입니다.\n", style="dim")
 
     def handle(self, line: str) -> None:
         """Answer a question or obey a command."""
@@ -119,7 +118,7 @@ class Conversation:
             self.console.print()
 
     def choose(self, category: str) -> None:
-        known = ["공통", *self.engine.categories]
+        known = ["공통", *self.engines[0].categories]
         if category in known:
             self.category = "" if category == "공통" else category
             self.console.print(f"이제 '{category}' 안내문으로 답합니다.\n")
@@ -128,7 +127,7 @@ class Conversation:
             self.console.print(f"{problem}분야: {', '.join(known)} (지금은 '{self.category or '공통'}')\n")
 
     def toggle_turns(self) -> None:
-        if not self.passes_turns_on and not self.engine.passes_turns_on("always"):
+        if not self.passes_turns_on and not self.engines[0].passes_turns_on("always"):
             self.console.print("이 모델의 대화 형식은 앞선 대화를 담지 못합니다.\n")
             return
         self.passes_turns_on = not self.passes_turns_on
@@ -171,50 +170,36 @@ class Conversation:
             QuestionError: the question cannot be asked.
             KeyboardInterrupt: the answer was stopped by Ctrl-C, and nobody types who might ask another.
         """
-        self.exchanges.append(self.compare(question) if self.base else [self.stream(self.engine, question)])
-        if self.exchanges[-1][0].get("interrupted") and not self.typed:
-            raise KeyboardInterrupt
+        streams = []
+        for index, engine in enumerate(self.engines):
+            earlier = [each[index] for each in self.exchanges] if self.passes_turns_on else []
+            history = [(result["question"], result["answer"]) for result in earlier if not result.get("interrupted")]
+            streams.append(engine.stream_answer(question, self.category, history=history))
+        if len(streams) == 1:
+            self.console.print()
+            results = receive(streams, lambda _, piece: self.console.print(Text(piece), end="", soft_wrap=True))
+            self.console.print()
+        else:
+            texts = ["", ""]
 
-    def history(self, index: int) -> list[Turn]:
-        """Return the whole answers of one of the models so far, if turns are passed on."""
-        if not self.passes_turns_on:
-            return []
-        asked = [results[index] for results in self.exchanges if len(results) > index]
-        return [Turn(result["question"], result["answer"]) for result in asked if not result.get("interrupted")]
+            def show(index: int, piece: str) -> None:
+                texts[index] += piece
+                live.update(self.side_by_side([text or "…" for text in texts]), refresh=True)
 
-    def stream(self, engine: Engine, question: str) -> dict[str, Any]:
-        answering = engine.stream_answer(question, self.category, history=self.history(0))
-        self.console.print()
-        (result,) = receive([answering], lambda _, piece: self.console.print(Text(piece), end="", soft_wrap=True))
-        self.console.print()
-        self.show_notes(result)
-        return result
-
-    def compare(self, question: str) -> list[dict[str, Any]]:
-        """Ask both models; their answers stand side by side, or below each other where the window is narrow."""
-        streams = [
-            engine.stream_answer(question, self.category, history=self.history(index))
-            for index, engine in enumerate((self.engine, self.base))
-        ]
-        texts = ["", ""]
-
-        def show(index: int, piece: str) -> None:
-            texts[index] += piece
-            live.update(self.side_by_side([text or "…" for text in texts]), refresh=True)
-
-        with Live(self.side_by_side(["…", "…"]), console=self.console, transient=True, auto_refresh=False) as live:
-            results = receive(streams, show)
-        self.console.print(self.side_by_side([printable(result["answer"]) or "(답변 없음)" for result in results]))
+            with Live(self.side_by_side(["…", "…"]), console=self.console, transient=True, auto_refresh=False) as live:
+                results = receive(streams, show)
+            self.console.print(self.side_by_side([printable(result["answer"]) or "(답변 없음)" for result in results]))
         for result in results:
             self.show_notes(result)
-        return results
+        self.exchanges.append(results)
+        if results[0].get("interrupted") and not self.typed:
+            raise KeyboardInterrupt
 
     def side_by_side(self, texts: list[str]) -> Table:
-        names = [self.engine.name, self.base.name]
+        """Return a table of the models' texts; below each other where the window is narrow."""
+        names = [engine.name for engine in self.engines]
         if self.console.width >= 80:
-            table = Table(expand=True)
-            for name in names:
-                table.add_column(name, ratio=1, overflow="fold")
+            table = Table(*(Column(name, ratio=1, overflow="fold") for name in names), expand=True)
             table.add_row(*map(Text, texts))
             return table
         table = Table(show_header=False, expand=True, show_lines=True)
@@ -227,16 +212,15 @@ class Conversation:
         cited = distinct_citations(result)
         if cited:
             self.console.print(f"\n인용 조문 ({result['model']})", style="bold")
-        for citation in cited:
-            mark, words = citation_verdict(citation)
-            name = printable(citation_name(citation))
-            self.console.print(Text.assemble((f"  {mark} ", STYLES[mark]), f"{name}: {words}"))
-        if cited:
+            for citation in cited:
+                mark, words = citation_verdict(citation)
+                name = printable(citation_name(citation))
+                self.console.print(Text.assemble((f"  {mark} ", STYLES[mark]), f"{name}: {words}"))
             self.console.print(f"  {CITATIONS_NOTE}", style="dim")
         end = "" if result["stopped"] else " · 길이 제한에서 끊김"
         if result.get("interrupted"):
             end = " · 답변을 멈췄습니다"
-        name = f"{result['model']}: " if self.base else ""
+        name = f"{result['model']}: " if len(self.engines) > 1 else ""
         self.console.print(f"\n{name}{result['tokens']:,}토큰 · {result['seconds']:.1f}초{end}\n", style="dim")
 
 
@@ -257,3 +241,31 @@ def receive(streams: list[AnswerStream], show: Callable[[int, str], None]) -> li
         for answering in streams:
             answering.close()
     return [answering.result | interrupted for answering in streams]
+
+
+def report_cases(engine: Engine, cases: list[TestCase]) -> None:
+    """Ask every case, and print by group how many passed, then each case and what it lacks."""
+    size = engine.params.batch_size
+    answers = []
+    for start in tqdm(range(0, len(cases), size), desc="시험 사례", unit="묶음"):
+        batch = cases[start : start + size]
+        answers += engine.generate_answers([case.question for case in batch], [case.category for case in batch])
+    judged = [(case, judge_answer(result["answer"], case)) for case, result in zip(cases, answers, strict=True)]
+    judged.sort(key=lambda pair: pair[0].group)
+
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console.print(f"\n{engine.notice}\n", style="yellow")
+    for group, pairs in groupby(judged, key=lambda pair: pair[0].group):
+        members = list(pairs)
+        passed = sum(judgement.passed for _, judgement in members)
+        console.print(f"{printable(group)}: {passed}/{len(members)} 통과", style="bold")
+        for case, judgement in members:
+            mark, style = ("✓ 통과", "green") if judgement.passed else ("✗ 실패", "red")
+            question = case.question if len(case.question) <= 60 else f"{case.question[:59]}…"
+            console.print(f"  {mark} [{printable(case.id)}] {printable(question)}", style=style)
+            for reason in judgement.reasons:
+                console.print(f"      - {printable(reason)}")
+        console.print()
+    passed = sum(judgement.passed for _, judgement in judged)
+    console.print(f"모두 {len(judged)}건 가운데 {passed}건 통과", style="bold")
+    console.print("낱말로 판정하므로, 같은 뜻을 다른 말로 쓴 답을 틀렸다고 할 수 있습니다.", style="dim")

@@ -1,24 +1,31 @@
-"""Answers in batches, the cost of a given answer in bits, and a store that keeps both.
+"""The answers of the base, of the base shown examples, and of the tuned model, with what a given answer costs each.
 
-The store lies outside the stage's outputs, since DVC deletes those before a stage runs. What it keeps is addressed by
-everything that decides it (weights, tokens, decoding, versions): a changed adapter never finds its predecessor's
+A store keeps them outside the stage's outputs, since DVC deletes those before a stage runs. What it keeps is addressed
+by everything that decides it (weights, tokens, decoding, versions): a changed adapter never finds its predecessor's
 answers, and the base's are there again however often the training changes.
 """
 
+import functools
 import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from civilqa.base_model.formatted import read_formatted
 from civilqa.generation.decoding import Decoding, generate
-from civilqa.program.errors import RecordError
+from civilqa.model.hardware import Hardware, versions
+from civilqa.model.loading import load_base, load_tuned
+from civilqa.model.provenance import Adapter
+from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.files import read_json, sha256_json, write_json
+
+ROOM_FOR_ANSWERS = 1.25  # of the longest training answer's tokens
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,15 @@ def answer_questions(
         kept = None if regenerate else read_kept(path, len(batch))
         if kept is None:
             model = model or load_model()
+            generated = generate(model, tokenizer, prompts, decoding)
             kept = [
-                make_answer(generated, tokenizer, decoding, answer_bits(model, prompt, reference))
-                for generated, prompt, reference in zip(
-                    generate(model, tokenizer, prompts, decoding), prompts, references, strict=True
+                Answer(
+                    text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
+                    tokens=len(ids),
+                    stopped=bool(ids) and ids[-1] == decoding.end_token_id,
+                    reference_bits=answer_bits(model, prompt, reference),
                 )
+                for ids, prompt, reference in zip(generated, prompts, references, strict=True)
             ]
             fields = [asdict(answer) for answer in kept]
             write_json(path, {"answers": fields, "sha256": sha256_json(fields)})
@@ -113,13 +124,70 @@ def answer_bits(model: PreTrainedModel, prompt: list[int], completion: list[int]
     return -chosen.double().sum().item() / math.log(2)
 
 
-def make_answer(
-    generated: list[int], tokenizer: PreTrainedTokenizerFast, decoding: Decoding, reference_bits: float
-) -> Answer:
-    """Return the Answer for generated tokens."""
-    return Answer(
-        text=tokenizer.decode(generated, skip_special_tokens=True).strip(),
-        tokens=len(generated),
-        stopped=bool(generated) and generated[-1] == decoding.end_token_id,
-        reference_bits=reference_bits,
-    )
+def answer_limit(asked: int | Literal["auto"], train: Path) -> int:
+    """Return how many tokens an answer may have, of what `evaluate.max_new_tokens` asks for.
+
+    auto: what the longest answer of the training split has, and a quarter more. A model that does not stop shows by
+    then; every further token would take as long as those before and say nothing. The test split has no part in it.
+
+    Args:
+        train: the formatted training split.
+    """
+    if asked != "auto":
+        return asked
+    longest = max(len(row["completion_ids"]) for row in read_formatted(train))
+    return math.ceil(longest * ROOM_FOR_ANSWERS)
+
+
+def check_room(rows: list[dict[str, Any]], max_new_tokens: int, context: int) -> None:
+    """Stop if an answer could go on beyond what the base was made to read.
+
+    Raises:
+        ParameterError: says how many tokens there is room for.
+    """
+    longest = max((len(row["prompt_ids"]) for row in rows), default=0)
+    if longest + max_new_tokens > context:
+        raise ParameterError(
+            f"params.yaml: evaluate.max_new_tokens: {max_new_tokens} tokens an answer, want at most "
+            f"{context - longest}: the base reads {context} tokens, and the longest question has {longest}"
+        )
+
+
+def ask_systems(
+    rows: dict[str, list[dict[str, Any]]],
+    adapter: Adapter,
+    hardware: Hardware,
+    tokenizer: PreTrainedTokenizerFast,
+    decoding: Decoding,
+    *,
+    regenerate: bool,
+) -> dict[str, list[Answer]]:
+    """Return each system's answers to its rows. The base is loaded once, and only if an answer has to be made.
+
+    Base and few_shot are the same model with other prompts: nothing of the training is in their store's key.
+
+    Args:
+        rows: formatted rows of `base`, `few_shot` and `adapter`.
+        regenerate: ask also what was answered before and kept.
+    """
+    base = functools.cache(lambda: load_base(adapter.model, adapter.profile, hardware))
+    identity = {
+        "base": adapter.manifest.base,
+        "device": hardware.device,
+        "precision": hardware.precision,
+        "threads": hardware.threads,
+        "versions": versions(),
+    }
+    # The adapter comes last: merging it changes the base in place.
+    return {
+        system: answer_questions(
+            rows[system],
+            (lambda: load_tuned(adapter, hardware, base())) if system == "adapter" else base,
+            {**identity, "adapter": adapter.identity if system == "adapter" else None},
+            tokenizer,
+            decoding,
+            regenerate=regenerate,
+            description=f"answers: {system}",
+        )
+        for system in ("base", "few_shot", "adapter")
+    }

@@ -38,9 +38,9 @@ def few_shot_prompt(
             turns.append({"role": "assistant", "content": prompter.defuse(example.answer.strip())})
         prompt, _ = prompter.render([system, *turns, question])
         (ids,) = prompter.encode([prompt])
-        if len(ids) <= room or count == 0:
-            return ids, count
-    raise AssertionError("unreachable: zero examples always return")
+        if len(ids) <= room:
+            break
+    return ids, count
 
 
 def nearest_record(question: str, train: list[Record]) -> tuple[Record, float]:

@@ -2,19 +2,20 @@
 
 import asyncio
 import ipaddress
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from civilqa.chat.stream import AnswerStream
 from civilqa.program.errors import QuestionError
 
 BUSY = "지금은 기다리는 질문이 많습니다. 잠시 뒤에 다시 물어 주십시오."
-UNFINISHED = "앞선 질문에 아직 답하고 있습니다. 답변이 끝난 뒤에 물어 주십시오."
 
 MAX_WAITING = 24  # questions at a time, those that wait for the model included
 MAX_WAITING_A_CLIENT = 4  # of them from one address, unless it is this machine's
@@ -38,15 +39,14 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-SECURITY_LINES = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+CLOSE = {"connection": "close"}  # a body that is refused is not read to its end
 
 
 class WaitingRoom:
-    """The answers that are going on: one of a session, a few of an address, so many in all."""
+    """The answers that are going on: one of a session, a few of an address, so many in all. Of one thread's use."""
 
     def __init__(self) -> None:
         self.streams: dict[str, tuple[str, AnswerStream]] = {}  # by session: the client's address, its running answer
-        self.lock = threading.Lock()
 
     def start(self, session: str, address: str, begin: Callable[[], AnswerStream]) -> AnswerStream:
         """Begin an answer, if there is room for it.
@@ -56,23 +56,20 @@ class WaitingRoom:
         Raises:
             QuestionError: there is no room, or the question cannot be asked.
         """
-        with self.lock:  # until it is counted: of many at once no more may come in than there is room for
-            self.streams = {name: running for name, running in self.streams.items() if not running[1].finished}
-            from_here = sum(running[0] == address for running in self.streams.values())
-            if session in self.streams:
-                raise QuestionError(UNFINISHED)
-            if len(self.streams) >= MAX_WAITING or (from_here >= MAX_WAITING_A_CLIENT and not is_loopback(address)):
-                raise QuestionError(BUSY)
-            stream = begin()
-            self.streams[session] = address, stream
+        self.streams = {name: running for name, running in self.streams.items() if not running[1].finished}
+        from_here = sum(running[0] == address for running in self.streams.values())
+        if session in self.streams:
+            raise QuestionError("앞선 질문에 아직 답하고 있습니다. 답변이 끝난 뒤에 물어 주십시오.")
+        if len(self.streams) >= MAX_WAITING or (from_here >= MAX_WAITING_A_CLIENT and not is_loopback(address)):
+            raise QuestionError(BUSY)
+        stream = begin()
+        self.streams[session] = address, stream
         return stream
 
     def stop(self, session: str) -> None:
         """End the answer of a session; what there is of it stays."""
-        with self.lock:
-            running = self.streams.get(session)
-        if running is not None:
-            running[1].stop()
+        if session in self.streams:
+            self.streams[session][1].stop()
 
 
 class Guard:
@@ -84,24 +81,23 @@ class Guard:
         self.allowances: dict[str, tuple[float, float]] = {}  # by address: requests left, and when that was
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] != "http":  # a websocket, which the page does not open, is closed by Starlette
             await self.app(scope, receive, send)
             return
-        if scope["type"] == "websocket":  # the page opens none
-            await send({"type": "websocket.close"})
-            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
         address = scope["client"][0] if scope.get("client") else ""
-        refusal = self.refusal(scope, address)
-        if refusal is not None:
-            await refuse(send, *refusal)
+        if refusal := self.refusal(scope, address):
+            status, reason = refusal
+            await PlainTextResponse(reason, status, CLOSE)(scope, receive, send_guarded)
             return
         self.open[address] += 1
         try:
-            body = await read_body(receive)
-            if isinstance(body, bytes):
-                await self.app(scope, *guarded(body, receive, send))
-            elif body is not None:
-                await refuse(send, *body)
+            await self.app(scope, receive, send_guarded)
         finally:
             self.open -= Counter([address])  # which forgets addresses that have none left
 
@@ -110,9 +106,8 @@ class Guard:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         # A page elsewhere can send a request here, though it cannot read the answer.
-        if headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/":
-            return 403, "다른 사이트에서 보낸 요청입니다."
-        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        foreign = headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/"
+        if foreign or (origin is not None and origin.partition("://")[2] != headers.get("host")):
             return 403, "다른 사이트에서 보낸 요청입니다."
         local = is_loopback(address)
         if self.open.total() >= MAX_OPEN or (self.open[address] >= MAX_OPEN_A_CLIENT and not local):
@@ -133,43 +128,22 @@ class Guard:
         return left >= 1
 
 
-async def read_body(receive: Receive) -> bytes | tuple[int, str] | None:
-    """Return a request's body, or status and reason to refuse it, or None where the client is gone."""
+async def read_body(request: Request) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        HTTPException: it is too large, or does not come to its end.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(MAX_BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                body += message.get("body", b"")
+            async for chunk in request.stream():
+                body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    return 413, "요청이 너무 큽니다."
-                if not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError:
-        return 408, "요청이 끝까지 오지 않았습니다."
-
-
-def guarded(body: bytes, receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Return receive, which gives the body that was read already, and send, which adds the security headers."""
-    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return whole.pop() if whole else await receive()
-
-    async def send_guarded(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *SECURITY_LINES]}
-        await send(message)
-
-    return replay, send_guarded
-
-
-async def refuse(send: Send, status: int, reason: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"), *SECURITY_LINES]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": reason.encode()})
+                    raise HTTPException(413, "요청이 너무 큽니다.", CLOSE)
+    except (TimeoutError, ClientDisconnect):
+        raise HTTPException(408, "요청이 끝까지 오지 않았습니다.", CLOSE) from None
+    return bytes(body)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,6 +1,6 @@
 import pytest
 
-from civilqa.chat.web.server import open_socket
+from civilqa.chat.web.page import open_socket
 from civilqa.program.errors import ParameterError
 
 
