@@ -107,13 +107,22 @@ def start(folder, log, *command):
         )
 
 
+def catches_sigterm(pid):
+    """Return whether a program has installed its handlers: Python by itself has one for Ctrl-C alone."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    caught = int(re.search(r"SigCgt:\s*([0-9a-f]+)", status)[1], 16)
+    return caught >> (signal.SIGTERM - 1) & 1 == 1
+
+
 @pytest.mark.parametrize("accident", ["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize("name", ["finetune", "chat"])
 def test_while_it_imports_it_ends_at_once_in_one_line(run_copy, tmp_path, outcomes, repeats, name, accident):
     for _ in range(repeats):
         with outcomes.trial(f"{accident} during the imports", name, "one line, ends at once"):
             process = start(run_copy, tmp_path / "log", f"stages/{name}.py")
-            time.sleep(random.uniform(0.3, 0.8))  # the interpreter has started, torch is not there yet
+            while not catches_sigterm(process.pid):  # the program's first lines have run, no more
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 0.3))
             process.send_signal(SIGNALS[accident])
             started = time.monotonic()
             assert process.wait(timeout=60) == 128 + SIGNALS[accident]
