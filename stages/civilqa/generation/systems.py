@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from civilqa.base_model.formatted import read_formatted
+from civilqa.base_model.prompts import read_formatted
 from civilqa.generation.answers import Answer, answer_questions
 from civilqa.generation.decoding import Decoding
 from civilqa.model.hardware import Hardware, versions
