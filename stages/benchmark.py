@@ -21,53 +21,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from civilqa.base_model.profiles import ModelParams, read_profile
+from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import load_tokenizer
-from civilqa.model.hardware import HardwareParams, describe_machine, inspect_machine, resolve_hardware, versions
+from civilqa.model.hardware import HardwareParams, describe_machine, resolve_hardware, versions
 from civilqa.model.loading import load_tuned
+from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
-from civilqa.model.training_lock import ADAPTER
 from civilqa.program.files import write_csv, write_json
-from civilqa.program.parameters import read_choice, read_sections
-from civilqa.speed.measurements import BenchmarkParams, measure_generation, measure_training
-from civilqa.speed.roofline import Limits, measure_limits, synchronize
-from civilqa.training.adapter import read_tuning
-from civilqa.training.recipe import Preset, Recipe, StepParams, TrainParams, choose_hardware, make_recipe
+from civilqa.program.parameters import read_sections
+from civilqa.speed.measurements import (
+    BenchmarkParams,
+    Limits,
+    measure_generation,
+    measure_limits,
+    measure_training,
+    rounded,
+    synchronize,
+)
+from civilqa.training.recipe import make_recipe, read_parameters
 
 FORMATTED = Path("data/formatted")
 METRICS = Path("metrics/benchmark.json")
 PLOT = Path("metrics/plots/speed.csv")
-
-
-def read_recipe(model: ModelParams, params: BenchmarkParams) -> Recipe:
-    """Return the recipe of the training that is measured.
-
-    Batch, length and number of steps are the benchmark's own, so that figures of different presets can be compared; of
-    `train` only the keys are taken that decide how fast a step is.
-    """
-    whole, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
-    train = StepParams(**whole.model_dump(include=set(StepParams.model_fields)))
-    preset = read_choice("presets", train.preset, Preset, "train.preset")
-    hardware, _ = choose_hardware(hardware_params, train, preset, inspect_machine())
-    steps = params.warmup + params.repeats
-    return make_recipe(
-        train,
-        preset,
-        read_tuning(model),
-        hardware,
-        batch_size=params.train_batch_size,
-        steps=steps,
-        seed=params.seed,
-    )
-
-
-def list_rooflines(training: dict[str, Any], generation: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return how near each measured kind of work came to the machine's limits, by its name."""
-    rooflines = {"training": training["roofline"]}
-    for name in ("single", "batched"):
-        for work in ("prefill", "decode"):
-            rooflines[f"{work}, batch {generation[name]['batch_size']}"] = generation[name][f"{work}_roofline"]
-    return rooflines
 
 
 def plot_rows(rooflines: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -89,9 +64,8 @@ def print_summary(notice: str, limits: Limits, training: dict[str, Any], generat
     print(f"training   {100 * training['model_flops_utilization']:>10,.1f} % of the matmul rate")
     print(f"first token{single['first_token_seconds']['median'] * 1000:>10,.1f} ms")
     print(f"decode     {single['decode_tokens_per_second']['median']:>10,.0f} tokens/s, one question at a time")
-    print(
-        f"decode     {batched['decode_tokens_per_second']['median']:>10,.0f} tokens/s, {batched['batch_size']} at once"
-    )
+    tokens_per_second = batched["decode_tokens_per_second"]["median"]
+    print(f"decode     {tokens_per_second:>10,.0f} tokens/s, {batched['batch_size']} at once")
 
 
 def main() -> None:
@@ -103,24 +77,27 @@ def main() -> None:
     tokenizer = load_tokenizer(profile)
 
     limits = measure_limits(hardware.device, hardware.dtype)
-    recipe = read_recipe(model_params, params)
+    # Batch, length and number of steps are the benchmark's own, so that figures of different presets can be compared.
+    train, preset, tuning, step_hardware, _ = read_parameters(model_params)
+    batch_size, steps = params.train_batch_size, params.warmup + params.repeats
+    recipe = make_recipe(train, preset, tuning, step_hardware, batch_size=batch_size, steps=steps, seed=params.seed)
     training = measure_training(model_params, profile, tokenizer, recipe, params, limits)
     started = time.perf_counter()
     model = load_tuned(adapter, hardware)
     synchronize(hardware.device)
-    load_seconds = time.perf_counter() - started
+    load_seconds = rounded(time.perf_counter() - started)
     generation = {
         name: measure_generation(model, tokenizer, hardware, params, batch_size, limits)
         for name, batch_size in (("single", 1), ("batched", params.generate_batch_size))
     }
-    generation["load_seconds"] = float(f"{load_seconds:.4g}")
+    generation["load_seconds"] = load_seconds
     write_json(
         METRICS,
         {
             "notice": profile.metrics_notice,
             "profile": model_params.profile,
             "machine": describe_machine(),
-            "limits": {name: float(f"{value:.4g}") for name, value in asdict(limits).items()},
+            "limits": {name: rounded(value) for name, value in asdict(limits).items()},
             "hardware": asdict(hardware),
             "versions": versions(),
             "repeats": params.repeats,
@@ -129,7 +106,10 @@ def main() -> None:
             "adapter_bytes": (ADAPTER / WEIGHTS_FILE).stat().st_size,
         },
     )
-    rooflines = list_rooflines(training, generation)
+    rooflines = {"training": training["roofline"]}
+    for part in (generation["single"], generation["batched"]):
+        for work in ("prefill", "decode"):
+            rooflines[f"{work}, batch {part['batch_size']}"] = part[f"{work}_roofline"]
     write_csv(PLOT, plot_rows(rooflines), ["work", "series", "percent"])
     print_summary(profile.notice, limits, training, generation)
     for name, roofline in rooflines.items():

@@ -24,17 +24,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from civilqa.base_model.formatted import check_tokens, read_formatted
 from civilqa.base_model.profiles import read_profile
-from civilqa.base_model.prompts import FormatParams, Prompter, load_tokenizer, read_template
+from civilqa.base_model.prompts import (
+    FormatParams,
+    Prompter,
+    check_tokens,
+    load_tokenizer,
+    read_formatted,
+    read_template,
+)
 from civilqa.dataset.records import Record, read_records
 from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room
 from civilqa.generation.baselines import few_shot_rows, nearest_record
 from civilqa.generation.decoding import Decoding
 from civilqa.model.hardware import HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length
+from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
-from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_json, write_csv, write_json, write_jsonl, write_text
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections

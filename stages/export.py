@@ -25,9 +25,8 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from civilqa.base_model.formatted import read_formatted
 from civilqa.base_model.profiles import read_profile
-from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter
+from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, read_formatted
 from civilqa.chat.engine import ADAPTER, MERGED
 from civilqa.generation.parity import Behaviour, behave, check_parity, compare
 from civilqa.inference import BENCHMARK_QUESTIONS

@@ -17,40 +17,25 @@ if __name__ == "__main__":
 
 import os
 import shutil
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
-
-import psutil
-from peft import PeftModel
-
-from civilqa.base_model.config import check_base
+from civilqa.base_model.hub import check_base
 from civilqa.model.hardware import take_hold
 from civilqa.model.loading import count_parameters, load_base, save_adapter
 from civilqa.model.model_card import write_adapter_card
-from civilqa.model.processes import find_dvc, is_gone, is_main_process, process_count, silence_other_processes
+from civilqa.model.processes import ADAPTER, WORKSPACE_LOCK, find_dvc, is_gone, is_main_process, process_count
 from civilqa.model.provenance import WEIGHTS_FILE, seal
-from civilqa.model.training_lock import ADAPTER, WORKSPACE_LOCK
 from civilqa.program.files import folder_aside, sha256_file, write_csv, write_json
 from civilqa.program.lifecycle.locks import hold
 from civilqa.training.adapter import add_adapter
 from civilqa.training.checkpoints import checkpoint_root, find_resumable, forget_old_trainings, step_of
 from civilqa.training.memory import MemorySampler, check_memory, check_that_it_fits, explain_out_of_memory, trial_pass
-from civilqa.training.metrics import (
-    Trained,
-    card_facts,
-    run_metrics,
-    summarize_losses,
-    train_curve,
-    training_metrics,
-    validation_curve,
-)
-from civilqa.training.plan import Plan, read_plan
+from civilqa.training.plan import Plan, Trained, read_plan, summarize_losses, train_curve, validation_curve
 from civilqa.training.special_tokens import check_special_tokens
-from civilqa.training.trainer import AdapterTrainer, check_finite, make_trainer
+from civilqa.training.trainer import check_finite, make_trainer
 
 DATA = Path("data/formatted")
 METRICS = Path("metrics/finetune.json")
@@ -60,25 +45,15 @@ RUN = Path("metrics/runs/finetune.json")
 MEMORY = Path("metrics/runs/memory.csv")
 
 
-def load_model(plan: Plan) -> PeftModel:
-    """Return the base with a new adapter on it, having checked that the base can be trained here with this template."""
+def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
+    """Train from the beginning or a cut-off run's last checkpoint; None if asked for an estimate only."""
     profile, recipe = plan.profile, plan.recipe
+    take_hold(recipe.hardware)
     print(f"finetune: {check_base(profile, plan.prompter.tokenizer)}")
     print(f"finetune: {check_memory(profile, recipe)}")
     base = load_base(plan.model, profile, recipe.hardware, recipe.quantization)
     print(f"finetune: {check_special_tokens(base, plan.prompter, profile, recipe.lora)}")
-    return add_adapter(base, profile, recipe.lora, recipe.gradient_checkpointing, recipe.seed)
-
-
-def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
-    """Train from the beginning or a cut-off run's last checkpoint; None if asked for an estimate only.
-
-    Raises:
-        MemoryShortage: it does not fit; says what to change.
-    """
-    recipe = plan.recipe
-    take_hold(recipe.hardware)
-    model = load_model(plan)
+    model = add_adapter(base, profile, recipe.lora, recipe.gradient_checkpointing, recipe.seed)
     parameters = count_parameters(model)
     share = parameters["trainable"] / parameters["total"]
     print(f"finetune: {parameters['trainable']:,} of {parameters['total']:,} parameters trained ({share:.2%})")
@@ -100,6 +75,7 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     check_finite(trainer.model)
     return Trained(
+        plan=plan,
         trainer=trainer,
         parameters={**parameters, "trainable_share": share},
         estimate=estimate,
@@ -109,42 +85,32 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     )
 
 
-def gather_adapter(trainer: AdapterTrainer) -> tuple[PeftModel, dict[str, Any] | None]:
-    """Return the trained model, and its weights if they are spread over processes. Every process must call it."""
-    sharded = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
-    return trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), sharded
+def write_adapter(trained: Trained) -> None:
+    """Write the adapter's folder aside and put it in place whole: no killed run leaves half of one.
 
-
-def write_adapter(plan: Plan, trained: Trained, model: PeftModel, weights: dict[str, Any] | None) -> None:
-    """Write the adapter's folder aside and put it in place whole: no killed run leaves half of one."""
-    tokenizer = plan.prompter.tokenizer
+    Every process must call it, since weights may be spread over them; the main one writes.
+    """
+    plan, trainer, tokenizer = trained.plan, trained.trainer, trained.plan.prompter.tokenizer
+    weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    if not is_main_process():
+        return
     with folder_aside(ADAPTER) as folder:
         save_adapter(model, folder, weights)
         tokenizer.chat_template = plan.prompter.template
         tokenizer.save_pretrained(str(folder))
-        write_adapter_card(folder, card_facts(plan, trained), plan.made_from.base, plan.profile.notice)
+        write_adapter_card(folder, trained.card_facts(), plan.made_from.base, plan.profile.notice)
         seal(folder, plan.made_from)
 
 
-def write_metrics(plan: Plan, trained: Trained) -> None:
+def write_metrics(trained: Trained) -> None:
     """Write curves and metrics: those that two runs agree in, and in files of their own those in which they differ."""
     adapter = sha256_file(ADAPTER / WEIGHTS_FILE)
     write_csv(TRAIN_CURVE, train_curve(trained.history), ["step", "train_loss", "learning_rate"])
     write_csv(VALIDATION_CURVE, validation_curve(trained.history), ["step", "validation_loss"])
-    write_json(METRICS, training_metrics(plan, trained, adapter))
+    write_json(METRICS, trained.metrics(adapter))
     write_csv(MEMORY, trained.memory, ["step", "process_mib", "gpu_mib"])
-    write_json(RUN, run_metrics(plan, trained, adapter))
-
-
-def forget_checkpoints(checkpoints: Path, dvc: psutil.Process | None) -> None:
-    """Delete the checkpoints of a finished training, unless the DVC that started it was killed meanwhile.
-
-    Then nobody records what it made: the next `dvc repro` begins by deleting it, and goes on from these.
-    """
-    if is_gone(dvc):
-        print(f"finetune: DVC, which started this, is gone: {checkpoints} stays for the next `dvc repro`")
-    else:
-        shutil.rmtree(checkpoints)
+    write_json(RUN, trained.run_metrics(adapter))
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -154,7 +120,8 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def main() -> None:
-    silence_other_processes()
+    if not is_main_process():  # its errors are still shown
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
     dvc, alone = find_dvc(), process_count() == 1
     with ExitStack() as locks:
         if is_main_process():
@@ -170,10 +137,9 @@ def main() -> None:
             trained = train_adapter(plan, checkpoints)
         if trained is None:
             return
-        model, weights = gather_adapter(trained.trainer)
+        write_adapter(trained)
         if is_main_process():
-            write_adapter(plan, trained, model, weights)
-            write_metrics(plan, trained)
+            write_metrics(trained)
             losses = summarize_losses(trained.history)
             print(
                 f"finetune: loss {losses['train_first']:.3f} -> {losses['train_last']:.3f} in {trained.seconds:.0f} s "
@@ -181,8 +147,12 @@ def main() -> None:
             )
             print(plan.profile.notice)
         trained.trainer.accelerator.end_training()  # leaves the group of processes in order
-        if is_main_process():
-            forget_checkpoints(checkpoints, dvc)
+        if not is_main_process():
+            return
+        if is_gone(dvc):  # nobody records what was made: the next `dvc repro` begins by deleting it
+            print(f"finetune: DVC, which started this, is gone: {checkpoints} stays for the next `dvc repro`")
+        else:
+            shutil.rmtree(checkpoints)
 
 
 if __name__ == "__main__":

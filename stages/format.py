@@ -25,7 +25,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from civilqa.base_model.config import check_base
+from civilqa.base_model.hub import check_base
 from civilqa.base_model.profiles import Profile, read_profile
 from civilqa.base_model.prompts import TEMPLATE_FILE, FormatParams, Prompter, load_prompter
 from civilqa.dataset.parallel import map_chunks
@@ -36,8 +36,6 @@ from civilqa.program.parameters import read_sections
 
 SPLIT_FOLDER = Path("data/splits")
 FOLDER = Path("data/formatted")
-LENGTHS = "lengths.csv"
-SAMPLE = "sample.txt"
 METRICS = Path("metrics/format.json")
 PLOT = Path("metrics/plots/lengths.csv")
 
@@ -57,16 +55,8 @@ def format_records(records: list[Record], params: FormatParams, prompter: Prompt
             text = {"messages": [*chat, {"role": "assistant", "content": prompter.defuse(record.answer)}]}
         else:
             text = {"prompt": prompt, "completion": completion}
-        lines.append(
-            {
-                "id": record.id,
-                "category": record.category,
-                "difficulty": record.difficulty,
-                **text,
-                "prompt_ids": ids[2 * index],
-                "completion_ids": ids[2 * index + 1],
-            }
-        )
+        told = {"id": record.id, "category": record.category, "difficulty": record.difficulty}
+        lines.append({**told, **text, "prompt_ids": ids[2 * index], "completion_ids": ids[2 * index + 1]})
     return lines
 
 
@@ -89,11 +79,9 @@ def format_splits(profile: Profile, params: FormatParams, folder: Path) -> dict[
     paths = {name: SPLIT_FOLDER / f"{name}.jsonl" for name in SPLITS}
     items = ((name, record) for name, path in paths.items() for record in iterate_records(path))
     lengths: dict[str, list[Lengths]] = {name: [] for name in SPLITS}
-    with ExitStack() as stack:
+    total = sum(map(count_lines, paths.values()))
+    with ExitStack() as stack, tqdm(desc="format", total=total, unit=" records", unit_scale=True) as progress:
         files = {name: stack.enter_context(open_aside(folder / f"{name}.jsonl")) for name in SPLITS}
-        progress = stack.enter_context(
-            tqdm(desc="format", total=sum(map(count_lines, paths.values())), unit=" records", unit_scale=True)
-        )
         for chunk, lines in map_chunks(make_formatter, (profile, params), items):
             for (name, _), (line, length) in zip(chunk, lines, strict=True):
                 files[name].write(line)
@@ -123,8 +111,7 @@ def describe_sample(record: Record, params: FormatParams, prompter: Prompter) ->
         f"\n--- completion: {len(completion_ids)} tokens, all in the loss ---\n{completion}",
         "\n--- tokens: place, id, loss, text ---",
     ]
-    ids = prompt_ids + completion_ids
-    for place, token in enumerate(ids):
+    for place, token in enumerate(prompt_ids + completion_ids):
         loss = "loss" if place >= len(prompt_ids) else "-"
         lines.append(f"{place:>5} {token:>7} {loss:<4} {prompter.tokenizer.decode([token])!r}")
     return "\n".join(lines) + "\n"
@@ -132,7 +119,7 @@ def describe_sample(record: Record, params: FormatParams, prompter: Prompter) ->
 
 def write_lengths(lengths: dict[str, list[Lengths]], folder: Path) -> None:
     """Write the length of every record, and their histogram by split for the plot."""
-    with open_aside(folder / LENGTHS) as file:
+    with open_aside(folder / "lengths.csv") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["split", "id", "prompt_tokens", "completion_tokens"])
         for name, part in lengths.items():
@@ -161,20 +148,13 @@ def main() -> None:
     with folder_aside(FOLDER) as folder:
         lengths = format_splits(profile, params, folder)
         write_lengths(lengths, folder)
-        write_text(folder / SAMPLE, describe_sample(sample, params, prompter))
+        write_text(folder / "sample.txt", describe_sample(sample, params, prompter))
         # The template travels with the data: whoever reads the tokens can see what made them.
         write_text(folder / TEMPLATE_FILE, prompter.template + "\n")
     tokens = {name: count_tokens(part) for name, part in lengths.items()}
-    write_json(
-        METRICS,
-        {
-            "profile": model.profile,
-            "style": params.style,
-            "end_token": end_token,
-            "template_sha256": hashlib.sha256(prompter.template.encode()).hexdigest(),
-            "tokens": tokens,
-        },
-    )
+    template_sha256 = hashlib.sha256(prompter.template.encode()).hexdigest()
+    how = {"profile": model.profile, "style": params.style, "end_token": end_token, "template_sha256": template_sha256}
+    write_json(METRICS, {**how, "tokens": tokens})
     longest = max(split["longest_tokens"] for split in tokens.values())
     print(f"format: {params.style}, longest record {longest} tokens, answers end in {end_token} -> {FOLDER}")
 

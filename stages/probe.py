@@ -32,8 +32,8 @@ from civilqa.experiments.statute_quiz import OPTIONS, TASK, Item, make_items, ta
 from civilqa.law.statutes import load_reference
 from civilqa.model.hardware import Hardware, HardwareParams, resolve_hardware
 from civilqa.model.loading import load_base, load_tuned
+from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
-from civilqa.model.training_lock import ADAPTER
 from civilqa.program.errors import ModelError, PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections

@@ -181,12 +181,14 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     from civilqa.model.loading import load_base, save_adapter
     from civilqa.model.provenance import describe_making, seal
     from civilqa.program.files import write_text
-    from civilqa.training.adapter import make_lora_config, read_tuning
+    from civilqa.program.parameters import read_choice
+    from civilqa.training.adapter import Tuning, make_lora_config
 
     model_params, profile = read_profile()
     torch.manual_seed(7)
     base = load_base(model_params, profile, Hardware("cpu", "fp32", 2))
-    adapted = get_peft_model(base, make_lora_config(read_tuning(model_params), profile.revision))
+    tuning = read_choice("tuning", model_params.profile, Tuning, "model.profile")
+    adapted = get_peft_model(base, make_lora_config(tuning, profile.revision))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)

@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 from accidents import checked, leftovers, outputs, run
-from civilqa.base_model.config import read_config
-from civilqa.base_model.formatted import check_tokens, read_formatted
+from civilqa.base_model.hub import read_config
 from civilqa.base_model.profiles import Profile
-from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, load_tokenizer
+from civilqa.base_model.prompts import (
+    FormatParams,
+    Prompter,
+    check_tokens,
+    load_prompter,
+    load_tokenizer,
+    read_formatted,
+)
 from civilqa.dataset.records import Record, read_records
 from civilqa.generation.answers import Answer, read_kept
 from civilqa.law.statutes import load_reference

@@ -23,7 +23,7 @@ import export
 import pool_folds
 from accidents import checked, commit_all, copy_run, outputs, run
 from civilqa.inference import InferenceEngine
-from civilqa.model import training_lock
+from civilqa.model import processes
 from civilqa.program.errors import ModelError, PipelineError
 from civilqa.program.lifecycle.locks import hold
 from civilqa.training.checkpoints import KEPT_TRAININGS, forget_old_trainings
@@ -367,7 +367,7 @@ def test_a_chat_goes_on_while_its_adapter_is_trained_anew(outcomes, run_copy):
         with outcomes.trial("training begins anew", "chat", "goes on with the adapter that it has loaded"):
             training = start(run_copy, "dvc", "repro", "--force", "--single-item", "--no-run-cache", "finetune")
             # DVC deletes the adapter, then starts the training, which takes its lock once it has imported torch.
-            wait_until(lambda: (run_copy / f"{training_lock.WORKSPACE_LOCK}.holder").exists(), training)
+            wait_until(lambda: (run_copy / f"{processes.WORKSPACE_LOCK}.holder").exists(), training)
             assert not (run_copy / ADAPTER).exists()
             put(chat, 2)
             answers = printed(chat).split("질문> ")[1:]
@@ -488,13 +488,13 @@ def test_of_two_exports_at_once_one_is_told_of_the_other(outcomes, chat_project)
 
 def test_a_missing_adapter_is_said_to_be_under_way_only_while_its_training_lives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert training_lock.who_writes(ADAPTER) is None
-    with hold(training_lock.WORKSPACE_LOCK, "training in this folder"):
-        assert training_lock.who_writes(ADAPTER) == f"process {os.getpid()} (training in this folder)"
-        assert training_lock.who_writes(Path("elsewhere")) is None
+    assert processes.who_writes(ADAPTER) is None
+    with hold(processes.WORKSPACE_LOCK, "training in this folder"):
+        assert processes.who_writes(ADAPTER) == f"process {os.getpid()} (training in this folder)"
+        assert processes.who_writes(Path("elsewhere")) is None
     # What a training that was killed leaves behind.
-    Path(f"{training_lock.WORKSPACE_LOCK}.holder").write_text('{"pid": 1, "purpose": "x"}', encoding="utf-8")
-    assert training_lock.who_writes(ADAPTER) is None
+    Path(f"{processes.WORKSPACE_LOCK}.holder").write_text('{"pid": 1, "purpose": "x"}', encoding="utf-8")
+    assert processes.who_writes(ADAPTER) is None
 
 
 # --- folds and comparisons -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from civilqa.base_model.config import check_base, read_config
+from civilqa.base_model.hub import check_base, read_config
 from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.base_model.prompts import load_tokenizer
 from civilqa.model.hardware import Hardware

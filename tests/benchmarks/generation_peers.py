@@ -29,7 +29,7 @@ from civilqa.model.loading import load_tuned
 from civilqa.model.provenance import open_adapter
 from civilqa.program.files import read_jsonl
 from civilqa.program.parameters import read_sections
-from civilqa.speed.roofline import synchronize
+from civilqa.speed.measurements import synchronize
 
 RESULT = Path(__file__).with_suffix(".json")
 ADAPTER = Path("models/adapter")

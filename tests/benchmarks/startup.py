@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from projects import ROOT, call, copy_project, write_report
 
-from civilqa.speed.roofline import measure_limits
+from civilqa.speed.measurements import measure_limits
 
 RESULT = Path(__file__).with_suffix(".json")
 STAGES = ("prepare", "split", "format", "finetune", "evaluate", "benchmark")

@@ -2,8 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from civilqa.model.capabilities import Machine, format_table
-from civilqa.model.hardware import HardwareParams
+from civilqa.model.hardware import HardwareParams, Machine, format_table
 from civilqa.program.errors import ParameterError
 from civilqa.training.recipe import choose_hardware
 from small_training import read_preset, read_train
@@ -12,7 +11,7 @@ ALL = frozenset({"bitsandbytes", "flash_attn", "liger_kernel"})
 
 
 def gpu(name, capability, packages=ALL):
-    return Machine(("cuda", "cpu"), name, capability, 16 * 2**30, packages)
+    return Machine(("cuda", "cpu"), name, capability, packages)
 
 
 CPU = Machine(packages=ALL)

@@ -4,8 +4,14 @@ import pytest
 
 from civilqa.base_model.prompts import load_tokenizer
 from civilqa.model.loading import load_base
-from civilqa.speed.measurements import BenchmarkParams, measure_generation, measure_training, random_prompts, spread
-from civilqa.speed.roofline import Limits
+from civilqa.speed.measurements import (
+    BenchmarkParams,
+    Limits,
+    measure_generation,
+    measure_training,
+    random_prompts,
+    spread,
+)
 from civilqa.training.recipe import make_recipe
 from small_training import HARDWARE, MODEL, read_preset, read_train, tiny_tuning
 

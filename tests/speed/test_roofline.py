@@ -3,7 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from civilqa.model.loading import load_base
-from civilqa.speed.roofline import (
+from civilqa.speed.measurements import (
     Limits,
     Work,
     compare,

@@ -1,6 +1,6 @@
 import pytest
 
-from civilqa.base_model.formatted import read_formatted
+from civilqa.base_model.prompts import read_formatted
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.files import write_jsonl
 from civilqa.training.examples import check_validation, make_examples, pack

@@ -1,11 +1,10 @@
-"""From a model's name in params.yaml to files on this disk whose bytes are known to be the hub's.
+"""From a model's name in params.yaml to files on this disk: their bytes the hub's, and such as can be trained here.
 
 A model is a folder, which is taken as it is, or a hub id at a commit. A commit never changes: what the local cache
 holds of it is used as it is, without asking the hub, and what is downloaded is compared with the hub's hashes once.
 Needs no torch.
 """
 
-import errno
 import functools
 import json
 import re
@@ -17,28 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import (
-    HfApi,
-    constants,
-    get_hf_file_metadata,
-    get_token,
-    hf_hub_url,
-    is_offline_mode,
-    snapshot_download,
-)
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+import transformers
+from huggingface_hub import HfApi, constants, errors, get_hf_file_metadata, get_token, hf_hub_url, is_offline_mode
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
+from transformers import PreTrainedTokenizerFast
 
+from civilqa.base_model.profiles import Profile
 from civilqa.program.errors import ModelError
+from civilqa.program.lifecycle.machine_errors import FULL
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -46,8 +32,13 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_EXTRAS = ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
+# How transformers names its causal language models; the second is what GPT-2 and its like are called.
+CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+# Names only: asking transformers for the class itself would import torch. Listing them takes half a second.
+names_of_transformers = functools.cache(lambda: frozenset(dir(transformers)))
+
+HUB = "https://huggingface.co"
 OFFLINE = "Without the hub the profiles tiny and llama-1b-random run: set model.profile in params.yaml."
 
 
@@ -55,8 +46,7 @@ def locate(name: str, revision: str | None, files: Sequence[str], optional: Sequ
     """Return the folder that holds the given files of a model, downloading and verifying what is missing.
 
     Args:
-        files: names of files that must be there.
-        optional: names of files that are wanted where the model has them.
+        optional: files that are wanted where the model has them.
 
     Raises:
         ModelError: says whether the name, the revision, the licence, the token, the network, the disk, the bytes or the
@@ -73,11 +63,7 @@ def locate(name: str, revision: str | None, files: Sequence[str], optional: Sequ
 
 
 def locate_weights(name: str, revision: str | None) -> Path:
-    """Return the folder that holds a model's configuration and all of its weights; downloads what is missing.
-
-    Raises:
-        ModelError: as `locate`; or there are no safetensors, as `weight_files` says.
-    """
+    """Return the folder that holds a model's configuration and all of its weights; downloads what is missing."""
     return locate(name, revision, [CONFIG, *weight_files(name, revision)], [GENERATION_CONFIG])
 
 
@@ -98,14 +84,22 @@ def weight_files(name: str, revision: str | None) -> list[str]:
     if WEIGHTS in names:
         return [WEIGHTS]
     if INDEX in names:
-        return [INDEX, *_read_index(locate(name, revision, [INDEX]) / INDEX)]
-    pickles = sorted(file for file in names if file.endswith(PICKLES))
+        path = locate(name, revision, [INDEX]) / INDEX
+        try:
+            files = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ModelError(f"{path}: no index of weights: {error}; take another model") from None
+        if odd := [file for file in files if not re.fullmatch(r"[\w.-]+\.safetensors", file)]:
+            found = f"names {odd[0]!r}, which is no file of safetensors beside it"
+            raise ModelError(f"{path}: {found}; take another model")
+        return [INDEX, *files]
+    pickles = sorted(file for file in names if file.endswith((".bin", ".pt", ".pth", ".ckpt")))
     if not pickles:
         raise ModelError(f"{name}: holds neither {WEIGHTS} nor {INDEX}; set the profile's name to a model with weights")
     raise ModelError(
         f"{name}: holds its weights as {', '.join(pickles[:3])} alone, and a pickled checkpoint can run code when it "
         "is opened: only safetensors are read. Look for a revision with safetensors among the pull requests on "
-        f"https://huggingface.co/{name}/discussions; or convert a checkpoint that you trust, with transformers' "
+        f"{HUB}/{name}/discussions; or convert a checkpoint that you trust, with transformers' "
         "save_pretrained, and set the profile's name to that folder"
     )
 
@@ -120,31 +114,89 @@ def check_weights(name: str, revision: str | None) -> int:
     if Path(name).is_dir():
         locate(name, revision, files)
         return 0
-    missing = [file for file in files if not _find_cached(name, revision, [file])]
-    if not missing:
+    if not (missing := [file for file in files if not _find_cached(name, revision, [file])]):
         return 0
     _require_listed(name, revision, missing)
     with _explain(name, revision):
         for file in missing:
-            get_hf_file_metadata(_url(name, revision, file))
+            get_hf_file_metadata(hf_hub_url(name, file, revision=revision))
     return _check_disk(name, revision, missing)
+
+
+def read_config(profile: Profile) -> dict[str, Any]:
+    """Return the base model's config.json, having checked that this pipeline can train such a model.
+
+    Raises:
+        ModelError: it needs code of its own, is no causal language model of transformers, or is quantised already.
+    """
+    path = locate(profile.name, profile.revision, [CONFIG], [GENERATION_CONFIG]) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        architectures = list(config.get("architectures") or [])
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ModelError(f"{path}: no model configuration: {error}; take another model") from None
+    known = [name for name in architectures if name in names_of_transformers()]
+    if config.get("auto_map"):
+        edit = f"copy the model to a folder, delete auto_map from its {CONFIG} and set the profile's name to the folder"
+        take = "take a model whose architecture transformers has"
+        way_out = f"transformers has {known[0]} itself: {edit}" if known else take
+        raise ModelError(
+            f"{profile.name}: its {CONFIG} asks to run code from its own repository (auto_map), which this pipeline "
+            f"never does (no trust_remote_code); {way_out}"
+        )
+    if not any(name.endswith(CAUSAL_SUFFIXES) for name in known):
+        raise ModelError(
+            f"{profile.name}: its architecture is {', '.join(architectures) or 'not named'}, which is no causal "
+            f"language model of transformers {transformers.__version__}; take a text model named ...ForCausalLM"
+        )
+    heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(groups, int) and (groups < 1 or heads % groups):
+        raise ModelError(
+            f"{profile.name}: its {CONFIG} shares {groups} num_key_value_heads among {heads} num_attention_heads, "
+            "which cannot be done evenly: the file is damaged; take it from where the model came from"
+        )
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "an unnamed method")
+        raise ModelError(
+            f"{profile.name}: its weights are quantised already ({method}); take the model in full precision, and let "
+            "the preset quantise it: `-S train.preset=memory_efficient`"
+        )
+    return config
+
+
+def check_base(profile: Profile, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Check all that can be known of the base model before it is downloaded; returns what was found, for the user.
+
+    Raises:
+        ModelError: it cannot be had, does not fit on the disk, cannot be trained here, or has another tokenizer.
+    """
+    config = read_config(profile)
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= config.get("vocab_size", 0):
+        raise ModelError(
+            f"{profile.name}: has embeddings for {config.get('vocab_size', 0)} tokens, and the tokenizer in "
+            f"{profile.tokenizer_source} has ids up to {largest}; set the profile's tokenizer to the one made for it"
+        )
+    if profile.weights == "random":
+        return f"base {profile.name}, random weights"
+    missing = check_weights(profile.name, profile.revision)
+    where = f"{missing / 1e9:.2f} GB to download before training" if missing else "weights on this disk"
+    return f"base {profile.name}, {where}"
 
 
 def _require_commit(name: str, revision: str | None) -> None:
     """Raise unless the model is a hub id pinned by a full commit; says which commit that would be now."""
     try:
         validate_repo_id(name)
-    except HFValidationError:
+    except errors.HFValidationError:
         raise ModelError(f"'{name}' is neither a folder here nor a hub id such as meta-llama/Llama-3.2-1B") from None
     if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
         return
     where = f"'{name}' is no folder here, and as a hub id it needs a pinned revision"
     found = "found none" if revision is None else f"found '{revision}', which can move"
     if is_offline_mode():
-        raise ModelError(
-            f"{where}: {found}; set the profile's revision to a commit of 40 hex digits from "
-            f"https://huggingface.co/{name}/commits/main. {OFFLINE}"
-        )
+        commits = f"a commit of 40 hex digits from {HUB}/{name}/commits/main"
+        raise ModelError(f"{where}: {found}; set the profile's revision to {commits}. {OFFLINE}")
     commit = _ask_first(name, revision or "main").commit_hash
     raise ModelError(f"{where}: {found}; '{revision or 'main'}' is now revision: {commit}")
 
@@ -152,9 +204,9 @@ def _require_commit(name: str, revision: str | None) -> None:
 def _find_cached(name: str, revision: str, files: Sequence[str], optional: Sequence[str] = ()) -> Path | None:
     """Return the snapshot in the local cache if it holds the files, and of the optional ones what the model has."""
     try:
-        patterns = [*files, *optional]
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
-    except LocalEntryNotFoundError:
+        wanted = [*files, *optional]
+        folder = Path(HfApi().snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
         return None
     return folder if all((folder / file).is_file() for file in files) else None
 
@@ -165,9 +217,9 @@ def _download(name: str, revision: str, files: Sequence[str], optional: Sequence
     wanted = [file for file in (*files, *optional) if file in listing]
     _check_disk(name, revision, [file for file in wanted if not _find_cached(name, revision, [file])])
     with _explain(name, revision):
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        folder = Path(HfApi().snapshot_download(name, revision=revision, allow_patterns=wanted))
         # The client itself compares no more than their sizes.
-        found = HfApi(endpoint=constants.ENDPOINT).verify_repo_checksums(name, revision=revision)
+        found = HfApi().verify_repo_checksums(name, revision=revision)
     changed = [
         f"{file['path']} in the local cache is not the hub's (its hash is {file['actual']}, the hub's "
         f"{file['expected']}): it was damaged or changed on the way or on this disk. {_remove(folder / file['path'])}"
@@ -194,15 +246,10 @@ def _remove(path: Path) -> str:
 
 
 def _require_listed(name: str, revision: str, files: Sequence[str]) -> None:
-    absent = [file for file in files if file not in _list_files(name, revision)]
-    if not absent:
-        return
-    way_out = "take another model"
-    if TOKENIZER in absent:
-        way_out = (
-            "save its tokenizer to a folder with transformers' AutoTokenizer and set the profile's tokenizer to it"
-        )
-    raise ModelError(f"{_where(name, revision)}: the repository holds no {', '.join(absent)}; {way_out}")
+    if absent := [file for file in files if file not in _list_files(name, revision)]:
+        save = "save its tokenizer to a folder with transformers' AutoTokenizer and set the profile's tokenizer to it"
+        way_out = save if TOKENIZER in absent else "take another model"
+        raise ModelError(f"{_where(name, revision)}: the repository holds no {', '.join(absent)}; {way_out}")
 
 
 @functools.cache
@@ -210,7 +257,7 @@ def _list_files(name: str, revision: str) -> dict[str, RepoFile]:
     """Return the files at the top of a repository, with their sizes and hashes, by name."""
     _ask_first(name, revision)
     with _explain(name, revision):
-        entries = HfApi(endpoint=constants.ENDPOINT).list_repo_tree(name, revision=revision)
+        entries = HfApi().list_repo_tree(name, revision=revision)
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
@@ -220,16 +267,16 @@ def _ask_first(name: str, revision: str) -> Any:
     Other requests of the client are repeated for 24 s before it gives up on a network that is not there. This one is
     asked twice at most, and once where it ran into its time limit.
     """
-    url = _url(name, revision, CONFIG)
+    url = hf_hub_url(name, CONFIG, revision=revision)
     with _explain(name, revision):
         try:
             answer = get_hf_file_metadata(url)
-        except RemoteEntryNotFoundError:
+        except errors.RemoteEntryNotFoundError:
             raise ModelError(
                 f"{_where(name, revision)}: holds no {CONFIG}, so that it is no transformers model; take another"
             ) from None
-        except (httpx2.NetworkError, httpx2.RemoteProtocolError, HfHubHTTPError) as error:
-            if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError, errors.HfHubHTTPError) as error:
+            if isinstance(error, errors.HfHubHTTPError) and error.response.status_code < 500:
                 raise
             time.sleep(1)
             answer = get_hf_file_metadata(url)
@@ -258,22 +305,6 @@ def _check_disk(name: str, revision: str, files: Sequence[str]) -> int:
     return needed
 
 
-def _read_index(path: Path) -> list[str]:
-    """Return the files that an index of weights names."""
-    try:
-        files = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"{path}: no index of weights: {error}; take another model") from None
-    for file in files:
-        if not re.fullmatch(r"[\w.-]+\.safetensors", file):
-            raise ModelError(f"{path}: names {file!r}, which is no file of safetensors beside it; take another model")
-    return files
-
-
-def _url(name: str, revision: str, file: str) -> str:
-    return hf_hub_url(name, file, revision=revision, endpoint=constants.ENDPOINT)
-
-
 def _where(name: str, revision: str | None) -> str:
     return f"'{name}' at revision {revision or 'main'}"
 
@@ -281,65 +312,55 @@ def _where(name: str, revision: str | None) -> str:
 @contextmanager
 def _explain(name: str, revision: str | None) -> Iterator[None]:
     """Turn what the client raises into a ModelError that says what to do."""
-    where = _where(name, revision)
+    where, page, cache = _where(name, revision), f"{HUB}/{name}", constants.HF_HUB_CACHE
+    absent, tokens = f"{where} is not, or not whole, in the local cache ({cache})", f"{HUB}/settings/tokens"
     try:
         yield
-    except GatedRepoError:
-        raise ModelError(f"{where} is gated: {_how_to_get_in(name)}. {OFFLINE}") from None
-    except RevisionNotFoundError:
-        raise ModelError(
-            f"{where}: the model is there, the revision is not; set the profile's revision to one of "
-            f"https://huggingface.co/{name}/commits/main"
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{where}: no such folder here and no such model on the hub, or one that your token may not see; set the "
-            f"profile's name, or HF_TOKEN. {OFFLINE}"
-        ) from None
-    except HfHubHTTPError as error:
-        if error.response.status_code == 401:
-            raise ModelError(
-                f"{where}: the hub does not accept the token in use; make another on "
-                "https://huggingface.co/settings/tokens and set it with `export HF_TOKEN=...`, or `unset HF_TOKEN` for "
-                "a model that needs none"
-            ) from None
-        raise ModelError(f"{where}: the hub answered {_reason(error)}\n{OFFLINE}") from None
-    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:  # hf_xet raises RuntimeError
-        raise ModelError(_describe_failure(where, error)) from None
-
-
-def _describe_failure(where: str, error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"{where}: the disk is full: {_reason(error)}; make room in {constants.HF_HUB_CACHE}, or put the cache on "
-            "another disk: `export HF_HOME=/folder`"
-        )
-    if isinstance(error, UnicodeError):
-        return f"{where}: the token in use holds characters that no token has; set it again: `export HF_TOKEN=...`"
-    absent = f"{where} is not, or not whole, in the local cache ({constants.HF_HUB_CACHE})"
-    if is_offline_mode():
-        return f"{absent}, and HF_HUB_OFFLINE is set. {OFFLINE}"
-    if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
-        return (
-            f"{absent}, and the hub ({constants.ENDPOINT}) cannot be reached or broke off: {_reason(error)}; run the "
-            f"stage again once the network is there: what was downloaded whole is kept. {OFFLINE}"
-        )
-    return f"{where}: cannot be downloaded to {constants.HF_HUB_CACHE}: {_reason(error)}"
-
-
-def _how_to_get_in(name: str) -> str:
-    page = f"https://huggingface.co/{name}"
-    tokens = "https://huggingface.co/settings/tokens"
-    if get_token() is None:
-        return (
+        return
+    except errors.GatedRepoError:
+        way_in = (
             f"accept its licence on {page}, make a token that may read it on {tokens} and set it with "
             "`export HF_TOKEN=...` (or `hf auth login`)"
         )
-    return (
-        f"accept its licence on {page} with the account that the token in use belongs to, and wait until access is "
-        "granted; a fine-grained token also needs 'Read access to contents of all public gated repos you can access' "
-        f"({tokens}); set another token with `export HF_TOKEN=...`"
-    )
+        if get_token() is not None:
+            way_in = (
+                f"accept its licence on {page} with the account that the token in use belongs to, and wait until "
+                "access is granted; a fine-grained token also needs 'Read access to contents of all public gated repos "
+                f"you can access' ({tokens}); set another token with `export HF_TOKEN=...`"
+            )
+        found = f"{where} is gated: {way_in}. {OFFLINE}"
+    except errors.RevisionNotFoundError:
+        to_set = f"set the profile's revision to one of {page}/commits/main"
+        found = f"{where}: the model is there, the revision is not; {to_set}"
+    except errors.RepositoryNotFoundError:
+        found = (
+            f"{where}: no such folder here and no such model on the hub, or one that your token may not see; set the "
+            f"profile's name, or HF_TOKEN. {OFFLINE}"
+        )
+    except errors.HfHubHTTPError as error:
+        found = f"{where}: the hub answered {_reason(error)}\n{OFFLINE}"
+        if error.response.status_code == 401:
+            found = (
+                f"{where}: the hub does not accept the token in use; make another on {tokens} and set it with `export "
+                "HF_TOKEN=...`, or `unset HF_TOKEN` for a model that needs none"
+            )
+    except UnicodeError:
+        found = f"{where}: the token in use holds characters that no token has; set it again: `export HF_TOKEN=...`"
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:  # hf_xet raises RuntimeError
+        found = f"{where}: cannot be downloaded to {cache}: {_reason(error)}"
+        if isinstance(error, OSError) and error.errno in FULL:
+            found = (
+                f"{where}: the disk is full: {_reason(error)}; make room in {cache}, or put the cache on another disk: "
+                "`export HF_HOME=/folder`"
+            )
+        elif is_offline_mode():
+            found = f"{absent}, and HF_HUB_OFFLINE is set. {OFFLINE}"
+        elif isinstance(error, (httpx2.HTTPError, errors.LocalEntryNotFoundError)):
+            found = (
+                f"{absent}, and the hub ({constants.ENDPOINT}) cannot be reached or broke off: {_reason(error)}; run "
+                f"the stage again once the network is there: what was downloaded whole is kept. {OFFLINE}"
+            )
+    raise ModelError(found)
 
 
 def _reason(error: Exception) -> str:

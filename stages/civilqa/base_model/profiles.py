@@ -4,15 +4,6 @@ from typing import Literal
 
 from civilqa.program.parameters import Section, Seed, Text, read_choice, read_sections
 
-# What a reader is told wherever results of such a model are shown: on the screen, and in the metrics.
-RANDOM_NOTICE = (
-    "무작위 가중치에서 시작한 '{name}' 모델의 결과입니다. 파이프라인이 작동하는지만 보여 주며, 법률 지식은 없습니다. "
-    "답변을 법률 판단에 쓰지 마십시오."
-)
-NOTICE = "'{name}' 모델의 결과입니다. 법률 자문이 아니며, 조문은 기준일(2026-06-08) 이후 바뀌었을 수 있습니다."
-RANDOM_METRICS_NOTICE = "Random base weights: proves that the pipeline works, knows no law."
-METRICS_NOTICE = "No legal advice. Statutes as of 2026-06-08."
-
 
 class ModelParams(Section):
     profile: Text
@@ -37,19 +28,23 @@ class Profile(Section):
     @property
     def notice(self) -> str:
         """What a reader must be told beside any result of this model, in Korean."""
-        return (RANDOM_NOTICE if self.weights == "random" else NOTICE).format(name=self.name)
+        if self.weights == "random":
+            return (
+                f"무작위 가중치에서 시작한 '{self.name}' 모델의 결과입니다. 파이프라인이 작동하는지만 보여 주며, "
+                "법률 지식은 없습니다. 답변을 법률 판단에 쓰지 마십시오."
+            )
+        until = "조문은 기준일(2026-06-08) 이후 바뀌었을 수 있습니다"
+        return f"'{self.name}' 모델의 결과입니다. 법률 자문이 아니며, {until}."
 
     @property
     def metrics_notice(self) -> str:
         """The same for metrics files, which are ASCII."""
-        return RANDOM_METRICS_NOTICE if self.weights == "random" else METRICS_NOTICE
+        if self.weights == "random":
+            return "Random base weights: proves that the pipeline works, knows no law."
+        return "No legal advice. Statutes as of 2026-06-08."
 
 
 def read_profile() -> tuple[ModelParams, Profile]:
-    """Return the model section and the profile that it selects.
-
-    Raises:
-        ParameterError: there is no such profile, or it is not valid.
-    """
+    """Return the model section and the profile that it selects."""
     (model,) = read_sections(model=ModelParams)
     return model, read_choice("profiles", model.profile, Profile, "model.profile")

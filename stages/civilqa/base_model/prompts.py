@@ -4,17 +4,20 @@ format, finetune, evaluate, benchmark and chat all take their tokens from here, 
 it was trained on. Needs no torch.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 from transformers import PreTrainedTokenizerFast
 
 from civilqa.base_model.hub import TOKENIZER, TOKENIZER_EXTRAS, locate
 from civilqa.base_model.profiles import Profile
-from civilqa.program.errors import ModelError, TemplateError
+from civilqa.program.errors import ModelError, RecordError, TemplateError
+from civilqa.program.files import read_jsonl
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
 from civilqa.program.parameters import Section
 
@@ -22,6 +25,8 @@ Message = dict[str, str]
 
 TEMPLATE_FILE = "chat_template.jinja"  # as tokenizers save it, so that an adapter folder reads the same
 INSTRUCTION_TEMPLATE = Path("models/templates/instruction.jinja")
+ROWS_CHECKED = 100  # all of them come from one run of format: the first ones say whether it was this tokenizer's
+AGAIN = "run `dvc repro format` (or python stages/format.py)"
 
 
 def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
@@ -48,28 +53,26 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
         if is_out_of_memory(error) or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
         raise ModelError(f"{source}: the tokenizer in {folder} cannot be read: {error}") from None
-    if profile.pad_token is not None:
-        if profile.pad_token not in tokenizer.get_vocab():
-            raise ModelError(f"{source}: has no token {profile.pad_token!r}; {_suggest_padding(tokenizer)}")
-        tokenizer.pad_token = profile.pad_token
-    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        raise ModelError(
-            f"{source}: its padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}; "
-            f"{_suggest_padding(tokenizer)}"
-        )
+    found = f"has no token {profile.pad_token!r}"
+    if profile.pad_token is None or profile.pad_token in tokenizer.get_vocab():
+        if profile.pad_token is not None:
+            tokenizer.pad_token = profile.pad_token
+        found = f"its padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}"
+        if tokenizer.pad_token not in (None, tokenizer.eos_token):
+            found = None
+    if found:
+        names = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        names = [name for name in names if name != tokenizer.eos_token]
+        # A token made for padding before one kept in reserve.
+        fitting = [name for part in ("pad", "reserved", "unused") for name in names if part in name.lower()]
+        example = f", such as {fitting[0]}" if fitting else ""
+        to_set = "set the profile's pad_token to a token of its vocabulary that is never used in text"
+        raise ModelError(f"{source}: {found}; {to_set}{example}")
     tokenizer.padding_side = "left"
     # What a tokenizer.json may ask for: nothing is ever cut or filled up here.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
-
-
-def _suggest_padding(tokenizer: PreTrainedTokenizerFast) -> str:
-    names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content != tokenizer.eos_token]
-    # A token made for padding before one kept in reserve.
-    fitting = [name for part in ("pad", "reserved", "unused") for name in names if part in name.lower()]
-    example = f", such as {fitting[0]}" if fitting else ""
-    return f"set the profile's pad_token to a token of its vocabulary that is never used in text{example}"
 
 
 class FormatParams(Section):
@@ -181,7 +184,6 @@ def load_prompter(profile: Profile, style: str) -> Prompter:
     """Return the profile's tokenizer with the template for a `format.style`.
 
     Raises:
-        ModelError: the tokenizer cannot be loaded.
         TemplateError: the template file is missing.
     """
     tokenizer = load_tokenizer(profile)
@@ -197,7 +199,8 @@ def load_prompter(profile: Profile, style: str) -> Prompter:
             "model to models/templates/korean_plain.jinja"
         )
     if not path.is_file():
-        raise TemplateError(f"{path}: no such template file; there are: {', '.join(_templates())}")
+        there = sorted(path.as_posix() for path in INSTRUCTION_TEMPLATE.parent.glob("*.jinja"))
+        raise TemplateError(f"{path}: no such template file; there are: {', '.join(there)}")
     return Prompter(tokenizer, _read(path))
 
 
@@ -223,5 +226,42 @@ def _read(path: Path) -> str:
     return text
 
 
-def _templates() -> list[str]:
-    return sorted(path.as_posix() for path in INSTRUCTION_TEMPLATE.parent.glob("*.jinja"))
+def read_formatted(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a formatted split; each has an `id`, and tokens in `prompt_ids` and `completion_ids`.
+
+    Raises:
+        RecordError: the file is missing or a line of it is not what format writes; names the file and the line.
+    """
+    for number, row in enumerate(read_jsonl(path), start=1):
+        for name in ("prompt_ids", "completion_ids"):
+            ids = row.get(name)
+            if not isinstance(ids, list) or not ids or not all(type(token) is int and token >= 0 for token in ids):
+                raise RecordError(f"{path}:{number}: '{name}' is no list of tokens; {AGAIN}")
+        if not isinstance(row.get("id"), str):
+            raise RecordError(f"{path}:{number}: has no 'id'; {AGAIN}")
+        yield row
+
+
+def check_tokens(path: Path, rows: Iterable[dict[str, Any]], prompter: Prompter) -> None:
+    """Check that the first rows are what this tokenizer and template make of their text.
+
+    Raises:
+        RecordError: names the first that is not.
+    """
+    for row in islice(rows, ROWS_CHECKED):
+        try:
+            if "messages" in row:
+                *asked, answer = row["messages"]
+                texts = prompter.render(asked, answer["content"])
+            else:
+                texts = (row["prompt"], row["completion"])
+            made = prompter.encode(list(texts))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(
+                f"{path}: record {row['id']} has no text to check its tokens by ({error}); {AGAIN}"
+            ) from None
+        if made != [row["prompt_ids"], row["completion_ids"]]:
+            raise RecordError(
+                f"{path}: the tokens of record {row['id']} are not what the profile's tokenizer and the chat template "
+                f"beside it make of its text: it was formatted with another profile, or is damaged; {AGAIN}"
+            )

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from civilqa.chat.stream import AnswerStream
 from civilqa.law.verdicts import look_up_citations
-from civilqa.model.training_lock import ADAPTER, who_writes
+from civilqa.model.processes import ADAPTER, who_writes
 from civilqa.program.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
 from civilqa.program.files import sha256_file, stamp
 from civilqa.program.parameters import BatchSize, Section, check, read_sections

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from civilqa.base_model.formatted import read_formatted
+from civilqa.base_model.prompts import read_formatted
 from civilqa.generation.decoding import Decoding, generate
 from civilqa.model.hardware import Hardware, versions
 from civilqa.model.loading import load_base, load_tuned

@@ -1,9 +1,15 @@
-"""What the machine is, and what a stage computes on: device, precision, threads, versions."""
+"""What the machine is, what `auto` becomes on it, and what a stage computes on: device, precision, threads, versions.
+
+Every rule looks at a Machine, which a test can describe as well as `inspect_machine` can find it. Whoever asks for
+something that the machine cannot do gets an error with the reason: nothing falls back unless it was left to `auto`.
+"""
 
 import importlib.util
 import os
 import platform
+import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,8 +19,8 @@ import psutil
 import torch
 from pydantic import Field
 
-from civilqa.model.capabilities import Machine, resolve_device, resolve_precision
 from civilqa.model.processes import local_index
+from civilqa.program.errors import ParameterError
 from civilqa.program.parameters import Section
 
 # The packages that decide what the numbers are.
@@ -47,30 +53,99 @@ class Hardware:
         return DTYPES[self.precision]
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What the rules need to know of a machine.
+
+    `compute_capability` is that of the first NVIDIA GPU, (8, 0) for an A100. `packages` are the optional ones that can
+    be imported: bitsandbytes, flash_attn, liger_kernel. `compiler` says whether torch.compile finds its own.
+    """
+
+    devices: tuple[str, ...] = ("cpu",)
+    gpu: str | None = None
+    compute_capability: tuple[int, int] = (0, 0)
+    packages: frozenset[str] = frozenset()
+    compiler: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.gpu or 'the GPU'} of compute capability {'.'.join(map(str, self.compute_capability))}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for under a key of params.yaml, what it became, and why."""
+
+    key: str
+    asked: Any
+    resolved: Any
+    why: str = "asked for"
+
+
 def inspect_machine() -> Machine:
-    """Return what the rules of capabilities.py need to know of this machine."""
+    """Return what the rules need to know of this machine."""
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     gpu = torch.cuda.get_device_properties(local_index()) if found["cuda"] else None
     optional = ("bitsandbytes", "flash_attn", "liger_kernel")
+    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
     return Machine(
         devices=tuple(name for name, available in found.items() if available),
         gpu=gpu.name if gpu else None,
-        compute_capability=(gpu.major, gpu.minor) if gpu else None,
-        gpu_memory_bytes=gpu.total_memory if gpu else None,
-        packages=frozenset(name for name in optional if importlib.util.find_spec(name)),
-        compiler=_finds_a_compiler(on_gpu=gpu is not None),
+        compute_capability=(gpu.major, gpu.minor) if gpu else (0, 0),
+        packages=frozenset(filter(importlib.util.find_spec, optional)),
+        compiler=bool(importlib.util.find_spec("triton") if gpu else any(map(shutil.which, compilers))),
     )
 
 
-def resolve_hardware(params: HardwareParams) -> Hardware:
-    """Resolve `auto` from the machine, pin the number of threads, and say what was resolved.
+def choose_device(params: HardwareParams, machine: Machine) -> tuple[Choice, Choice]:
+    """Resolve device and precision. Auto takes a CUDA GPU, then Apple's, then the CPU; bf16 on a GPU that has it, fp16
+    on an older one, fp32 elsewhere.
 
     Raises:
-        ParameterError: a device or precision was asked for that this machine does not have.
+        ParameterError: one was asked for that the machine does not have.
     """
-    machine = inspect_machine()
-    device = resolve_device(params.device, machine).resolved
-    precision = resolve_precision(params.precision, device, machine).resolved
+    key, device, why = "hardware.device", params.device, "asked for"
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if name in machine.devices)
+        why = {"cuda": str(machine), "mps": "Apple's GPU", "cpu": "no GPU that torch can use"}[device]
+    if device not in machine.devices:
+        obstacle = "which this machine does not have (or torch was installed without it)"
+        raise refusal(key, device, obstacle, "auto or cpu")
+    chosen = Choice(key, params.device, device, why)
+
+    key, precision, why = "hardware.precision", params.precision, "asked for"
+    no_bf16 = f"{machine} has no bf16, which needs 8.0" if machine.compute_capability < (8, 0) else None
+    if device != "cuda":
+        if precision == "fp16":
+            raise refusal(key, precision, f"fp16 needs a CUDA GPU, found {device}", "auto")
+        if precision == "auto":
+            precision, why = "fp32", f"half precision gains nothing on {device}"
+    elif precision == "auto":
+        precision, why = ("fp16", no_bf16) if no_bf16 else ("bf16", "compute capability 8.0 or more")
+    elif precision == "bf16" and no_bf16:
+        raise refusal(key, precision, no_bf16, "auto or fp16")
+    return chosen, Choice(key, params.precision, precision, why)
+
+
+def refusal(key: str, asked: Any, obstacle: str, remedy: str) -> ParameterError:
+    """Return the error for something that was asked for and that the machine cannot do."""
+    return ParameterError(f"params.yaml: {key}: found {_shown(asked)}, {obstacle}; set it to {remedy}")
+
+
+def format_table(choices: Iterable[Choice]) -> str:
+    """Return the choices as a table of what, asked, resolved, why."""
+    rows = [("what", "asked", "resolved", "why")]
+    rows += [(choice.key, _shown(choice.asked), _shown(choice.resolved), choice.why) for choice in choices]
+    widths = [*(max(map(len, column)) for column in [*zip(*rows, strict=True)][:3]), 0]
+    return "\n".join("  ".join(map(str.ljust, row, widths)) for row in rows)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def resolve_hardware(params: HardwareParams) -> Hardware:
+    """Resolve `auto` from the machine, pin the number of threads, and say what was resolved."""
+    device, precision = (choice.resolved for choice in choose_device(params, inspect_machine()))
     print(f"hardware: {device}, {precision}, {params.threads} threads (asked: {params.device}, {params.precision})")
     hardware = Hardware(device, precision, params.threads)
     take_hold(hardware)
@@ -98,8 +173,11 @@ def versions() -> dict[str, str]:
 
 def describe_machine() -> dict[str, Any]:
     """Return what timings must be read with: processor, cores, memory, GPUs, operating system."""
+    cpuinfo = Path("/proc/cpuinfo")
+    described = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    name = re.search("^model name.*?:(.*)", described, re.MULTILINE)
     return {
-        "processor": _processor_name(),
+        "processor": name[1].strip() if name else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
@@ -118,18 +196,3 @@ def peak_memory_bytes(device: str) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024  # bytes on macOS, KiB on Linux
-
-
-def _finds_a_compiler(on_gpu: bool) -> bool:
-    if on_gpu:
-        return importlib.util.find_spec("triton") is not None
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))
-
-
-def _processor_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

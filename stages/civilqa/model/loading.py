@@ -1,6 +1,7 @@
 """Base models and adapters: loading and saving."""
 
 from pathlib import Path
+from typing import Any
 
 import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
@@ -9,8 +10,7 @@ from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
 
-from civilqa.base_model.config import read_config
-from civilqa.base_model.hub import CONFIG, locate, locate_weights
+from civilqa.base_model.hub import CONFIG, locate, locate_weights, read_config
 from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.model.hardware import Hardware
 from civilqa.model.provenance import CONFIG_FILE, Adapter
@@ -31,12 +31,15 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
         ModelError: the model cannot be had, is no causal language model, or its files do not hold all of its weights.
     """
     read_config(profile)
-    quantization_config = make_quantization_config(quantization, hardware)
+    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": hardware.dtype}
+    options = {
+        "none": {},
+        "8bit": {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)},
+        "4bit": {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, **nf4)},
+    }[quantization]
+    options |= {"dtype": hardware.dtype, "attn_implementation": hardware.attention, "device_map": {"": hardware.device}}
     try:
-        if profile.weights == "random":
-            base = _draw_weights(model, profile, hardware, quantization_config)
-        else:
-            base = _read_weights(profile, hardware, quantization_config)
+        base = _draw(model, profile, options) if profile.weights == "random" else _read(profile, options)
     except ModelError:
         raise
     except Exception as error:
@@ -44,48 +47,19 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
             raise  # it has nothing to do with the files
         # config.json may hold anything, and whatever part of transformers meets it fails in a way of its own.
         raise ModelError(f"the base model '{profile.name}' cannot be loaded: {type(error).__name__}: {error}") from None
-    if quantization == "4bit" and hardware.device == "cpu":
-        _keep_weights_differentiable(base)
-    return base.eval()
-
-
-def _keep_weights_differentiable(base: PreTrainedModel) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights on CPUs with AVX512-BF16.
-
-    It does so in the first forward pass in evaluation mode, for a faster kernel that has no backward pass. A validation
-    at the end of an epoch would thus cut the gradients of all later training steps, with no more than a warning.
-    """
+    # On CPUs with AVX512-BF16 bitsandbytes repacks 4-bit weights in the first forward pass in evaluation mode, for a
+    # faster kernel that has no backward pass. A validation at the end of an epoch would thus cut the gradients of all
+    # later training steps, with no more than a warning.
     for module in base.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+    return base.eval()
 
 
-def make_quantization_config(quantization: str, hardware: Hardware) -> BitsAndBytesConfig | None:
-    """Return the bitsandbytes configuration of `train.quantization`, or None for `none`."""
-    if quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    if quantization == "4bit":
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=hardware.dtype,
-        )
-    return None
-
-
-def _read_weights(
-    profile: Profile, hardware: Hardware, quantization_config: BitsAndBytesConfig | None
-) -> PreTrainedModel:
+def _read(profile: Profile, options: dict[str, Any]) -> PreTrainedModel:
+    folder = str(locate_weights(profile.name, profile.revision))
     base, report = AutoModelForCausalLM.from_pretrained(
-        str(locate_weights(profile.name, profile.revision)),
-        dtype=hardware.dtype,
-        quantization_config=quantization_config,
-        attn_implementation=hardware.attention,
-        device_map={"": hardware.device},
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
+        folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
     )
     # transformers draws what it does not find from the random numbers at hand, and warns.
     absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -99,25 +73,16 @@ def _read_weights(
     return base
 
 
-def _draw_weights(
-    model: ModelParams, profile: Profile, hardware: Hardware, quantization_config: BitsAndBytesConfig | None
-) -> PreTrainedModel:
+def _draw(model: ModelParams, profile: Profile, options: dict[str, Any]) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
     set_seed(model.seed)
-    base = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=hardware.attention)
+    attention = options["attn_implementation"]
+    base = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
     base.name_or_path = profile.name
-    if quantization_config is None:
-        return base.to(hardware.device, hardware.dtype)
+    if "quantization_config" not in options:
+        return base.to(options["device_map"][""], options["dtype"])
     # bitsandbytes quantises while it loads; the drawn weights are handed over as a state dict.
-    return type(base).from_pretrained(
-        None,
-        config=config,
-        state_dict=base.state_dict(),
-        dtype=hardware.dtype,
-        quantization_config=quantization_config,
-        attn_implementation=hardware.attention,
-        device_map={"": hardware.device},
-    )
+    return type(base).from_pretrained(None, config=config, state_dict=base.state_dict(), **options)
 
 
 def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
@@ -144,9 +109,6 @@ def load_tuned(adapter: Adapter, hardware: Hardware, base: PreTrainedModel | Non
 
     Args:
         base: the profile's base in full precision, if it is loaded already; it may be changed by this.
-
-    Raises:
-        ModelError: the base cannot be had, or the adapter does not fit it.
     """
     quantization = adapter.manifest.quantization
     if quantization != "none":

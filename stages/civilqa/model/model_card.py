@@ -13,9 +13,6 @@ from civilqa.base_model.prompts import FormatParams
 from civilqa.model.provenance import WEIGHTS_FILE, Adapter, MergedManifest
 from civilqa.program.files import read_json, write_text
 
-CARD_FILE = "README.md"
-TAGS = ["korean", "law", "lora", "peft", "sft"]
-
 EVALUATION = Path("metrics/evaluate.json")
 TRAINING = Path("metrics/finetune.json")
 SCORES = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "stop_rate")
@@ -34,17 +31,13 @@ def write_adapter_card(folder: Path, facts: dict[str, dict[str, Any]], identity:
         language="ko",
         library_name="peft",
         pipeline_tag="text-generation",
-        tags=TAGS,
+        tags=["korean", "law", "lora", "peft", "sft"],
     ).to_yaml(line_break="\n")
     _write(folder, "adapter_card.md.jinja", metadata=metadata, base=identity, notice=notice, **facts)
 
 
 def write_merged_card(folder: Path, adapter: Adapter, prompts: FormatParams, manifest: MergedManifest) -> None:
-    """Write the card of the model in a folder that an adapter was merged into: what it scored, and how it is asked.
-
-    Raises:
-        RecordError: a file of metrics is no JSON object.
-    """
+    """Write the card of the model in a folder that an adapter was merged into: what it scored, and how it is asked."""
     _write(
         folder,
         "merged_card.md.jinja",
@@ -75,4 +68,4 @@ def _write(folder: Path, template: str, **values: Any) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    write_text(folder / CARD_FILE, environment.get_template(template).render(values))
+    write_text(folder / "README.md", environment.get_template(template).render(values))

@@ -1,14 +1,18 @@
-"""Which of several processes this one is, and who started it.
+"""Which of several processes this one is, who started it, and which one is training the adapter.
 
 `launch` in params.yaml may start the training stage more than once. torchrun and `accelerate launch` say which is which
 in the environment, before anything of torch is set up.
 """
 
 import os
-import sys
 from pathlib import Path
 
 import psutil
+
+from civilqa.program.lifecycle.locks import who_holds
+
+ADAPTER = Path("models/adapter")
+WORKSPACE_LOCK = Path(".checkpoints/workspace")
 
 
 def process_count() -> int:
@@ -26,12 +30,6 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def silence_other_processes() -> None:
-    """Send what any process but the main one prints to nowhere; its errors are still shown."""
-    if not is_main_process():
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
-
-
 def find_dvc() -> psutil.Process | None:
     """Return the DVC that started this process, past any shell in between; None if none did."""
     if "DVC_STAGE" not in os.environ:
@@ -42,3 +40,11 @@ def find_dvc() -> psutil.Process | None:
 def is_gone(dvc: psutil.Process | None) -> bool:
     """Return whether the DVC that started this process has ended: it is then none of its ancestors any more."""
     return dvc is not None and dvc not in psutil.Process().parents()
+
+
+def who_writes(folder: Path) -> str | None:
+    """Return the process that is training the adapter of a folder, or None; also for any folder but the adapter's.
+
+    DVC deletes the adapter before it trains a new one: what is missing is then to be waited for.
+    """
+    return who_holds(WORKSPACE_LOCK) if folder.resolve() == ADAPTER.resolve() else None

@@ -14,15 +14,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import pydantic
 
-from civilqa.base_model.config import read_config
-from civilqa.base_model.hub import TOKENIZER, TOKENIZER_EXTRAS, locate
+from civilqa.base_model.hub import TOKENIZER, TOKENIZER_EXTRAS, locate, read_config
 from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.base_model.prompts import read_template
-from civilqa.model.training_lock import who_writes
+from civilqa.model.processes import who_writes
 from civilqa.program.errors import ModelError
 from civilqa.program.files import sha256_file, sha256_json, write_json
 
@@ -41,6 +40,7 @@ class Manifest(pydantic.BaseModel):
     """What an adapter's manifest.json holds. `data` is by file name, `files` by name within the adapter's folder."""
 
     model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="forbid")
+    again: ClassVar[str] = TRAIN_AGAIN
 
     base: dict[str, Any]
     quantization: Literal["none", "8bit", "4bit"]
@@ -53,15 +53,14 @@ class Manifest(pydantic.BaseModel):
 class MergedManifest(Manifest):
     """What the manifest.json of a merged model holds: that of its adapter, and how it was merged."""
 
+    again: ClassVar[str] = "export it again: python stages/export.py"
+
     adapter: dict[str, str]
     conversational: bool
     precision: str
     parity: dict[str, Any]
     parity_with_quantized: dict[str, Any] | None = None
     versions: dict[str, Any]
-
-
-AnyManifest = TypeVar("AnyManifest", bound=Manifest)
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,7 @@ class Adapter:
 def describe_making(
     model: ModelParams, profile: Profile, quantization: str, template: str, formatted: Path | None = None
 ) -> Manifest:
-    """Return what an adapter that is trained now is made from; `files` is for `seal` to add.
-
-    Args:
-        formatted: the folder of the training data; None: there is none.
-    """
+    """Return what an adapter that is trained now, on the data in `formatted`, is made from; `seal` adds `files`."""
     return Manifest(
         base=base_identity(model, profile),
         quantization=quantization,
@@ -141,22 +136,19 @@ def open_adapter(
             f"{_shown(manifest.template_sha256)} then, {_shown(now)} now"
         )
     if problems:
-        raise ModelError(
-            "\n".join(f"{folder}: {problem}" for problem in problems)
-            + f"\n{TRAIN_AGAIN}, or put back what it was trained with: the data, the templates, and in params.yaml "
-            "model, profiles and format"
-        )
+        put_back = "or put back what it was trained with: the data, the templates, and in params.yaml model, profiles"
+        lines = [*(f"{folder}: {problem}" for problem in problems), f"{TRAIN_AGAIN}, {put_back} and format"]
+        raise ModelError("\n".join(lines))
     return Adapter(folder, manifest, model, profile)
 
 
-def read_manifest(folder: Path, kind: type[AnyManifest]) -> AnyManifest:
+def read_manifest(folder: Path, kind: type[Manifest]) -> Any:
     """Return what a folder says of its making.
 
     Raises:
         ModelError: there is no adapter or merged model in the folder, or it does not say.
     """
     path = folder / MANIFEST_FILE
-    again = "export it again: python stages/export.py" if kind is MergedManifest else TRAIN_AGAIN
     if not path.is_file():
         if writer := who_writes(folder):
             raise ModelError(f"{folder}: is being made by {writer}; wait until it has ended, then start again")
@@ -168,7 +160,7 @@ def read_manifest(folder: Path, kind: type[AnyManifest]) -> AnyManifest:
         where = ".".join(map(str, first["loc"]))
         raise ModelError(
             f"{path}: does not say what the model was made from ({where}{': ' if where else ''}{first['msg']}): it is "
-            f"damaged, or older than this check; {again}"
+            f"damaged, or older than this check; {kind.again}"
         ) from None
 
 
@@ -185,10 +177,9 @@ def check_files(folder: Path, manifest: Manifest, needed: tuple[str, ...] = ()) 
     ]
     wrong += [f"{MANIFEST_FILE} names no {name}" for name in needed if name not in manifest.files]
     if wrong:
-        how = "export it again: python stages/export.py" if isinstance(manifest, MergedManifest) else TRAIN_AGAIN
         raise ModelError(
             f"{folder}: {', '.join(wrong)}: damaged, or of another model; copy the folder whole once more, or "
-            f"take it from DVC's cache with `dvc checkout --force`, or {how}"
+            f"take it from DVC's cache with `dvc checkout --force`, or {manifest.again}"
         )
 
 

@@ -9,9 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from pydantic import Field
 from transformers import PreTrainedModel, set_seed
 
-from civilqa.base_model.profiles import ModelParams, Profile
+from civilqa.base_model.profiles import Profile
 from civilqa.program.errors import ParameterError
-from civilqa.program.parameters import Section, read_choice
+from civilqa.program.parameters import Section
 
 Factor = Annotated[float, Field(gt=0, le=10_000)]
 
@@ -35,21 +35,8 @@ class Tuning(LoraParams):
     keep: Literal["last", "best"] = "best"
 
 
-def read_tuning(model: ModelParams) -> Tuning:
-    """Return the entry of `tuning` for the selected profile.
-
-    Raises:
-        ParameterError: there is none, or it is not valid.
-    """
-    return read_choice("tuning", model.profile, Tuning, "model.profile")
-
-
 def make_lora_config(lora: LoraParams, revision: str | None) -> LoraConfig:
-    """Return peft's configuration.
-
-    Args:
-        revision: of the base, which peft notes in the adapter.
-    """
+    """Return peft's configuration, which notes the base's revision."""
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
@@ -72,7 +59,18 @@ def add_adapter(
     Raises:
         ParameterError: the LoRA does not fit the base.
     """
-    check_modules(base, profile.name, lora)
+    names = [name for name, _ in base.named_modules() if name]
+    for key in ("target_modules", "modules_to_save"):
+        listed = getattr(lora, key)
+        wanted = listed if isinstance(listed, list) else []  # a string is a pattern, or all-linear
+        # peft passes over those that are not there.
+        absent = [name for name in wanted if not any(f".{there}".endswith(f".{name}") for there in names)]
+        if absent:
+            parts = sorted({name.rpartition(".")[2] for name in names if not name.rpartition(".")[2].isdigit()})
+            raise ParameterError(
+                f"params.yaml: tuning.*.{key}: found {', '.join(map(repr, absent))}, which the base '{profile.name}' "
+                f"has not; there are: {', '.join(parts)}"
+            )
     base = prepare_for_training(base, gradient_checkpointing)
     base.config.use_cache = False
     set_seed(seed)  # here, since the trainer sets its own seed only after the adapter is made
@@ -85,25 +83,6 @@ def add_adapter(
         # trl's loss reads it; peft's wrapper around an output layer with trained rows hides it.
         object.__setattr__(head, "bias", head.original_module.bias)
     return model
-
-
-def check_modules(base: PreTrainedModel, base_name: str, lora: LoraParams) -> None:
-    """Check that the base has every module that the LoRA names; peft passes over those that are not there.
-
-    Raises:
-        ParameterError: names them, and those that there are.
-    """
-    names = [name for name, _ in base.named_modules() if name]
-    for key in ("target_modules", "modules_to_save"):
-        listed = getattr(lora, key)
-        wanted = listed if isinstance(listed, list) else []  # a string is a pattern, or all-linear
-        absent = [name for name in wanted if not any(f".{there}".endswith(f".{name}") for there in names)]
-        if absent:
-            parts = sorted({name.rpartition(".")[2] for name in names if not name.rpartition(".")[2].isdigit()})
-            raise ParameterError(
-                f"params.yaml: tuning.*.{key}: found {', '.join(map(repr, absent))}, which the base '{base_name}' "
-                f"has not; there are: {', '.join(parts)}"
-            )
 
 
 def prepare_for_training(base: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:

@@ -10,8 +10,7 @@ import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 from datasets import Dataset
 from trl import pack_dataset
 
-from civilqa.base_model.formatted import ROWS_CHECKED, check_tokens, read_formatted
-from civilqa.base_model.prompts import Prompter
+from civilqa.base_model.prompts import ROWS_CHECKED, Prompter, check_tokens, read_formatted
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.training.recipe import Recipe, TrainParams
 from civilqa.training.varlen_attention import IGNORED_LABEL
@@ -99,13 +98,11 @@ def check_validation(examples: Examples, recipe: Recipe) -> None:
     Raises:
         ParameterError: names the key that asks for it.
     """
-    if examples["validation"]:
-        return
     for key, asked, instead in (
         ("keep", recipe.keep if recipe.keep == "best" else None, "last"),
         ("early_stopping_patience", recipe.early_stopping_patience, "null"),
     ):
-        if asked is not None:
+        if asked is not None and not examples["validation"]:
             raise ParameterError(
                 f"params.yaml: train.{key}: found {asked}, but there is no validation split to judge by; set "
                 f"train.{key} to {instead}, or raise split.validation_fraction"

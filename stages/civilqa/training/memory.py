@@ -12,14 +12,13 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, TrainerCallback
+from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 
 from civilqa.base_model.hub import CONFIG, locate
 from civilqa.base_model.profiles import Profile
 from civilqa.model.hardware import peak_memory_bytes
 from civilqa.program.errors import MemoryShortage, ParameterError
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
-from civilqa.training.adapter import LoraParams
 from civilqa.training.recipe import Recipe
 from civilqa.training.trainer import OPTIMIZERS, AdapterTrainer
 
@@ -75,15 +74,26 @@ def estimate_footprint(profile: Profile, recipe: Recipe) -> Footprint:
     config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
     with torch.device("meta"):  # shapes alone, no memory
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    linear = _linear_layers(model)
+    # What bitsandbytes quantises and `all-linear` adapts: every linear layer but the output layer.
+    output = model.get_output_embeddings()
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
+    linear = {name: layer for name, layer in layers if layer is not output}
     is_quantized = recipe.quantization in QUANTIZED_BYTES
     quantized = sum(layer.weight.numel() for layer in linear.values()) if is_quantized else 0
     plain = sum(parameter.numel() for parameter in model.parameters()) - quantized
     itemsize = recipe.hardware.dtype.itemsize
     # peft keeps the layers that are not quantised in fp32 beside quantised ones (prepare_model_for_kbit_training).
     weights = plain * (4 if quantized else itemsize) + quantized * QUANTIZED_BYTES.get(recipe.quantization, 0)
-    trained_bytes = 2 * itemsize + min(STATE_BYTES.values())
-    return Footprint(int(weights), _count_trained(model, linear, recipe.lora) * trained_bytes)
+    # Two matrices of LoRA a layer, modules that are trained whole, and rows of the embeddings.
+    lora, targets = recipe.lora, recipe.lora.target_modules
+    trained = len(lora.trainable_token_indices) * model.get_input_embeddings().weight.shape[1]
+    for name, layer in linear.items():
+        if isinstance(targets, str) or name.rpartition(".")[2] in targets:  # a string: all-linear, or a pattern
+            trained += lora.rank * (layer.in_features + layer.out_features)
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in lora.modules_to_save:
+            trained += sum(parameter.numel() for parameter in module.parameters())
+    return Footprint(int(weights), trained * (2 * itemsize + min(STATE_BYTES.values())))
 
 
 def check_memory(profile: Profile, recipe: Recipe) -> str:
@@ -100,38 +110,13 @@ def check_memory(profile: Profile, recipe: Recipe) -> str:
     others = [replace(recipe, quantization=name) for name in QUANTIZED_BYTES if name != recipe.quantization]
     sizes = {other.quantization: estimate_footprint(profile, other).total for other in others}
     ways = [f"quantization {name} needs {_gib(size)}" for name, size in sizes.items() if size < footprint.total]
-    if recipe.lora.modules_to_save:
-        ways.append(f"tuning.*.modules_to_save trains {', '.join(recipe.lora.modules_to_save)} whole")
+    if modules := ", ".join(recipe.lora.modules_to_save):
+        ways.append(f"tuning.*.modules_to_save trains {modules} whole")
     raise ParameterError(
         f"params.yaml: presets.*.quantization: with {recipe.quantization}, training {profile.name} takes at least "
         f"{_gib(footprint.total)} {place} ({footprint}) before any activations, and {_gib(free)} are free; "
         f"{'; '.join([*ways, 'or take a smaller base, or a larger machine'])} (4bit: -S train.preset=memory_efficient)"
     )
-
-
-def _linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
-    """Return the layers that bitsandbytes quantises and `all-linear` adapts: every linear one but the output layer."""
-    output = model.get_output_embeddings()
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not output
-    }
-
-
-def _count_trained(model: PreTrainedModel, linear: dict[str, torch.nn.Linear], lora: LoraParams) -> int:
-    """Return the number of trained parameters: two matrices of LoRA a layer, and modules that are trained whole."""
-    targets = lora.target_modules
-    adapted = [
-        layer
-        for name, layer in linear.items()
-        if targets == "all-linear" or isinstance(targets, str) or name.rpartition(".")[2] in targets
-    ]
-    count = sum(lora.rank * (layer.in_features + layer.out_features) for layer in adapted)
-    for name, module in model.named_modules():
-        if name.rpartition(".")[2] in lora.modules_to_save:
-            count += sum(parameter.numel() for parameter in module.parameters())
-    return count + len(lora.trainable_token_indices) * model.get_input_embeddings().weight.shape[1]
 
 
 def _gib(size: int) -> str:

@@ -1,25 +1,20 @@
-"""A training as it is planned: read, checked and resolved before any weight is loaded."""
+"""A training as it is planned: read, checked and resolved before any weight is loaded; and what is told of its end."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from civilqa.base_model.profiles import ModelParams, Profile, read_profile
 from civilqa.base_model.prompts import Prompter, load_tokenizer, read_template
-from civilqa.model.capabilities import Choice, format_table
-from civilqa.model.hardware import HardwareParams, describe_machine, inspect_machine, versions
+from civilqa.model.hardware import Choice, describe_machine, format_table, peak_memory_bytes, versions
 from civilqa.model.provenance import Manifest, describe_making
-from civilqa.program.parameters import read_choice, read_sections
-from civilqa.training.adapter import read_tuning
 from civilqa.training.checkpoints import fingerprint
 from civilqa.training.examples import Examples, check_validation, pack, read_examples
-from civilqa.training.recipe import (
-    Preset,
-    Recipe,
-    TrainParams,
-    choose_hardware,
-    refuse_fsdp_with_quantization,
-    resolve_recipe,
-)
+from civilqa.training.memory import Estimate
+from civilqa.training.recipe import Recipe, read_parameters, refuse_fsdp_with_quantization, resolve_recipe
+from civilqa.training.trainer import AdapterTrainer
+
+History = list[dict[str, float]]  # the trainer's log: a row with `loss` a step, one with `eval_loss` an epoch
 
 
 @dataclass(frozen=True)
@@ -58,17 +53,73 @@ class Plan:
         )
 
 
-def read_plan(formatted: Path) -> Plan:
-    """Read parameters and data, resolve what is left to the machine, and print what came of it.
+@dataclass(frozen=True)
+class Trained:
+    """What came out of a training, and what it took."""
 
-    Raises:
-        PipelineError: something in params.yaml, the data or the base model cannot be trained with.
-    """
-    train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
-    preset = read_choice("presets", train.preset, Preset, "train.preset")
+    plan: Plan
+    trainer: AdapterTrainer
+    parameters: dict[str, Any]
+    estimate: Estimate
+    memory: list[dict[str, float]]
+    seconds: float
+    resumed_from_step: int
+
+    @property
+    def history(self) -> History:
+        return self.trainer.state.log_history
+
+    def card_facts(self) -> dict[str, dict[str, Any]]:
+        """Return what the adapter's card says of its making, by section."""
+        plan, recipe = self.plan, self.plan.recipe
+        made_with = {"LoRA": recipe.lora.model_dump(), "precision": recipe.hardware.precision, "seed": recipe.seed}
+        return {
+            "data": {"records": plan.records, "sha256": plan.made_from.data},
+            "training": {"preset": recipe.preset, **recipe.schedule, **made_with},
+            "metrics": summarize_losses(self.history),
+        }
+
+    def metrics(self, adapter_sha256: str) -> dict[str, Any]:
+        """Return the metrics that two runs of the same training agree in."""
+        plan, recipe = self.plan, self.plan.recipe
+        return {
+            "notice": plan.profile.metrics_notice,
+            "profile": plan.model.profile,
+            "preset": recipe.preset,
+            "adapter_sha256": adapter_sha256,
+            "schedule": recipe.schedule,
+            "steps_done": self.trainer.state.global_step,
+            "records": plan.records,
+            "truncated_records": plan.truncated,
+            "tokens_an_epoch": sum(plan.lengths),
+            "loss": summarize_losses(self.history),
+            "parameters": self.parameters,
+            "hardware": asdict(recipe.hardware),
+            "resolved": {choice.key: asdict(choice) for choice in plan.choices},
+            "versions": versions(),
+        }
+
+    def run_metrics(self, adapter_sha256: str) -> dict[str, Any]:
+        """Return what differs from run to run: seconds, memory, and the machine."""
+        recipe = self.plan.recipe
+        epochs = recipe.epochs * (self.trainer.state.global_step - self.resumed_from_step) / recipe.steps
+        return {
+            "adapter_sha256": adapter_sha256,
+            "machine": describe_machine(),
+            "processes": recipe.processes,
+            "resumed_from_step": self.resumed_from_step,
+            "estimated_seconds": round(self.estimate.seconds, 2),
+            "estimated_peak_memory_bytes": self.estimate.peak_memory_bytes,
+            "train_seconds": round(self.seconds, 2),
+            "tokens_per_second": round(sum(self.plan.lengths) * epochs / self.seconds, 1),
+            "peak_memory_bytes": peak_memory_bytes(recipe.hardware.device),
+        }
+
+
+def read_plan(formatted: Path) -> Plan:
+    """Read parameters and data, resolve what is left to the machine, and print what came of it."""
     model, profile = read_profile()
-    tuning = read_tuning(model)
-    hardware, choices = choose_hardware(hardware_params, train, preset, inspect_machine())
+    train, preset, tuning, hardware, choices = read_parameters(model)
     print(format_table(choices))
 
     prompter = Prompter(load_tokenizer(profile), read_template(formatted))
@@ -92,3 +143,22 @@ def read_plan(formatted: Path) -> Plan:
         truncated=truncated,
         estimate_only=train.estimate_only,
     )
+
+
+def train_curve(history: History) -> list[dict[str, float]]:
+    """Return the loss of each training batch, by optimiser step."""
+    rows = [row for row in history if "loss" in row]
+    return [{"step": row["step"], "train_loss": row["loss"], "learning_rate": row["learning_rate"]} for row in rows]
+
+
+def validation_curve(history: History) -> list[dict[str, float]]:
+    """Return the loss of the validation split at each epoch's end, by optimiser step."""
+    return [{"step": row["step"], "validation_loss": row["eval_loss"]} for row in history if "eval_loss" in row]
+
+
+def summarize_losses(history: History) -> dict[str, float]:
+    """Return first and last training loss, and best and last validation loss where there was one."""
+    train = [row["loss"] for row in history if "loss" in row]
+    validation = [row["eval_loss"] for row in history if "eval_loss" in row]
+    losses = {"train_first": train[0], "train_last": train[-1]}
+    return losses | ({"validation_best": min(validation), "validation_last": validation[-1]} if validation else {})

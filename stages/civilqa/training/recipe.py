@@ -7,27 +7,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from civilqa.model.capabilities import (
-    Choice,
-    Machine,
-    resolve_attention,
-    resolve_compile,
-    resolve_device,
-    resolve_liger_kernel,
-    resolve_optimizer,
-    resolve_precision,
-    resolve_quantization,
-)
-from civilqa.model.hardware import Hardware, HardwareParams
+from civilqa.base_model.profiles import ModelParams
+from civilqa.model.hardware import Choice, Hardware, HardwareParams, Machine, choose_device, inspect_machine, refusal
 from civilqa.model.processes import process_count
 from civilqa.program.errors import ParameterError
-from civilqa.program.parameters import BatchSize, Section, Seed, Text, Tokens
+from civilqa.program.parameters import BatchSize, Section, Seed, Text, Tokens, read_choice, read_sections
 from civilqa.training.adapter import LoraParams, Tuning
 
 Epochs = Annotated[float, Field(gt=0, le=10_000)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1, le=10**9)]
 Quantization = Literal["none", "8bit", "4bit"]
+Obstacles = list[tuple[bool, str]]  # whether each is there, and how it is told
 
 
 class StepParams(Section):
@@ -128,25 +119,75 @@ def choose_hardware(
     Raises:
         ParameterError: something was asked for that this machine cannot do.
     """
-    quantization, key = (
-        (train.quantization, "train.quantization")
-        if train.quantization is not None
-        else (preset.quantization, f"presets.{train.preset}.quantization")
-    )
-    first = resolve_device(params.device, machine)
-    device = first.resolved
-    precision = resolve_precision(params.precision, device, machine)
-    choices = {
-        "device": first,
-        "precision": precision,
-        "quantization": resolve_quantization(quantization, key, device, machine),
-        "attention": resolve_attention(train.attention, device, precision.resolved, machine),
-        "optimizer": resolve_optimizer(train.optimizer, device, quantization, machine),
-        "liger_kernel": resolve_liger_kernel(train.liger_kernel, device, machine),
-        "compile": resolve_compile(train.compile, device, machine),
-    }
-    resolved = {name: choice.resolved for name, choice in choices.items() if name != "quantization"}
-    return TrainingHardware(threads=params.threads, **resolved), list(choices.values())
+    chosen = choose_device(params, machine)
+    device, precision = (choice.resolved for choice in chosen)
+    capability, packages = machine.compute_capability, machine.packages
+    quantization = _first_given(train.quantization, preset.quantization)
+
+    obstacles = [  # Source: flash-attn's README: Ampere or newer, fp16 or bf16.
+        (device != "cuda", f"FlashAttention needs a CUDA GPU, found {device}"),
+        (capability < (8, 0), f"FlashAttention 2 needs compute capability 8.0, found {machine}"),
+        (precision == "fp32", "FlashAttention has no fp32"),
+        ("flash_attn" not in packages, "flash-attn is not installed (pip install flash-attn --no-build-isolation)"),
+    ]
+    attention = _choose(train, "attention", "flash_attention_2", "sdpa", "faster on long sequences", obstacles)
+    obstacles = [  # Liger's fused Llama layers are compiled by Triton.
+        (device != "cuda", f"Liger's kernels need a CUDA GPU, found {device}"),
+        (capability < (8, 0), f"Triton's compiler needs compute capability 8.0, found {machine}"),
+        ("liger_kernel" not in packages, "liger-kernel is not installed (it is for Linux only)"),
+    ]
+    liger_kernel = _choose(train, "liger_kernel", True, False, "fused layers: faster, less memory", obstacles)
+    # A preset that quantises does so to save memory; elsewhere 8-bit states would cost accuracy for a few MB of LoRA.
+    exact = train.optimizer == "auto" and quantization == "none"
+    obstacles = [
+        (device != "cuda", f"paging needs CUDA's unified memory, found {device}"),
+        ("bitsandbytes" not in packages, "bitsandbytes cannot be imported"),
+        (exact, "the base is not quantised: 32-bit states are more exact"),
+    ]
+    why = "the base is quantised to save memory"
+    optimizer = _choose(train, "optimizer", "paged_adamw_8bit", "adamw", why, obstacles)
+    obstacles = [
+        (train.compile == "auto", "compiling costs more than it saves in a few hundred steps"),
+        (device == "mps", "torch.compile does not train on mps"),
+        (device == "cuda" and capability < (7, 0), f"needs compute capability 7.0, found {machine}"),
+        (not machine.compiler, "torch.compile finds no C++ compiler (g++) or Triton"),
+    ]
+    rest = [optimizer, liger_kernel, _choose(train, "compile", True, False, "", obstacles)]
+
+    is_own = train.quantization is not None
+    key = "train.quantization" if is_own else f"presets.{train.preset}.quantization"
+    # Source: bitsandbytes's installation guide. LLM.int8 needs Turing's int8 tensor cores, NF4 runs from Pascal on.
+    least = {"8bit": (7, 5), "4bit": (6, 0)}.get(quantization, (0, 0))
+    if quantization != "none" and "bitsandbytes" not in packages:
+        raise refusal(key, quantization, "bitsandbytes cannot be imported", "none, or install requirements.txt")
+    if quantization != "none" and device == "mps":
+        raise refusal(key, quantization, "quantised training runs on CUDA GPUs and the CPU, found mps", "none")
+    if device == "cuda" and capability < least:
+        needs = f"needs compute capability {least[0]}.{least[1]}, found {machine}"
+        raise refusal(key, quantization, needs, "4bit" if quantization == "8bit" else "none")
+
+    checked = Choice(key, quantization, quantization, "asked for" if is_own else "the preset's")
+    fields = {choice.key.partition(".")[2]: choice.resolved for choice in (*chosen, attention, *rest)}
+    return TrainingHardware(threads=params.threads, **fields), [*chosen, checked, attention, *rest]
+
+
+def _choose(train: StepParams, name: str, wanted: Any, fallback: Any, why: str, obstacles: Obstacles) -> Choice:
+    """Return `wanted` for auto unless there is an obstacle; refuse `wanted` if it was asked for in spite of one."""
+    key, asked = f"train.{name}", getattr(train, name)
+    obstacle = next((told for is_there, told in obstacles if is_there), None)
+    if asked == "auto":
+        return Choice(key, asked, fallback, obstacle) if obstacle else Choice(key, asked, wanted, why)
+    if asked == wanted and obstacle:
+        raise refusal(key, asked, obstacle, f"auto or {str(fallback).lower()}")
+    return Choice(key, asked, asked)
+
+
+def read_parameters(model: ModelParams) -> tuple[TrainParams, Preset, Tuning, TrainingHardware, list[Choice]]:
+    """Return what params.yaml says of the training of the selected profile, and what this machine makes of it."""
+    train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
+    preset = read_choice("presets", train.preset, Preset, "train.preset")
+    tuning = read_choice("tuning", model.profile, Tuning, "model.profile")
+    return train, preset, tuning, *choose_hardware(hardware_params, train, preset, inspect_machine())
 
 
 def make_recipe(

@@ -32,11 +32,15 @@ def check_special_tokens(base: PreTrainedModel, prompter: Prompter, profile: Pro
 
     Source: meta-pytorch/torchtune#2429, hiyouga/LLaMA-Factory#5593, unslothai/unsloth#915.
     """
-    prompt_ids, completion_ids = _special_ids(prompter)
-    names = dict.fromkeys([*prompt_ids, *completion_ids])
-    shown = ", ".join(_names(prompter.tokenizer, names)) or "none"
+    messages = [{"role": "system", "content": "가"}, {"role": "user", "content": "나"}]
+    parts = prompter.encode(list(prompter.render(messages, "다")))
+    # Without those that the tokenizer puts around any text (Llama's begin token): the base was trained with them.
+    special = set(prompter.tokenizer.added_tokens_decoder) - set(prompter.tokenizer("가")["input_ids"])
+    prompt_ids, completion_ids = ([i for i in dict.fromkeys(part) if i in special] for part in parts)
+    names = {i: prompter.tokenizer.convert_ids_to_tokens(i) for i in [*prompt_ids, *completion_ids]}
+    found = f"special tokens of the template {', '.join(names.values()) or 'none'}:"
     if profile.weights == "random":
-        return f"special tokens of the template {shown}: not judged, since the base's weights are random"
+        return f"{found} not judged, since the base's weights are random"
     sides = [(base.get_input_embeddings(), prompt_ids), (base.get_output_embeddings(), completion_ids)]
     if sides[0][0].weight is sides[1][0].weight:
         sides = [(sides[0][0], list(names))]
@@ -47,18 +51,21 @@ def check_special_tokens(base: PreTrainedModel, prompter: Prompter, profile: Pro
         verdict = find_untrained(module.weight, _reserved_ids(prompter.tokenizer, module, names), ids)
         unclear |= verdict is None
         untrained |= (verdict or set()) - now
-    if untrained:
-        raise TemplateError(_explain(prompter, profile, [i for i in names if i in untrained]))
-    if trained_now == set(names):
-        return f"special tokens of the template {shown}: trained in this run"
-    if unclear:
-        return (
-            f"special tokens of the template {shown}: not judged, since the base has no reserved tokens, or none that "
-            "differ from the others, to tell untrained ones by"
+    if wrong := [i for i in names if i in untrained]:
+        raise TemplateError(
+            f"the chat template uses {', '.join(names[i] for i in wrong)}, which {profile.name} was never trained on "
+            "(their embeddings are those of its reserved tokens): a model tuned with them would not stop. Set the "
+            "profile's template to models/templates/korean_plain.jinja, which ends answers in the base's own "
+            f"{prompter.tokenizer.eos_token}; or take the base's instruct model; or train the embeddings: "
+            f"trainable_token_indices: {wrong} in the entry of `tuning`"
         )
-    return f"special tokens of the template {shown}: known to the base" + (
-        f", {', '.join(_names(prompter.tokenizer, sorted(trained_now)))} trained on in this run" if trained_now else ""
-    )
+    if trained_now == set(names):
+        return f"{found} trained in this run"
+    if unclear:
+        why = "since the base has no reserved tokens, or none that differ from the others, to tell untrained ones by"
+        return f"{found} not judged, {why}"
+    also = ", ".join(names[i] for i in sorted(trained_now))
+    return f"{found} known to the base" + (f", {also} trained on in this run" if also else "")
 
 
 def find_untrained(weight: torch.Tensor, reserved: list[int], ids: list[int]) -> set[int] | None:
@@ -103,20 +110,7 @@ def _rows(weight: torch.Tensor, ids: list[int]) -> torch.Tensor:
     return weight.detach()[torch.tensor(ids, dtype=torch.long, device=weight.device)].float()
 
 
-def _special_ids(prompter: Prompter) -> tuple[list[int], list[int]]:
-    """Return the special tokens that the template puts into a prompt, and those that the model must say itself.
-
-    Without those that the tokenizer puts around any text (Llama's begin token): the base was trained with them.
-    """
-    messages = [{"role": "system", "content": "가"}, {"role": "user", "content": "나"}]
-    parts = prompter.encode(list(prompter.render(messages, "다")))
-    own = set(prompter.tokenizer("가")["input_ids"])
-    special = set(prompter.tokenizer.added_tokens_decoder) - own
-    prompt_ids, completion_ids = ([i for i in dict.fromkeys(part) if i in special] for part in parts)
-    return prompt_ids, completion_ids
-
-
-def _reserved_ids(tokenizer: PreTrainedTokenizerFast, module: torch.nn.Module, used: dict[int, None]) -> list[int]:
+def _reserved_ids(tokenizer: PreTrainedTokenizerFast, module: torch.nn.Module, used: dict[int, str]) -> list[int]:
     """Return the ids that are named as reserved, and rows of the matrix that belong to no token."""
     beyond = range(max(tokenizer.get_vocab().values()) + 1, module.weight.shape[0])
     named = [i for i, token in tokenizer.added_tokens_decoder.items() if RESERVED.search(token.content)]
@@ -129,18 +123,3 @@ def _is_being_trained(base: PreTrainedModel, module: torch.nn.Module, token_id: 
         return True
     # peft trains these rows in the input embeddings, and in the output layer where it is the same matrix.
     return module is base.get_input_embeddings() and token_id in lora.trainable_token_indices
-
-
-def _names(tokenizer: PreTrainedTokenizerFast, ids: list[int] | dict[int, None]) -> list[str]:
-    return [tokenizer.convert_ids_to_tokens(i) for i in ids]
-
-
-def _explain(prompter: Prompter, profile: Profile, ids: list[int]) -> str:
-    names = _names(prompter.tokenizer, ids)
-    return (
-        f"the chat template uses {', '.join(names)}, which {profile.name} was never trained on (their embeddings are "
-        "those of its reserved tokens): a model tuned with them would not stop. Set the profile's template to "
-        "models/templates/korean_plain.jinja, which ends answers in the base's own "
-        f"{prompter.tokenizer.eos_token}; or take the base's instruct model; or train the embeddings: "
-        f"trainable_token_indices: {ids} in the entry of `tuning`"
-    )

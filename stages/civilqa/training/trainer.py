@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
@@ -18,7 +18,7 @@ from civilqa.program.lifecycle.machine_errors import writing
 from civilqa.training.checkpoints import SaveEverySteps, SealCheckpoints
 from civilqa.training.examples import Examples
 from civilqa.training.recipe import Recipe
-from civilqa.training.varlen_attention import summed_answer_loss, supports_varlen_attention, use_varlen_attention
+from civilqa.training.varlen_attention import VARLEN_ATTENTION, summed_answer_loss, supports_varlen_attention
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}  # transformers' names
 
@@ -29,7 +29,7 @@ class StopAtNaN(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         for name in ("loss", "eval_loss"):
             if not math.isfinite((logs or {}).get(name, 0.0)):
-                raise_diverged(f"{name} is {logs[name]} at step {state.global_step}")
+                raise divergence(f"{name} is {logs[name]} at step {state.global_step}")
 
 
 def check_finite(model: PeftModel) -> None:
@@ -40,16 +40,12 @@ def check_finite(model: PeftModel) -> None:
     """
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not torch.isfinite(parameter).all():
-            raise_diverged(f"{name} holds NaN or infinite values")
+            raise divergence(f"{name} holds NaN or infinite values")
 
 
-def raise_diverged(found: str) -> NoReturn:
-    """Raise for a training that diverged.
-
-    Raises:
-        ParameterError: always.
-    """
-    raise ParameterError(
+def divergence(found: str) -> ParameterError:
+    """Return the error for a training that diverged."""
+    return ParameterError(
         f"params.yaml: train: the training ran away: {found}; lower train.learning_rate (or "
         "learning_rate_factor or alpha in `tuning`) or train.max_grad_norm, or raise train.warmup_fraction"
     )
@@ -123,12 +119,7 @@ class LossProgress(ProgressCallback):
 
 
 def make_trainer(
-    model: PeftModel,
-    tokenizer: Any,
-    examples: Examples,
-    recipe: Recipe,
-    output_dir: Path,
-    checkpoints: bool = True,
+    model: PeftModel, tokenizer: Any, examples: Examples, recipe: Recipe, output_dir: Path, checkpoints: bool = True
 ) -> AdapterTrainer:
     """Return trl's trainer on examples that are already tokens and labels, so that it prepares nothing itself.
 
@@ -139,7 +130,7 @@ def make_trainer(
     validated = bool(examples["validation"])
     padding_free = hardware.attention == "flash_attention_2"
     if hardware.device == "cpu" and supports_varlen_attention(model.get_base_model()):
-        use_varlen_attention(model.get_base_model())
+        model.get_base_model().set_attn_implementation(VARLEN_ATTENTION)
         padding_free = True
     arguments = SFTConfig(
         output_dir=str(output_dir),
@@ -173,7 +164,6 @@ def make_trainer(
         data_seed=recipe.seed,
         dataloader_pin_memory=hardware.device == "cuda",
         logging_steps=1,
-        logging_first_step=True,
         logging_nan_inf_filter=False,  # it would show the mean of the losses before in place of NaN
         eval_strategy="epoch" if validated else "no",
         save_strategy="epoch" if checkpoints else "no",
@@ -183,9 +173,7 @@ def make_trainer(
         report_to="none",
         disable_tqdm=False,
     )
-    callbacks: list[TrainerCallback] = [StopAtNaN()]
-    if checkpoints:
-        callbacks.append(SealCheckpoints())
+    callbacks: list[TrainerCallback] = [StopAtNaN(), *([SealCheckpoints()] if checkpoints else [])]
     if checkpoints and recipe.checkpoint_steps is not None:
         callbacks.append(SaveEverySteps(recipe.checkpoint_steps))
     if recipe.early_stopping_patience is not None and validated:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
-NAME = "sdpa_varlen"
+VARLEN_ATTENTION = "sdpa_varlen"
 IGNORED_LABEL = -100  # what the loss skips, in torch and transformers
 
 
@@ -56,7 +56,7 @@ def varlen_attention(
     return torch.cat(records, dim=2).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, varlen_attention)  # without a mask function: none is made
+AttentionInterface.register(VARLEN_ATTENTION, varlen_attention)  # without a mask function: none is made
 
 
 def supports_varlen_attention(base: PreTrainedModel) -> bool:
@@ -64,11 +64,6 @@ def supports_varlen_attention(base: PreTrainedModel) -> bool:
     config = base.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return base._supports_attention_backend and kinds == {"full_attention"} and not getattr(config, "sliding_window", 0)
-
-
-def use_varlen_attention(base: PreTrainedModel) -> None:
-    """Make a model take padding-free batches."""
-    base.set_attn_implementation(NAME)
 
 
 def summed_answer_loss(model: torch.nn.Module, row: dict[str, Any]) -> tuple[torch.Tensor, int]:

@@ -1,4 +1,4 @@
-from civilqa.training.metrics import summarize_losses, train_curve, validation_curve
+from civilqa.training.plan import summarize_losses, train_curve, validation_curve
 
 
 def test_losses_are_summarised_from_the_history():
