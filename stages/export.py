@@ -28,7 +28,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, read_formatted
 from civilqa.chat.engine import ADAPTER, MERGED
-from civilqa.generation.parity import Behaviour, behave, check_parity, compare
+from civilqa.generation.answers import Behaviour, behave, check_parity, compare
 from civilqa.inference import BENCHMARK_QUESTIONS
 from civilqa.model.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import load_adapter, load_base, load_tuned

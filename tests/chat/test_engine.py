@@ -117,7 +117,7 @@ def test_an_error_while_generating_reaches_who_iterates(engine, monkeypatch):
         yield [(0, 40)]
         raise ZeroDivisionError
 
-    monkeypatch.setattr(engine, "_generate", fail)
+    monkeypatch.setattr("civilqa.generation.decoding.decode", fail)
     stream = engine.stream_answer(QUESTION)
     assert next(stream)  # what there was before
     with pytest.raises(ZeroDivisionError):

@@ -1,6 +1,6 @@
 import torch
 
-from civilqa.generation.parity import Behaviour, compare
+from civilqa.generation.answers import Behaviour, compare
 
 
 def test_two_models_are_compared_by_logits_and_answers():

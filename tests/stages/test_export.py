@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import export
 from civilqa.base_model.profiles import Profile, read_profile
-from civilqa.generation import parity
+from civilqa.generation import answers
 from civilqa.inference import InferenceEngine
 from civilqa.model.hardware import Hardware
 from civilqa.model.loading import load_base, load_tuned, save_adapter
@@ -282,7 +282,7 @@ def test_without_an_adapter_nothing_is_written(project, monkeypatch, run_export)
 
 
 def test_a_merge_that_answers_otherwise_is_refused_and_the_old_one_kept(at_project, run_export, monkeypatch):
-    monkeypatch.setitem(parity.LOGIT_TOLERANCE, "fp32", 1e-12)
+    monkeypatch.setitem(answers.LOGIT_TOLERANCE, "fp32", 1e-12)
     before = Path("models/merged/manifest.json").read_bytes()
     with pytest.raises(ModelError, match="its logits differ"):
         run_export()

@@ -11,11 +11,7 @@ CONVERSATIONS = Path("data/conversations")
 
 
 def save_conversation(exchanges: list[list[dict[str, Any]]], folder: Path = CONVERSATIONS) -> Path:
-    """Write a conversation as Markdown and return the new file.
-
-    Args:
-        exchanges: for each question the results of the models that were asked it.
-    """
+    """Write a conversation, for each question the results of the models asked, as Markdown; return the new file."""
     now = datetime.now()
     path = folder / f"{now:%Y-%m-%d_%H%M%S_%f}.md"
     notices = dict.fromkeys(result["notice"] for results in exchanges for result in results)

@@ -9,10 +9,9 @@ import copy
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import takewhile
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -28,7 +27,7 @@ from civilqa.program.parameters import BatchSize, Section, check, read_sections
 from civilqa.reading.cleaning import clean
 
 if TYPE_CHECKING:
-    from civilqa.generation.decoding import Step
+    from civilqa.generation.decoding import Decoding
 
 MERGED = Path("models/merged")
 
@@ -60,11 +59,7 @@ class Engine:
     """One loaded model that answers questions. Threads may share it; it generates for one of them at a time."""
 
     def __init__(self) -> None:
-        """Read the parameters. No model is loaded yet.
-
-        Raises:
-            ParameterError: params.yaml is missing or not valid.
-        """
+        """Read the parameters; no model is loaded yet."""
         from civilqa.base_model.profiles import read_profile
 
         (self.params,) = read_sections(chat=ChatParams)
@@ -251,8 +246,6 @@ class Engine:
         return self
 
     def _settings(self, changes: dict[str, Any]) -> ChatParams:
-        if not changes:
-            return self.params
         settings, problems = check(ChatParams, {**self.params.model_dump(), **changes}, "settings")
         if problems:
             raise ParameterError("\n".join(problems))
@@ -328,9 +321,12 @@ class Engine:
 
         Arguments and exceptions are those of generate_answer; an unusable question is refused by this call.
         """
+        from civilqa.generation.decoding import decode
+
         chosen = self._settings(settings)
         prompt, turns = self._prompt(question, category, history, chosen)
-        tokens = (token for step in self._generate([prompt], chosen) for _, token in step)
+        steps = decode(self._model, self._prompter.tokenizer, [prompt], self._decoding(chosen, 1))
+        tokens = (token for step in steps for _, token in step)
         describe = partial(self._describe, question, category, len(prompt), turns)
         return AnswerStream(self._worker, tokens, self._text, describe)
 
@@ -345,7 +341,7 @@ class Engine:
         Raises:
             QuestionError: one of the questions cannot be asked; nothing is then generated.
         """
-        from civilqa.generation.decoding import collect
+        from civilqa.generation.decoding import generate
 
         chosen = self._settings(settings)
         each = [categories] * len(questions) if isinstance(categories, str) else categories
@@ -355,25 +351,23 @@ class Engine:
         for start in range(0, len(prompts), chosen.batch_size):
             batch = slice(start, start + chosen.batch_size)
             started, stop = time.perf_counter(), threading.Event()
-            steps = takewhile(lambda _, stop=stop: not stop.is_set(), self._generate(prompts[batch], chosen))
+            asked = (self._model, self._prompter.tokenizer, prompts[batch], self._decoding(chosen, len(prompts[batch])))
             try:
-                answers = self._worker.submit(collect, steps, len(prompts[batch])).result()
+                answers = self._worker.submit(generate, *asked, stop.is_set).result()
             finally:  # an exception in who waits, such as Ctrl-C, stops the worker, too
                 stop.set()
             timing = {"first_token_seconds": None, "seconds": time.perf_counter() - started}
-            for asked, prompt, ids in zip(pairs[batch], prompts[batch], answers, strict=True):
-                results.append(self._describe(*asked, len(prompt), 0, ids) | timing)
+            for pair, prompt, ids in zip(pairs[batch], prompts[batch], answers, strict=True):
+                results.append(self._describe(*pair, len(prompt), 0, ids) | timing)
         return results
 
     # Generating
 
-    def _generate(self, prompts: list[list[int]], settings: ChatParams) -> Iterator["Step"]:
-        """Return the steps of civilqa.generation.decoding.decode; to be taken in the worker thread alone."""
-        from civilqa.generation.decoding import Decoding, decode
+    def _decoding(self, settings: ChatParams, batch_size: int) -> "Decoding":
+        from civilqa.generation.decoding import Decoding
 
         chosen = settings.model_dump(include={"max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed"})
-        decoding = Decoding(batch_size=len(prompts), end_token_id=self._prompter.end_token_id, **chosen)
-        return decode(self._model, self._prompter.tokenizer, prompts, decoding)
+        return Decoding(batch_size=batch_size, end_token_id=self._prompter.end_token_id, **chosen)
 
     def _text(self, ids: list[int]) -> str:
         """Return tokens as text without the bytes of a syllable that is not whole yet."""

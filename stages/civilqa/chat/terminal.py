@@ -36,11 +36,7 @@ BYTES_A_CHARACTER = 4
 
 
 def chat(engine: Engine, base: Engine | None = None, category: str = "") -> None:
-    """Answer questions until /끝 or the end of the input.
-
-    Args:
-        base: asked the same questions, its answers beside those of `engine`.
-    """
+    """Answer questions until /끝 or the end of the input, `base` beside `engine` where there is one."""
     conversation = Conversation(engine, base, category)
     conversation.console.print(f"\n{engine.notice}", style="yellow")
     conversation.console.print("질문을 적고 Enter를 누르십시오. 명령은 /도움말, 나가기는 /끝입니다.\n", style="dim")
@@ -131,11 +127,8 @@ class Conversation:
             self.console.print("이 모델의 대화 형식은 앞선 대화를 담지 못합니다.\n")
             return
         self.passes_turns_on = not self.passes_turns_on
-        self.console.print(
-            "이제 앞선 질문과 답변을 함께 보냅니다. 질문을 하나씩 학습한 모델은 엉뚱하게 답할 수 있습니다.\n"
-            if self.passes_turns_on
-            else "이제 질문을 하나씩 따로 묻습니다.\n"
-        )
+        text = "이제 앞선 질문과 답변을 함께 보냅니다. 질문을 하나씩 학습한 모델은 엉뚱하게 답할 수 있습니다.\n"
+        self.console.print(text if self.passes_turns_on else "이제 질문을 하나씩 따로 묻습니다.\n")
 
     def save(self) -> None:
         if not self.exchanges:
@@ -225,11 +218,7 @@ class Conversation:
 
 
 def receive(streams: list[AnswerStream], show: Callable[[int, str], None]) -> list[dict[str, Any]]:
-    """Return the results of answers, whose pieces are shown as they come; Ctrl-C stops them all.
-
-    Args:
-        show: takes the number of an answer and a piece of it.
-    """
+    """Return the results of answers, whose pieces `show` gets with their number as they come; Ctrl-C stops them all."""
     interrupted = {}
     try:
         for index, answering in enumerate(streams):

@@ -1,7 +1,8 @@
 """The one loop that asks a model, whoever asks: evaluate and the benchmark in batches, the chat token by token."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -31,16 +32,15 @@ class Decoding:
 
 
 def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], decoding: Decoding
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[list[int]],
+    decoding: Decoding,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[list[int]]:
-    """Return the new tokens for each prompt, up to and with the end token; the prompts are one batch."""
-    return collect(decode(model, tokenizer, prompts, decoding), len(prompts))
-
-
-def collect(steps: Iterable[Step], number: int) -> list[list[int]]:
-    """Return the tokens of so many answers from the steps of `decode`."""
-    answers: list[list[int]] = [[] for _ in range(number)]
-    for step in steps:
+    """Return the new tokens for each prompt of one batch, up to and with the end token, or until `stopped`."""
+    answers: list[list[int]] = [[] for _ in prompts]
+    for step in takewhile(lambda _: not stopped(), decode(model, tokenizer, prompts, decoding)):
         for index, token in step:
             answers[index].append(token)
     return answers

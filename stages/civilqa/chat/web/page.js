@@ -2,6 +2,7 @@
 "use strict";
 
 const element = (id) => document.getElementById(id);
+const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
 const conversation = element("conversation");
 const models = JSON.parse(conversation.dataset.models);
 // Of this tab: a reload keeps it, another tab has its own.
@@ -19,22 +20,13 @@ function post(path, body) {
   });
 }
 
-function button(label, action) {
-  const made = Object.assign(document.createElement("button"), {type: "button", textContent: label});
-  made.addEventListener("click", () => action(made));
-  return made;
-}
-
 function addExchange(question, answers) {
-  const exchange = document.createElement("article");
-  exchange.className = "exchange";
-  const asked = Object.assign(document.createElement("p"), {className: "question", textContent: question});
-  const row = Object.assign(document.createElement("div"), {className: "answers"});
-  exchange.append(asked, row);
-  for (let index = 0; index < answers; index += 1) {
-    const answer = Object.assign(document.createElement("section"), {className: "answer"});
-    const body = Object.assign(document.createElement("div"), {className: "body"});
-    answer.append(Object.assign(document.createElement("h3"), {textContent: models[index]}), body);
+  const exchange = make("article", {className: "exchange"});
+  const row = make("div", {className: "answers"});
+  exchange.append(make("p", {className: "question", textContent: question}), row);
+  for (const name of models.slice(0, answers)) {
+    const answer = make("section", {className: "answer"});
+    answer.append(make("h3", {textContent: name}), make("div", {className: "body"}));
     row.append(answer);
   }
   conversation.prepend(exchange);  // the newest first, below the question field
@@ -45,22 +37,24 @@ function addExchange(question, answers) {
 function showAnswer(exchange, index, html) {
   const answer = exchange.querySelectorAll(".answer")[index];
   answer.querySelector(".body").innerHTML = html;
-  const tools = Object.assign(document.createElement("div"), {className: "tools"});
+  const tools = make("div", {className: "tools"});
+  const copy = async (event) => {
+    await navigator.clipboard.writeText(answer.querySelector(".text").textContent);
+    event.target.textContent = "복사했습니다";
+  };
+  const askAgain = () => {
+    element("question").value = exchange.querySelector(".question").textContent;
+    element("question").focus();
+  };
   tools.append(
-    button("복사", async (pressed) => {
-      await navigator.clipboard.writeText(answer.querySelector(".text").textContent);
-      pressed.textContent = "복사했습니다";
-    }),
-    button("다시 묻기", () => {
-      element("question").value = exchange.querySelector(".question").textContent;
-      element("question").focus();
-    }),
+    make("button", {type: "button", textContent: "복사", onclick: copy}),
+    make("button", {type: "button", textContent: "다시 묻기", onclick: askAgain}),
   );
   answer.append(tools);
 }
 
 function showText(exchange, index, text) {
-  const shown = Object.assign(document.createElement("div"), {className: "text", textContent: text || "…"});
+  const shown = make("div", {className: "text", textContent: text || "…"});
   exchange.querySelectorAll(".answer .body")[index].replaceChildren(shown);
 }
 
