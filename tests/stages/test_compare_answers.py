@@ -1,8 +1,10 @@
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from accidents import checked, commit_all
 from civilqa.program.errors import PipelineError
 from compare_answers import check_lines, compare, difference, merge_words
 
@@ -51,3 +53,14 @@ def test_wrong_arguments_are_named(project, arguments):
 def test_predictions_of_another_version_are_refused():
     with pytest.raises(PipelineError, match=r"fast: .*another version of the evaluate stage"):
         check_lines([line("a", "답", 1.0, 50.0)], "fast")
+
+
+@pytest.mark.slow
+def test_another_revision_is_read_where_the_project_is_a_folder_of_a_larger_repository(run_copy, tmp_path):
+    folder = tmp_path / "office" / "law"
+    shutil.copytree(run_copy, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    checked(folder.parent, "git", "init", "--quiet")
+    commit_all(folder.parent, "start")
+    told = checked(folder, "python", "stages/compare_answers.py", "HEAD", "workspace")
+    assert "다른 답변 0개" in told
+    assert "같은 답변 0개" not in told

@@ -7,6 +7,7 @@ The first is the long form: every accident at so many random moments; without th
 times. Rows of the report that a run did not try stay as they were.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -156,6 +157,7 @@ def _total(rows: list[dict[str, Any]], key: str) -> int:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="Write the table of tests/README.md from what the tests counted.").parse_args()
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]

@@ -6,6 +6,7 @@ Each time one of three is killed with SIGKILL: the training alone, DVC alone (th
 one), or both. The adapter must come out with the bytes of the run that nobody disturbed.
 """
 
+import argparse
 import json
 import os
 import random
@@ -143,7 +144,9 @@ def _last_step(output: str) -> int:
 
 
 def main() -> None:
-    moments = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("moments", type=int, nargs="?", default=20, help="how often it is killed (default 20)")
+    moments = parser.parse_args().moments
     with tempfile.TemporaryDirectory(prefix="kill-finetune-") as folder:
         start_project(Path(folder))
         kills = kill_at_random_moments(Path(folder), moments, seed=random.SystemRandom().randrange(10**6))
