@@ -15,6 +15,7 @@ from civilqa.model.hardware import HardwareParams
 from civilqa.program import parameters
 from civilqa.program.errors import ParameterError, PipelineError
 from civilqa.program.parameters import read_choice, read_params, read_sections
+from civilqa.training.adapter import Tuning
 from civilqa.training.recipe import Preset, TrainParams
 from conftest import ROOT, edit_params
 from evaluate import EvaluateParams
@@ -35,7 +36,11 @@ SECTIONS = {
     "chat": ChatParams,
     "probe": ProbeParams,
 }
-CHOICES = {"profiles": (Profile, "model.profile"), "presets": (Preset, "train.preset")}
+CHOICES = {
+    "profiles": (Profile, "model.profile"),
+    "tuning": (Tuning, "model.profile"),
+    "presets": (Preset, "train.preset"),
+}
 
 # Sections whose keys are a user's own names: a misspelt one is another name.
 FREE = {("format", "system_prompts"), ("prepare", "columns")}
@@ -49,12 +54,8 @@ def walk(value, path=()):
             yield from walk(inner, (*path, name))
 
 
-# launch is a command that DVC starts; no stage reads it.
-KEYS = [
-    path
-    for path in walk(PARAMS)
-    if path[0] != "launch" and len(path) > 1 and not (len(path) == 2 and path[0] in CHOICES)
-]
+# launch is a command that DVC starts; the seed is read with each section that leaves its own empty.
+KEYS = [path for path in walk(PARAMS) if len(path) > 1 and not (len(path) == 2 and path[0] in CHOICES)]
 
 
 def read_all(path, section, choice=None):
@@ -90,12 +91,12 @@ def refusal(params, path):
 
 
 def default_of(path):
-    """Return whether a key of a profile may be left out, since it has a default."""
-    return path[0] == "profiles" and path[-1] != "name"
+    """Return whether a key may be left out, since it has a default; a section's seed is then the project's."""
+    return (path[0] == "profiles" and path[-1] != "name") or path[0] == "tuning" or path[-1] == "seed"
 
 
 def test_every_section_that_a_stage_reads_is_walked():
-    assert set(PARAMS) == {*SECTIONS, *CHOICES, "launch"}
+    assert set(PARAMS) == {*SECTIONS, *CHOICES, "launch", "seed"}
     assert len(KEYS) > 130
 
 
@@ -171,7 +172,7 @@ def may_be_right(path, value, old):
     """Return whether a wrong value of WRONG happens to be a right one for this key."""
     key = path[-1]
     if value is None:
-        return path in NULLABLE
+        return path in NULLABLE or path[-1] == "seed"
     if isinstance(value, bool):
         return isinstance(old, bool) or key in {"gradient_checkpointing", "liger_kernel", "compile"}
     if isinstance(value, str):
@@ -279,7 +280,7 @@ SAMPLE = {
     "prepare": ("prepare.min_answer_characters", 0, "prepare.min_answer_characters: found 0"),
     "split": ("split.folds", 1000, "split.folds: found 1000"),
     "format": ("profiles.tiny.template", "models/templates/none.jinja", "none.jinja: no such template file"),
-    "finetune": ("tuning.tiny.target_modules", ["q_projj"], "found 'q_projj', which the base has not"),
+    "finetune": ("tuning.tiny.target_modules", ["q_projj"], "found 'q_projj', which the base 'models/tiny' has not"),
     "evaluate": ("evaluate.seed", 2**32, "evaluate.seed: found 4294967296"),
     "benchmark": ("hardware.threads", 10**6, "hardware.threads: found 1000000"),
 }
