@@ -1,10 +1,12 @@
 """Make `acts.csv` and `titles.csv` from a list of articles and a list of acts; see README.md beside this file.
 
 Usage: python data/reference/build.py STATUTES.csv STATUTES_META.csv --as-of 2026-06-08 [--cited FILE ...]
+                                      [--names FILE]
 
 STATUTES.csv has the columns law, article, title, status (in_force, deleted, not_yet_in_force); STATUTES_META.csv has
 law, in_force_promulgation_no, in_force_promulgated, in_force_effective. The titles kept are those of every article in
 force of `TITLED_ACTS`, and of every article of the other acts that a `--cited` file cites (default: `data/raw/`).
+`--names` makes `act_names.txt` from a list of the official names of acts, decrees and rules, one a line.
 """
 
 import argparse
@@ -21,6 +23,7 @@ sys.path.insert(0, str(ROOT / "stages"))
 from civilqa.law.citations import parse_citations  # noqa: E402
 from civilqa.law.statutes import STATUS_COLUMNS, article_number, load_reference, pack_articles  # noqa: E402
 
+PARTS = ("시행령", "시행규칙")
 # What each status of the source is called in acts.csv: the column that lists the article.
 COLUMN_OF_STATUS = {"in_force": "articles", "deleted": "deleted", "not_yet_in_force": "not_yet_in_force"}
 
@@ -143,6 +146,15 @@ def titles_rows(statutes: list[dict[str, str]], cited: set[tuple[str, str]]) -> 
     ]
 
 
+def write_names(path: Path, names: list[str]) -> None:
+    """Write official names, one a line, without the 시행령 and 시행규칙 of acts that are there themselves."""
+    known = {name.strip() for name in names if name.strip()}
+    parts = {name for name in known for part in PARTS if name.endswith(part) and name[: -len(part)].rstrip() in known}
+    kept = sorted(known - parts)
+    path.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8", newline="\n")
+    print(f"{path}: {len(kept)} names")
+
+
 def strings_of(value: object) -> Iterator[str]:
     """Every string in a JSON value."""
     if isinstance(value, str):
@@ -174,6 +186,7 @@ def main() -> None:
     parser.add_argument("meta", type=Path)
     parser.add_argument("--as-of", required=True, metavar="DATE", help="기준일: the day these versions are in force")
     parser.add_argument("--cited", type=Path, nargs="*", metavar="FILE", help="CSV or JSONL; default: data/raw/")
+    parser.add_argument("--names", type=Path, metavar="FILE", help="official names, one a line")
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
     arguments = parser.parse_args()
     cited = arguments.cited
@@ -181,6 +194,8 @@ def main() -> None:
         cited = sorted(path for path in (ROOT / "data" / "raw").glob("*") if path.suffix in (".csv", ".jsonl"))
     statutes, meta = read_rows(arguments.statutes), read_rows(arguments.meta)
 
+    if arguments.names:
+        write_names(arguments.output / "act_names.txt", arguments.names.read_text(encoding="utf-8").splitlines())
     columns = ["law", "short_names", "promulgation_no", "promulgated", "effective", "as_of", *STATUS_COLUMNS]
     write_rows(arguments.output / "acts.csv", columns, acts_rows(statutes, meta, arguments.as_of))
     titles_path = arguments.output / "titles.csv"

@@ -1,20 +1,25 @@
 """Statute citations in Korean text: find them, and judge them against the table in `data/reference/`.
 
-The reader walks the text from left to right over the few places where something can begin (법, 「, 제N조, 같은 조,
-계약서 and so on), resolves the act to the left of it and the article, 항, 호 and 목 to the right, and carries the act
-over to bare articles that follow.
+The reader walks the text from left to right over the few places where something can begin (법, 「, 제N조, 같은 조 and
+so on), resolves the act to the left of it and the article, 항, 호 and 목 to the right, and carries the act over to bare
+articles that follow, unless they are a document's. Where an act lacks a bare article that another act of the text has,
+it is the other's.
 """
 
+import bisect
 import functools
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 from civilqa.law import grammar
-from civilqa.law.act_names import (
+from civilqa.law.acts import (
     Act,
+    Claim,
     Named,
     bracketed_act,
+    claim_on,
     compact,
     generic_act,
     known_act,
@@ -23,47 +28,22 @@ from civilqa.law.act_names import (
     word_start,
     words_start,
 )
-from civilqa.law.places import Place, places_between, read_details, read_places
-from civilqa.law.statutes import NO_SUCH_ARTICLE, OUTSIDE_TABLE, Reference, article_name, same_title
+from civilqa.law.places import Citation, Place, places_between, read_details, read_places
+from civilqa.law.statements import with_what_is_said
+from civilqa.law.statutes import (
+    DELETED,
+    NO_SUCH_ARTICLE,
+    OUTSIDE_TABLE,
+    Reference,
+    article_name,
+    load_reference,
+    same_title,
+)
 
 # Each score that looks at citations parses the text: an evaluation asks for 600 different texts 5,300 times.
 REMEMBERED_TEXTS = 1024
-
-
-@dataclass(frozen=True)
-class Citation:
-    """One article of one act, as a text cites it.
-
-    `start` and `end` are offsets into `unicodedata.normalize("NFC", text)`. The citations of one range (제1조부터
-    제3조까지) share the span of the whole range; all other spans are disjoint, in ascending order.
-
-    Attributes:
-        law: Official full name (`주택임대차보호법`, `주택임대차보호법 시행령`, `민법 부칙`); an act outside the table
-            keeps the name that the text gives it, a foreign code its country (`독일 민법`).
-        article: `제3조` or `제3조의2`.
-        paragraph: 항.
-        item: 호: `2` or `2의3`.
-        subitem: 목: `가`.
-        clause: 본문, 단서, 전단 or 후단.
-        title: What the text gives in brackets as the article's title.
-        former: Whether the text cites a former version (구 민법).
-        former_date: ISO date of the amendment named with a former version, when it is.
-        via: How the act was found: `name` beside the article, `same` (같은 법), `list` (민법 제1조, 제2조), `carried`
-            from further back in the text, or `within` the act's own text.
-    """
-
-    law: str
-    article: str
-    paragraph: int | None
-    item: str | None
-    subitem: str | None
-    clause: str | None
-    title: str | None
-    former: bool
-    former_date: str | None
-    via: str
-    start: int
-    end: int
+REMEMBERED_ACTS = 12  # of one text: which of them a bare article may be of
+FALLEN = (NO_SUCH_ARTICLE, DELETED)  # what the present version of an act has not
 
 
 @functools.lru_cache(REMEMBERED_TEXTS)
@@ -71,14 +51,14 @@ def parse_citations(text: str, within: str | None = None) -> tuple[Citation, ...
     """Find the statute citations of a text, in order of appearance.
 
     The text may be in any normalisation form; spans refer to its NFC form. 제3조의2 is read as the article,
-    제3조의 2가지 as 제3조. Contracts, 약관, case numbers and amounts are not citations, nor is 이 법 where no act was
-    named before.
+    제3조의 2가지 as 제3조. Contracts, 약관, bills, case numbers and amounts are not citations, nor is 이 법 where no
+    act was named before.
 
     `within` is the official name of the act whose own text this is: there 이 법 and a bare article mean that act,
     and an act that the text names carries over to lists only.
     """
     text = unicodedata.normalize("NFC", text)
-    if "조" not in text and "§" not in text:
+    if not grammar.CITING.search(text):
         return ()
     return tuple(_Reader(text, within).read())
 
@@ -87,12 +67,11 @@ def judge_citation(citation: Citation, reference: Reference) -> str:
     """What the table knows of a citation: one of the status constants of `civilqa.law.statutes`.
 
     `outside_table` is a real act, decree or supplementary provision that the table does not list, never an invented
-    one. So is an article of a former version that the present one lacks: the table holds one version of each act.
+    one. So is an article of a former version that the present one lacks: the table holds one version of each act. And
+    so is one of which the text itself says that it was repealed or never was: that is not citing it.
     """
     status = reference.status(citation.law, citation.article)
-    if status == NO_SUCH_ARTICLE and citation.former:
-        return OUTSIDE_TABLE
-    return status
+    return OUTSIDE_TABLE if status in FALLEN and (citation.former or citation.denied) else status
 
 
 def title_matches(citation: Citation, reference: Reference) -> bool | None:
@@ -108,19 +87,24 @@ class _Reader:
 
     def __init__(self, text: str, within: str | None):
         self.original = text
-        self.text = text.translate(grammar.SHADOW)
+        self.text = grammar.SHADOWED.sub(lambda match: grammar.SHADOW[match[0]], text)
+        self.reference = load_reference()
         self.position = 0
         self.floor = 0
         self.own_act = Act(within) if within else None
+        amending = grammar.AMENDING.search(self.text)
+        self.amended = [m.span() for m in grammar.AMENDED.finditer(self.text)] if amending else []
         self.found: list[Citation] = []
+        self.named: dict[str, Act] = {}  # the acts of the text by their names, the last one last
         self.last_act: Act | None = None  # what 같은 법 means, after a contract's article too
+        self.last_cited: Act | None = None
         self.carried: Act | None = None  # what a bare 제3조 belongs to; None after a contract's article
+        self.bracketed = False  # whether the act named last is in 「」, and not as what the text is about
         self.last_place: Place | None = None  # what 같은 조 means
         self.aliases: dict[str, Act] = {}  # (이하 '특별법'이라 한다)
 
     def read(self) -> list[Citation]:
         readers = {
-            "document": self._read_document,
             "law": self._read_law,
             "bracket": self._read_bracket,
             "part": self._read_part,
@@ -129,22 +113,25 @@ class _Reader:
         }
         while match := grammar.TOKEN.search(self.text, self.position):
             self.position = match.end()
-            next(read for kind, read in readers.items() if match[kind] is not None)(match)
-        return self.found
+            readers[match.lastgroup](match)
+        return with_what_is_said(self.text, self.found, self.reference)
 
     # --- What can begin ---
 
     def _read_law(self, match: re.Match) -> None:
-        end = match.end()
+        name_end = match.end()
+        end = name_end + (self.text.startswith("전", name_end) and bool(grammar.CODE.match(self.text, name_end)))
         after = self._article_after(end)
-        notes = grammar.NOTES.match(self.text, end)
+        notes = None if after else grammar.NOTES.match(self.text, end)
         named = None
         if after or notes or grammar.MENTION.match(self.text, end) or grammar.TOPIC.match(self.text, end):
-            named = self._alias(end) or known_act(self.text, end, self.floor)
+            named = self._alias(name_end) or known_act(self.text, name_end, self.floor)
         if not named and after:
-            named = self._same_act(match.start(), end)
-        if not named and (after or (notes and grammar.ALIAS.search(notes["notes"]))):
-            named = generic_act(self.text, end, self.floor)
+            named = self._same_act(match.start(), name_end)
+        if not named and (
+            after or (notes and grammar.ALIAS.search(notes["notes"])) or grammar.AMENDED_ACT.match(self.text, end)
+        ):
+            named = generic_act(self.text, name_end, self.floor)
         if named:
             self._use_act(*named, end, after)
 
@@ -153,7 +140,7 @@ class _Reader:
         after = self._article_after(end)
         if act := bracketed_act(match["name"], self.aliases):
             self._use_act(*with_words_before(self.text, act, match.start(), self.floor), "name", end, after)
-        elif after and grammar.DOCUMENT_END.search(match["name"]):
+        elif after and not grammar.CITES.search(match["name"]):
             self._leave_acts(after.end())
         else:
             self.position = match.start() + 1  # 「민법 제750조」: read on inside
@@ -164,21 +151,8 @@ class _Reader:
         read = self._places(match.end())
         act = self.own_act or self.carried
         if read and act:
-            self._cite(*read, replace(act, part=part), match.start(), "same")
-        else:
-            self._leave_acts(match.end())
-
-    def _read_document(self, match: re.Match) -> None:
-        end = match.end("document")
-        start = word_start(self.text, end, self.floor)
-        before = self.text[max(self.floor, start - 4) : start].rstrip()
-        # 민사집행규칙 and 주택공급에 관한 규칙 are decrees; 취업규칙 is not.
-        decree = match["document"] in ("규칙", "규정") and (
-            before.endswith("관한") or grammar.COURT_RULES.fullmatch(self.text, start, end)
-        )
-        after = self._article_after(end)
-        if decree and after and (named := generic_act(self.text, end, self.floor)):
-            self._use_act(*named, end, after)
+            act = Act(act.parent, part) if act.parent else replace(act, part=part)
+            self._cite(*read, act, match.start(), "within" if self.own_act else "same")
         else:
             self._leave_acts(match.end())
 
@@ -194,13 +168,42 @@ class _Reader:
             self._cite([place], end, self.carried, match.start(), "same")
 
     def _read_article(self, match: re.Match) -> None:
-        read = self._places(match.start())
-        if read and self.own_act:
-            self._cite(*read, self.own_act, match.start(), "within")
-        elif read and self.carried:
-            self._cite(*read, self.carried, match.start(), "carried")
-        elif read:
-            self._leave_acts(match.start())
+        start = match.start()
+        read = self._places(start)
+        if not read:
+            return
+        code = grammar.CODE_AFTER.match(self.text, read[1]) if self.text[start] == "§" else None
+        if code:
+            self._use(read[0], code.end(), Act(code["code"]), start, "name")
+            return
+        claim, whose = claim_on(self.text, start, read[1], self.floor)
+        act = self.own_act or self.carried
+        if claim == Claim.ACT:
+            self._use(*read, *whose)
+        elif act is None or claim == Claim.DOCUMENT or (claim == Claim.NOUN and not self._has(act, read[0], whose)):
+            self._leave_acts(start)
+        else:
+            before = self.text[max(self.floor, start - 20) : start]
+            if grammar.FORMER_BEFORE.search(before):
+                act = replace(act, former=True)
+            elif act.former and grammar.PRESENT_BEFORE.search(before):
+                act = replace(act, former=False, former_date=None)
+            via = "within" if self.own_act else "carried"
+            in_doubt = not self.own_act and (claim in (Claim.IN_DOUBT, Claim.NOUN) or self._is_drafting(read[1]))
+            self._cite_first(*read, [act, *self._others(act)], start, via, in_doubt=in_doubt)
+
+    def _has(self, act: Act, places: list[Place], noun: str) -> bool:
+        """Whether an article is the act's although a noun stands before it: one of its title (대항력 제3조)."""
+        if self.own_act:
+            return True
+        title = self.reference.title(act.law, article_name(places[0].article))
+        return title is not None and noun in compact(title)
+
+    def _is_drafting(self, position: int) -> bool:
+        """Whether this is a statute's own text: it brackets the acts that it cites, and a bare article is its own."""
+        if not self.bracketed:
+            return False
+        return not self.text.endswith(grammar.POLITE, position, grammar.sentence_end(self.text, position))
 
     # --- Acts ---
 
@@ -211,44 +214,95 @@ class _Reader:
         if not article:
             return None
         # 민법은 3조 원을: where something stands between, only 제 makes an article of it.
-        return after if article["mark"] or article["section"] or not after["loose"].strip() else None
+        loose = after["loose"]
+        marked = article["mark"] or article["section"] or article["sections"]
+        return after if marked or not loose.strip() or grammar.OF_ACT.fullmatch(loose) else None
 
     def _use_act(self, act: Act, start: int, via: str, end: int, after: re.Match | None) -> None:
         """Cite the articles after an act that is written from `start` to `end`, or keep it for those to come."""
         notes = grammar.NOTES.match(self.text, end)
-        for alias in grammar.ALIAS.finditer(notes["notes"] if notes else ""):
-            self.aliases[compact(alias[1])] = replace(act, part="")
+        in_brackets = self.text[end - 1] in "」』"
+        topic = grammar.TOPIC.match(self.text, end) if in_brackets or not after else None
+        self.bracketed = in_brackets and not topic
+        if notes:
+            for alias in grammar.ALIAS.finditer(notes["notes"]):
+                self.aliases[compact(alias[1])] = replace(act, part="")
         if after:
             act = with_notes(act, after["notes"] + (after["part_notes"] or ""))
-            act = replace(act, part=" ".join(part for part in (act.part, after["part"], after["supplement"]) if part))
-            places, places_end = self._places(after.end(), unmarked=True)
+            if after["part"] or after["supplement"]:
+                parts = (act.part, after["part"], after["supplement"])
+                act = replace(act, part=" ".join(part for part in parts if part))
             # 민법은 제103조에서: the act is apart from the article, and no part of the span.
             apart = "가" <= after["loose"][:1] <= "힣"
-            self._cite(places, places_end, act, after.end() if apart else start, via)
+            if grammar.CITES.search(after["notes"]):
+                apart = True
+                self._read_inside(act, *after.span("notes"))
+            read = self._places(after.end(), unmarked=True)
+            self._use(*read, act, after.end() if apart else start, via)
+            return
+        if act.bill:
+            self.position = self.floor = end
             return
         act = with_notes(act, notes["notes"] if notes else "")
         if part := grammar.PART.match(self.text, end):
             act, end = replace(act, part=part[1]), part.end()
-        if self.carried is None or grammar.TOPIC.match(self.text, end):
+        self._name(act)
+        if self.carried is None or topic:
             self.last_act = self.carried = act
             self.last_place = None
         elif self.text[start] in "「『":
             self.last_act = act  # in formal drafting 같은 법 is the one named last; in prose, the one last cited
         self.position = self.floor = end
 
+    def _use(self, places: list[Place], end: int, act: Act, start: int, via: str) -> None:
+        """Cite places of an act that stands beside them, or is meant by 같은 법; a bill's are no law's."""
+        if act.bill:
+            self._leave_acts(end)
+        elif via != "same":
+            self._name(act)
+            self._cite(places, end, act, start, via)
+        elif self.text.startswith(tuple(grammar.BARE_ACTS), start):
+            # 법 제3조 may mean the act of the page that the text was taken from, which it does not name.
+            self._cite_first(places, end, [act, *self._others(act)], start, via, in_doubt=not self.own_act)
+        else:
+            others = [replace(self.last_cited, part=act.part)] if self.last_cited else []
+            own = self.text.startswith(("이", "본"), start) and self._is_drafting(end)
+            self._cite_first(places, end, [act, *others], start, via, in_doubt=own)
+
+    def _name(self, act: Act) -> None:
+        self.named.pop(act.law, None)
+        self.named[act.law] = act
+        if len(self.named) > REMEMBERED_ACTS:
+            del self.named[next(iter(self.named))]
+
+    def _others(self, act: Act) -> list[Act]:
+        """The other acts that the text has named, the last one first."""
+        return [other for other in reversed(self.named.values()) if other.law != act.law]
+
+    def _read_inside(self, act: Act, start: int, end: int) -> None:
+        """Read what brackets between an act and its article cite: 형법(... 법률 제2조로 가중되는 경우) 제129조."""
+        inner = _Reader(self.original[start:end], None)
+        inner.carried = inner.last_act = act
+        self.found += [replace(c, start=c.start + start, end=c.end + start) for c in inner.read()]
+
     def _leave_acts(self, position: int) -> None:
         """Step over the articles at `position`, which belong to no act; the bare ones after them do not either."""
         self.carried = self.last_place = None
-        read = self._places(position)
+        self.position = self.floor = max(self.floor, position)
+        read = self._places(position, unmarked=True)
         while read:
             self.position = self.floor = read[1]
             connector = grammar.AND.match(self.text, read[1]) or grammar.TO.match(self.text, read[1])
             read = connector and self._places(connector.end(), read[0][-1], unmarked=True)
 
     def _alias(self, end: int) -> Named | None:
+        if not self.aliases:
+            return None
         start = word_start(self.text, end, self.floor)
-        act = self.aliases.get(compact(self.text[start:end])) if self.aliases else None
-        return (act, start, "name") if act else None
+        act = self.aliases.get(compact(self.text[start:end]))
+        # 같은 법, where 법 is an alias
+        same = grammar.SAME_BEFORE.search(self.text[max(self.floor, start - 5) : start])
+        return (act, start, "name") if act and not same else None
 
     def _same_act(self, start: int, end: int) -> Named | None:
         """같은 법, 동법, 위 법, and 법 or 특별법 alone: the act named last, without its 시행령."""
@@ -261,9 +315,12 @@ class _Reader:
             word = self.text[start:end]
             if word not in grammar.BARE_ACTS or words_start(self.text, start, end, self.floor) is not None:
                 return None
-        own = self.own_act is not None and same is not None and same["same"] in ("이", "본")
+        own = self.own_act is not None and (same["same"] in ("이", "본") if same else bool(self.own_act.parent))
         act = self.own_act if own else self.last_act
-        return (replace(act, part=""), start, "same") if act else None
+        if act is None:
+            return None
+        named = Act(act.parent) if own and act.parent and not same else replace(act, part="") if act.part else act
+        return *with_words_before(self.text, named, start, self.floor), "same"
 
     # --- Articles ---
 
@@ -272,9 +329,27 @@ class _Reader:
     ) -> tuple[list[Place], int] | None:
         return read_places(self.text, self.original, position, base, unmarked=unmarked)
 
+    def _cite_first(
+        self, places: list[Place], end: int, acts: Iterable[Act], start: int, via: str, *, in_doubt: bool = False
+    ) -> None:
+        """Cite for the first of `acts` that has all that is written, else for the first, or for none where in doubt."""
+        acts, count = list(acts), len(self.found)
+        kept = self.carried, self.last_act, self.last_cited, self.last_place
+        for act in acts:
+            self._cite(places, end, act, start, via if act is acts[0] or via != "within" else "carried")
+            if not any(judge_citation(citation, self.reference) in FALLEN for citation in self.found[count:]):
+                self._name(act)
+                return
+            # 제107조의 개정규정: of the act that these supplementary provisions are from
+            in_doubt |= via == "carried" and bool(grammar.AMENDED_BY_IT.match(self.text, self.position))
+            del self.found[count:]
+            self.carried, self.last_act, self.last_cited, self.last_place = kept
+        if not in_doubt:
+            self._cite(places, end, acts[0], start, via)
+
     def _cite(self, places: list[Place], end: int, act: Act, start: int, via: str) -> None:
         """Add places that end at `end` as citations, and the ranges and lists that go on from them."""
-        self._add(places, act, start, end, via)
+        added = self._add(places, act, start, end, via)
         while True:
             last = places[-1]
             if (to := grammar.TO.match(self.text, end)) and (read := self._places(to.end(), last, unmarked=True)):
@@ -283,10 +358,9 @@ class _Reader:
                 if until or "에서" not in to[0]:
                     end = until.end() if until else read[1]
                     first = self.found[-1]
-                    for _ in places:
-                        self.found.pop()
+                    del self.found[-added:]
                     places = [*places, *places_between(last, read[0][0]), *read[0]]
-                    self._add(places, act, first.start, end, first.via)
+                    added = self._add(places, act, first.start, end, first.via)
                     continue
             if and_ := grammar.AND.match(self.text, end):
                 if and_["same"]:  # 제3조제1항 및 같은 조 제3항
@@ -297,31 +371,45 @@ class _Reader:
                 if read:
                     start = and_.start("same") if and_["same"] else and_.end()
                     places, end = read
-                    self._add(places, act, start, end, via if via in ("carried", "within") else "list")
+                    added = self._add(places, act, start, end, via if via in ("carried", "within") else "list")
                     continue
             break
         self.carried = act
         if via != "within":
-            self.last_act = act
+            self.last_act = self.last_cited = act
         self.last_place = places[-1]
         self.position = self.floor = end
 
-    def _add(self, places: list[Place], act: Act, start: int, end: int, via: str) -> None:
+    def _add(self, places: list[Place], act: Act, start: int, end: int, via: str) -> int:
+        """Add places as citations of one span; return how many they are."""
+        quoted = bisect.bisect_right(self.amended, start, key=lambda span: span[0]) - 1
+        former = (
+            act.former
+            or bool(grammar.FORMER_AFTER.match(self.text, end))
+            or bool(grammar.FORMER_NOTE.search(self.text, start, end))
+            or (quoted >= 0 and start < self.amended[quoted][1])
+        )
+        added = 0
         for place in places:
+            article = article_name(place.article)
+            if place.between and self.reference.status(act.law, article) in FALLEN:
+                continue
             item = place.item and str(place.item[0]) + (f"의{place.item[1]}" if place.item[1] else "")
             self.found.append(
                 Citation(
                     law=act.law,
-                    article=article_name(place.article),
+                    article=article,
                     paragraph=place.paragraph,
                     item=item,
                     subitem=place.subitem,
                     clause=place.clause,
                     title=place.title,
-                    former=act.former,
+                    former=former,
                     former_date=act.former_date,
                     via=via,
                     start=start,
                     end=end,
                 )
             )
+            added += 1
+        return added

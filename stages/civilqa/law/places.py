@@ -1,4 +1,4 @@
-"""Articles, 항, 호 and 목: reading what is written at a place of a text, and what lies between the ends of a range."""
+"""Citations, and the articles, 항, 호 and 목 in them: what is written, and what lies between the ends of a range."""
 
 import re
 from dataclasses import dataclass, replace
@@ -11,8 +11,50 @@ RANGE_LIMIT = 100
 
 
 @dataclass(frozen=True)
+class Citation:
+    """One article of one act, as a text cites it.
+
+    `start` and `end` are offsets into `unicodedata.normalize("NFC", text)`. The citations of one range (제1조부터
+    제3조까지) share the span of the whole range; all other spans are disjoint, in ascending order. A range cites what
+    stands between its ends: numbers there that were deleted or never used are no citations.
+
+    Attributes:
+        law: Official full name (`주택임대차보호법`, `주택임대차보호법 시행령`, `민법 부칙`); an act outside the table
+            keeps the name that the text gives it, a foreign code its country (`독일 민법`).
+        article: `제3조` or `제3조의2`.
+        paragraph: 항.
+        item: 호: `2` or `2의3`.
+        subitem: 목: `가`.
+        clause: 본문, 단서, 전단 or 후단.
+        title: What the text gives in brackets as the article's title.
+        former: Whether the text cites a former version (구 민법, 당시의 민법, 제782조(현행 제779조 참조)).
+        former_date: ISO date of the amendment named with a former version, when it is.
+        via: How the act was found: `name` beside the article, `same` (같은 법), `list` (민법 제1조, 제2조), `carried`
+            from further back in the text, or `within` the act's own text.
+        denied: Whether the text says that the article was repealed or never was, and so it is.
+    """
+
+    law: str
+    article: str
+    paragraph: int | None
+    item: str | None
+    subitem: str | None
+    clause: str | None
+    title: str | None
+    former: bool
+    former_date: str | None
+    via: str
+    start: int
+    end: int
+    denied: bool = False
+
+
+@dataclass(frozen=True)
 class Place:
-    """Where in an act; `level` is the deepest of 0 조, 1 항, 2 호, 3 목 that was written for it."""
+    """Where in an act; `level` is the deepest of 0 조, 1 항, 2 호, 3 목 that was written for it.
+
+    `between` tells that the text names it only by the two ends of a range.
+    """
 
     article: ArticleNumber
     title: str | None = None
@@ -21,6 +63,7 @@ class Place:
     subitem: str | None = None
     clause: str | None = None
     level: int = 0
+    between: bool = False
 
 
 def read_places(
@@ -32,7 +75,7 @@ def read_places(
     제186·187조 is several places.
     """
     article = grammar.ARTICLE.match(text, position)
-    if article and (article["mark"] or article["section"] or unmarked):
+    if article and (article["mark"] or article["section"] or article["sections"] or unmarked):
         places = _article_places(article)
         last, end = read_details(text, original, places[-1], article.end())
         return [*places[:-1], last], end
@@ -49,38 +92,46 @@ def read_places(
     return None
 
 
+NO_DETAILS = frozenset("에는은를을과와도로,.")  # none of them begins a title, 항, 호, 목 or 단서
+
+
 def read_details(text: str, original: str, place: Place, position: int) -> tuple[Place, int]:
     """Read title, 항, 호, 목 and 단서 at `position`, below what `place` already holds."""
-    if place.level == 0 and not place.title and (match := grammar.TITLE.match(text, position)):
+    if text[position : position + 1] in NO_DETAILS:
+        return place, position
+    level, below = place.level, {}
+    if level == 0 and not place.title and (match := grammar.TITLE.match(text, position)):
         group = match.lastgroup
         title = original[match.start(group) : match.end(group)].strip()
         cites = grammar.CITES.search(match[group]) and not title.startswith("「")
         if title and not cites and not grammar.NO_TITLE.match(title):
-            place, position = replace(place, title=title), match.end()
+            below["title"], position = title, match.end()
         elif not cites and not title.isdigit() and grammar.PARAGRAPH.match(text, match.end()):
             position = match.end()  # an amendment note between 조 and 항
-    if place.level < 1 and (match := grammar.PARAGRAPH.match(text, position)):
+    if level < 1 and (match := grammar.PARAGRAPH.match(text, position)):
         circled = match["circled"]
-        number = grammar.CIRCLED[circled] if circled else int(match["number"] or match["bracketed"])
-        place, position = replace(place, paragraph=number, level=1), match.end()
+        below["paragraph"] = grammar.CIRCLED[circled] if circled else int(match["number"] or match["bracketed"])
+        level, position = 1, match.end()
     # (1) is a 항 after 조 and a 호 after 항.
-    match = grammar.ITEM.match(text, position) if place.level < 2 else None
-    if match and (place.level == 1 or not match["bracketed"]):
+    match = grammar.ITEM.match(text, position) if level < 2 else None
+    if match and (level == 1 or not match["bracketed"]):
         number = int(match["number"] or match["unmarked"] or match["bracketed"])
-        item = (number, int(match["branch"] or match["branch_apart"] or 0))
-        place, position = replace(place, item=item, level=2), match.end()
-    if place.level == 2 and (match := grammar.SUBITEM.match(text, position)):
-        place, position = replace(place, subitem=match[1], level=3), match.end()
+        below["item"] = (number, int(match["branch"] or match["branch_apart"] or 0))
+        level, position = 2, match.end()
+    if level == 2 and (match := grammar.SUBITEM.match(text, position)):
+        below["subitem"] = match[1]
+        level, position = 3, match.end()
     if match := grammar.CLAUSE.match(text, position):
-        place, position = replace(place, clause=grammar.CLAUSES.get(match[1], match[1])), match.end()
-    return place, position
+        below["clause"], position = grammar.CLAUSES.get(match[1], match[1]), match.end()
+    return (replace(place, level=level, **below) if below else place), position
 
 
 def _article_places(match: re.Match) -> list[Place]:
     """The articles of a match of `grammar.ARTICLE`, ranges such as 제211~213조 expanded."""
     if match["section"]:
         return [Place((int(match["section"]), int(match["section_branch"] or 0)))]
-    parts = grammar.NUMBER_SEPARATOR.split(match["numbers"])
+    written = match["numbers"] or match["sections"]
+    parts = [written] if written.isdigit() else grammar.NUMBER_SEPARATOR.split(written)
     numbers = []
     for part in parts[::2]:
         number, _, branch = part.partition("의")
@@ -88,10 +139,10 @@ def _article_places(match: re.Match) -> list[Place]:
     if branch := match["branch"] or match["branch_apart"]:
         numbers[-1] = (numbers[-1][0], int(branch))
     places = [Place(numbers[0])]
-    for separator, number in zip(parts[1::2], numbers[1:], strict=True):
+    for separator, end in zip(parts[1::2], numbers[1:], strict=True):
         if separator in ("~", "-", "내지"):
-            places += [Place(between) for between in _numbers_between(places[-1].article, number)]
-        places.append(Place(number))
+            places += [Place(number, between=True) for number in _numbers_between(places[-1].article, end)]
+        places.append(Place(end))
     return places
 
 
@@ -114,8 +165,8 @@ def _numbers_between(first: ArticleNumber, last: ArticleNumber) -> list[ArticleN
 def places_between(first: Place, last: Place) -> list[Place]:
     """The places strictly between two ends of a range, on the level of its last end."""
     if first.article != last.article:
-        return [Place(number) for number in _numbers_between(first.article, last.article)]
-    plain = replace(first, title=None, clause=None, subitem=None, level=last.level)
+        return [Place(number, between=True) for number in _numbers_between(first.article, last.article)]
+    plain = replace(first, title=None, clause=None, subitem=None, level=last.level, between=True)
     if last.level == 1 and first.paragraph and last.paragraph:
         numbers = _numbers_between((first.paragraph, 0), (last.paragraph, 0))
         return [replace(plain, paragraph=number, item=None) for number, _ in numbers]

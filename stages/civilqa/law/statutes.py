@@ -5,7 +5,6 @@ Source: 국가법령정보센터 (law.go.kr), in the version named by `Reference
 
 import csv
 import functools
-import io
 import re
 import unicodedata
 import urllib.parse
@@ -46,6 +45,7 @@ def article_name(number: ArticleNumber) -> str:
     return f"제{number[0]}조" + (f"의{number[1]}" if number[1] else "")
 
 
+@functools.lru_cache(4096)  # the same few are asked for again and again
 def article_number(name: str) -> ArticleNumber:
     """`제3조의2` → (3, 2).
 
@@ -159,11 +159,11 @@ def _bare_title(title: str) -> str:
     return bare.removesuffix("등") or bare
 
 
-def _read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line and the fields of each row of a table that the project wrote itself.
+def read_lines(path: Path) -> list[str]:
+    """Read a file of the table, line by line.
 
     Raises:
-        RecordError: it is missing, cut off, no UTF-8, or a row has not exactly the columns.
+        RecordError: it is missing, cut off, or no UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -171,7 +171,16 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dic
         raise RecordError(f"{path}: cannot be read: {error}; {RESTORE}") from None
     if not text.endswith("\n"):
         raise RecordError(f"{path}: is cut off: its last line has no end; {RESTORE}")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    return text.splitlines()
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the fields of each row of a table that the project wrote itself.
+
+    Raises:
+        RecordError: it cannot be read, or a row has not exactly the columns.
+    """
+    reader = csv.DictReader(read_lines(path))
     if tuple(reader.fieldnames or ()) != columns:
         raise RecordError(f"{path}:1: found the columns {reader.fieldnames}, want {', '.join(columns)}; {RESTORE}")
     for row in reader:

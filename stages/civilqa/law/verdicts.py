@@ -69,7 +69,7 @@ class LookedUp(TypedDict):
 
 
 def look_up_citations(text: str) -> list[LookedUp]:
-    """Return every citation of a text in order, looked up in the table of acts."""
+    """Return every citation of a text in order, looked up in the table of acts; not those that the text denies."""
     reference = load_reference()
     normal = unicodedata.normalize("NFC", text)
     return [
@@ -84,6 +84,7 @@ def look_up_citations(text: str) -> list[LookedUp]:
             "end": citation.end,
         }
         for citation in parse_citations(text)
+        if not citation.denied
     ]
 
 
@@ -124,7 +125,7 @@ def mark_citations(text: str, allowed: Iterable[Article] = ()) -> list[CitationM
         allowed: articles that are neither invented nor deleted whatever the table says: an answer to a question about
             an article that does not exist has to name it.
     """
-    allowed = set(allowed)
+    allowed, acts = set(allowed), load_reference().acts
     marks: list[CitationMark] = []
     for citation in look_up_citations(text):
         law, article = citation["law"], citation["article"]
@@ -135,7 +136,7 @@ def mark_citations(text: str, allowed: Iterable[Article] = ()) -> list[CitationM
                 "end": citation["end"],
                 "law": law,
                 "article": article,
-                "kind": "valid" if kind in ("invented", "deleted") and (law, article) in allowed else kind,
+                "kind": "valid" if (law, article) in allowed and law in acts else kind,
                 "mistitled": citation["title_matches"] is False,
             }
         )
