@@ -2,8 +2,8 @@
 
     python stages/chat.py                          a conversation; questions from a pipe are answered line by line
     python stages/chat.py --question 질문 [--json]  one answer
-    python stages/chat.py batch IN OUT.jsonl       a CSV or JSONL of questions; goes on where it was stopped
-    python stages/chat.py test                     data/raw/test_cases.jsonl, passed or failed and why
+    python stages/chat.py batch IN OUT             a table of questions to .jsonl, .csv or .xlsx; goes on where stopped
+    python stages/chat.py test                     data/raw/test_cases.jsonl, accepted or not, and why
     python stages/chat.py web                      a page on this machine
 
 Reads:  models/adapter with its chat template, the profile's base model
@@ -63,11 +63,11 @@ def make_parser() -> KoreanParser:
     commands = parser.add_subparsers(metavar="명령", title="명령", parser_class=KoreanParser)
 
     batch = commands.add_parser("batch", help="파일의 질문에 모두 답합니다. 중단되면 이어서 합니다")
-    columns = "question(질문), category(분야) 열이 있는 CSV, JSONL, 엑셀 파일"
+    columns = "question(질문) 열이 있는 CSV, JSON, 엑셀, Parquet 파일. category(분야) 열은 없어도 됩니다"
     batch.add_argument("source", metavar="질문파일", type=Path, help=columns)
-    batch.add_argument("target", metavar="답변파일", type=Path, help="새로 쓸 JSONL")
+    batch.add_argument("target", metavar="답변파일", type=Path, help="새로 쓸 .jsonl, .csv(엑셀용) 또는 .xlsx")
     batch.add_argument("--batch-size", type=int, help="한 번에 답할 질문 수")
-    test = commands.add_parser("test", help="시험 사례에 답하게 하고 묶음별로 통과 여부와 이유를 봅니다")
+    test = commands.add_parser("test", help="시험 사례에 답하게 하고 묶음별로 내용이 맞는지와 이유를 봅니다")
     web = commands.add_parser("web", help="이 컴퓨터의 웹 브라우저에서 묻습니다")
     web.add_argument("--host", default="127.0.0.1", help="주소. 기본값 127.0.0.1은 이 컴퓨터에서만 열립니다")
     web.add_argument("--port", type=int, default=7860, help="포트 (기본값 7860)")
@@ -118,8 +118,10 @@ def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 
 
 def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
+    from civilqa.chat.answer_files import check_target
     from civilqa.chat.batch import answer_file
 
+    check_target(arguments.target)  # what is wrong with its name is said before the model is loaded
     engine.load_finetuned_model(arguments.model)
     refused = answer_file(engine, arguments.source, arguments.target, arguments.category)
     print(f"{arguments.target}에 답변을 모두 썼습니다.")

@@ -1,12 +1,14 @@
 """Reads the dataset, cleans and checks every row, and keeps the rows that were asked for.
 
-Reads:  prepare.source: a .csv, .tsv, .jsonl, .parquet or .xlsx file, or a folder of them; data/reference
+Reads:  prepare.source: a file or a folder of files, text, JSON, Parquet or a workbook; data/reference
 Writes: data/prepared/records.jsonl, data/prepared/extra.jsonl (columns that the pipeline does not use, by record id),
-        data/rejected.jsonl, metrics/prepare.json, metrics/plots/dataset.csv
+        data/prepared/report.html (the data at a glance), data/rejected.jsonl, metrics/prepare.json,
+        metrics/plots/dataset.csv
 Params: prepare
 
-Nothing is dropped in silence: kept + filtered + rejected = read, and every rejected row is in data/rejected.jsonl with
-its file, line, reason and the whole row, whether the stage fails on it or goes on. Personal data is masked in all that
+Nothing is dropped in silence: kept + filtered + rejected + left out is what the files hold. Every rejected row is in
+data/rejected.jsonl with its file, line, reason and the whole row, whether the stage fails on it or goes on; files,
+sheets and lines that are left out are named. Personal data is masked in all that
 is written.
 """
 
@@ -21,16 +23,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from civilqa.dataset.records import Record, count_by, write_records
+from civilqa.dataset.records import Record, count_by, difficulty_order, write_records
 from civilqa.program.errors import ParameterError, RecordError
-from civilqa.program.files import sha256_file, write_csv, write_json, write_jsonl
+from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
 from civilqa.program.lifecycle.safe_output import printable
 from civilqa.program.parameters import read_sections
-from civilqa.reading.checks import COLUMNS, PLURALS, PrepareParams, Rejected, mask
+from civilqa.reading.account import count_files, describe_sources, notes, short_answers
+from civilqa.reading.checks import PLURALS, PrepareParams, Rejected
+from civilqa.reading.columns import COLUMNS
+from civilqa.reading.data_report import render_data_report
+from civilqa.reading.duplicates import LEFT_OUT
+from civilqa.reading.personal_data import mask_cells
 from civilqa.reading.source import Reading, read_source
 
 RECORDS = Path("data/prepared/records.jsonl")
 EXTRA = Path("data/prepared/extra.jsonl")
+REPORT = Path("data/prepared/report.html")
 REJECTED = Path("data/rejected.jsonl")
 METRICS = Path("metrics/prepare.json")
 PLOT = Path("metrics/plots/dataset.csv")
@@ -38,13 +46,13 @@ PLOT = Path("metrics/plots/dataset.csv")
 PROBLEMS_SHOWN = 20
 
 
-def unused_columns(reading: Reading, params: PrepareParams) -> Iterator[dict[str, Any]]:
+def unused_fields(reading: Reading, params: PrepareParams) -> Iterator[dict[str, Any]]:
     """Yield the columns that the pipeline does not use, by record id, for the records that have any."""
-    used = {params.column(name) for name in COLUMNS}
     for record, row in zip(reading.records, reading.rows, strict=True):
-        aside = {column: mask(text, params) for column, text in row.fields.items() if column not in used}
+        aside = {column: text for column, text in row.fields.items() if column not in COLUMNS}
         if aside:
-            yield {"id": record.id, "file": row.file, "line": row.line, "fields": aside}
+            fields = mask_cells(aside, params.mask_personal_data, params.mask_addresses)
+            yield {"id": record.id, "file": row.file, "line": row.line, "fields": fields}
 
 
 def report_rejected(rejected: list[Rejected], on_invalid: str) -> None:
@@ -55,16 +63,23 @@ def report_rejected(rejected: list[Rejected], on_invalid: str) -> None:
     """
     rejected.sort(key=lambda row: (row.file, row.line))
     write_jsonl(REJECTED, (asdict(row) for row in rejected))
-    if not rejected:
-        return
-    shown = [f"{row.file}:{row.line}: {row.detail}" for row in rejected[:PROBLEMS_SHOWN]]
-    if len(rejected) > PROBLEMS_SHOWN:
-        shown.append(f"... and {len(rejected) - PROBLEMS_SHOWN} more")
-    if on_invalid == "fail":
+    repeated = [row for row in rejected if row.reason in LEFT_OUT]
+    wrong = [row for row in rejected if row.reason not in LEFT_OUT]
+    if repeated:
+        print(f"warning: {len(repeated)} rows left out for one with the same question, all in {REJECTED}:")
+        print(printable(listed(repeated)))
+    if wrong and on_invalid == "fail":
         raise RecordError(
-            "\n".join(shown) + f"\nEvery one of them is in {REJECTED}; mend them, or set prepare.on_invalid to drop"
+            f"{listed(wrong)}\nEvery one of them is in {REJECTED}; mend them, or set prepare.on_invalid to drop"
         )
-    print(f"warning: {len(rejected)} rows rejected, all in {REJECTED}:\n" + printable("\n".join(shown)))
+    if wrong:
+        print(f"warning: {len(wrong)} rows rejected, all in {REJECTED}:\n{printable(listed(wrong))}")
+
+
+def listed(rejected: list[Rejected]) -> str:
+    """Return where the first of the rows are and what of them, a line each, and how many more there are."""
+    more = [f"... and {len(rejected) - PROBLEMS_SHOWN} more"] if len(rejected) > PROBLEMS_SHOWN else []
+    return "\n".join([f"{row.file}:{row.line}: {row.detail}" for row in rejected[:PROBLEMS_SHOWN]] + more)
 
 
 def select(records: list[Record], params: PrepareParams) -> list[Record]:
@@ -101,12 +116,6 @@ def length_quantiles(lengths: list[int]) -> dict[str, int]:
     return {name: ordered[round(rank * (len(ordered) - 1))] for name, rank in ranks.items()}
 
 
-def difficulty_order(item: tuple[str, int]) -> tuple[int, str]:
-    """Sort key that puts 초급, 중급, 고급 in the order a reader expects, and any other name after them."""
-    known = ("초급", "중급", "고급")
-    return (known.index(item[0]) if item[0] in known else len(known), item[0])
-
-
 def prepare(params: PrepareParams) -> None:
     """Do the stage's work; see the top of this file.
 
@@ -121,7 +130,8 @@ def prepare(params: PrepareParams) -> None:
     kept = select(reading.records, params)
 
     write_records(RECORDS, kept)
-    write_jsonl(EXTRA, unused_columns(reading, params))
+    write_jsonl(EXTRA, unused_fields(reading, params))
+    write_text(REPORT, render_data_report(reading, kept, params))
     counts = count_by(kept)
     filtered = len(reading.records) - len(kept)
     write_json(
@@ -132,14 +142,20 @@ def prepare(params: PrepareParams) -> None:
                 "kept": len(kept),
                 "filtered": filtered,
                 "rejected": len(reading.rejected),
+                "left_out": reading.rows_left_out,
             },
+            **count_files(reading),
             "rejected_by_reason": dict(Counter(row.reason for row in reading.rejected)),
+            "short_answers": len(short_answers(reading, params)),
+            "variants": len(reading.records) - len({record.question for record in reading.records}),
             "personal_data": dict(reading.personal_data),
+            "leftovers": reading.leftovers,
+            "rows_with_citations_in_doubt": reading.in_doubt,
             "citations_outside_table": reading.citations_outside_table,
             "records": counts,
             "question_characters": length_quantiles([len(record.question) for record in kept]),
             "answer_characters": length_quantiles([len(record.answer) for record in kept]),
-            "sources": [{**asdict(info), "sha256": sha256_file(Path(info.file))} for info in reading.tables],
+            "sources": describe_sources(reading.tables),
         },
     )
     write_csv(
@@ -147,19 +163,29 @@ def prepare(params: PrepareParams) -> None:
         [
             {"difficulty": difficulty, "series": category, "records": n}
             for category, by_difficulty in sorted(counts.items())
-            for difficulty, n in sorted(by_difficulty.items(), key=difficulty_order)
+            for difficulty, n in sorted(by_difficulty.items(), key=lambda item: difficulty_order(item[0]))
         ],
         ["difficulty", "series", "records"],
     )
+    for note in notes(reading, params):
+        print(f"prepare: {printable(note)}")
     if reading.personal_data:
         what = "masked" if params.mask_personal_data else "found and left as it is (prepare.mask_personal_data)"
         found = ", ".join(f"{kind} {n}" for kind, n in sorted(reading.personal_data.items()))
         print(f"warning: personal data {what}: {found}")
+    if reading.in_doubt:
+        shown = [f"{file}:{line}: {detail}" for file, line, detail in reading.doubtful_citations[:PROBLEMS_SHOWN]]
+        print(f"warning: {reading.in_doubt} rows kept whose citations do not hold:\n" + printable("\n".join(shown)))
+        if reading.in_doubt > PROBLEMS_SHOWN:
+            print(
+                f"... and {reading.in_doubt - PROBLEMS_SHOWN} more; prepare.check_citations: reject puts them all aside"
+            )
     if reading.citations_outside_table:
         print(f"warning: {reading.citations_outside_table} citations of acts outside data/reference were not checked")
+    left_out = f", {reading.rows_left_out} left out" if reading.rows_left_out else ""
     print(
-        f"prepare: {reading.read} rows read: {len(kept)} kept, {filtered} filtered, {len(reading.rejected)} rejected "
-        f"-> {RECORDS}"
+        f"prepare: {reading.read} rows read: {len(kept)} kept, {filtered} filtered, {len(reading.rejected)} rejected"
+        f"{left_out} -> {RECORDS}"
     )
 
 

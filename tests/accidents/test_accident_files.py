@@ -248,9 +248,9 @@ def test_a_template_that_is_none_is_told(tmp_path, outcomes, text):
 def test_kept_answers_that_are_not_whole_are_generated_again(tmp_path, outcomes, count):
     """Every letter counts: an answer with one flipped would be scored."""
     answers = [Answer("민법 제750조에 따릅니다.", 9, True, 12.5), Answer("답", 1, False, 3.25)]
-    fields = [vars(answer) for answer in answers]
+    answers = [vars(answer) for answer in answers]
     path = tmp_path / "kept.json"
-    write_json(path, {"answers": fields, "sha256": sha256_json(fields)})
+    write_json(path, {"answers": answers, "sha256": sha256_json(answers)})
     content = path.read_bytes()
     for kind, damaged in damages(content, 4 * count):
         path.write_bytes(damaged)

@@ -152,6 +152,7 @@ NULLABLE = {
     *(("train", key) for key in ("epochs", "learning_rate", "batch_size", "quantization", "gradient_checkpointing")),
     *(("train", key) for key in ("max_length", "keep", "early_stopping_patience", "checkpoint_steps")),
     *(("train", "neftune_noise_alpha"), ("evaluate", "max_train_records"), ("evaluate", "bert_score_model")),
+    ("split", "near_duplicate_answer_similarity"),
     *(("evaluate", "judge", "url"), ("evaluate", "judge", "model")),
     *(
         ("profiles", name, key)
@@ -165,7 +166,10 @@ ZERO = {
     *("warmup_fraction", "weight_decay", "temperature", "max_retries"),
 }
 # Keys that any number is right for as such: the data decide, and prepare, split and evaluate look at them.
-COUNTS = {"min_question_characters", "min_answer_characters", "max_train_records", "fold", "folds"}
+COUNTS = {
+    *("min_question_characters", "min_answer_characters", "near_duplicate_answer_characters"),
+    *("max_train_records", "fold", "folds"),
+}
 
 
 def may_be_right(path, value, old):

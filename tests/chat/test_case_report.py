@@ -1,12 +1,18 @@
 from civilqa.chat.engine import ChatParams
 from civilqa.chat.terminal import report_cases
-from civilqa.scoring.gold import TestCase
+from civilqa.scoring.gold import Conclusion, TestCase
 
 
 def case(number, group, category="전세사기"):
     return TestCase(
         id=f"case-{number}",
         question=f"{number}번 사례에서 보증금을 어떻게 받나요?",
+        conclusion=Conclusion(
+            line="임차권등기",
+            answer=None,
+            says=["임차권등기명령을 신청한다", "임차권등기명령을 신청할 수 있다"],
+            denies=["임차권등기명령을 신청할 수 없다", "바로 이사해도 된다"],
+        ),
         required_citations=["주택임대차보호법 제3조의3"],
         acceptable_citations=[],
         key_points=[["임차권등기명령"]],
@@ -49,10 +55,10 @@ def test_the_cases_are_shown_by_group_with_the_reason(capsys):
     report_cases(engine, cases)
     assert engine.asked == [(case.question, case.category) for case in cases]
     out = capsys.readouterr().out
-    assert "부동산물권: 0/1 통과" in out
-    assert "전세사기 상담: 2/2 통과" in out
-    assert "✗ 실패 [case-2] 2번 사례에서" in out
+    assert "부동산물권: 0/1 내용 맞음" in out
+    assert "전세사기 상담: 2/2 내용 맞음" in out
+    assert "✗ 내용 안 맞음 [case-2] 2번 사례에서" in out
     assert "- 필수 조문을 인용하지 않음: 주택임대차보호법 제3조의3" in out
     assert "- 없는 조문을 인용함: 민법 제9999조" in out
-    assert "모두 3건 가운데 2건 통과" in out
+    assert "모두 3건 가운데 2건 내용 맞음" in out
     assert out.index("시험용입니다") < out.index("부동산물권")

@@ -19,7 +19,15 @@ PARAMS = PrepareParams(
     min_question_characters=2,
     min_answer_characters=2,
     mask_personal_data=True,
+    check_citations="reject",
+    allowed_citations=[],
+    mask_addresses=False,
+    list_names=False,
+    check_text="warn",
+    same_question="reject",
+    short_answers="reject",
     on_invalid="fail",
+    multi_turn="reject",
 )
 
 
@@ -68,20 +76,22 @@ def test_quoted_commas_quotes_and_line_breaks_are_text(tmp_path):
 
 
 def test_other_column_names_can_be_mapped(tmp_path):
-    content = f"질문,답,category,difficulty\n{ROW}\n"
-    (record,) = read(tmp_path, content, columns={"question": "질문", "answer": "답"}).records
+    content = f"사연,조언,category,difficulty\n{ROW}\n"
+    (record,) = read(tmp_path, content, columns={"question": "사연", "answer": "조언"}).records
     assert fields(record)[:2] == ("질문입니다", "답변입니다")
 
 
-def test_category_and_difficulty_may_be_empty(tmp_path):
-    (record,) = read(tmp_path, f"{HEADER}\n질문입니다,답변입니다,,\n").records
-    assert (record.category, record.difficulty) == ("", "")
+def test_category_and_difficulty_may_be_empty_or_not_there(tmp_path):
+    for content in (f"{HEADER}\n질문입니다,답변입니다,,\n", "question,answer\n질문입니다,답변입니다\n"):
+        (record,) = read(tmp_path, content).records
+        assert fields(record) == ("질문입니다", "답변입니다", "", "")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("question,answer,category\na,b,c\n", r"data.csv:1: no column difficulty; found question, answer, category"),
+        ("question,category\na,b\n", r"data.csv:1: no column answer; found question, category; say in prepare.columns"),
+        ("answer,물음표,category\na,b,c\n", r"data.csv:1: no column question; found answer, 물음표, category; say in"),
         (f"{HEADER}\n", r"has no rows below its header"),
     ],
 )
@@ -98,8 +108,19 @@ UNUSABLE_ROWS = [
     ("가,답변입니다,전세사기,초급\n", 2, "too_short", "'question' has 1 characters, want 2"),
     ("질문입니다,답변입니다,상속,초급\n", 2, "unknown_category", "category '상속' is not among"),
     ("질문입니다,답변입니다,전세사기,최상\n", 2, "unknown_difficulty", "allowed_difficulties: 초급, 중급, 고급"),
-    ("질문입니다,민법 제9999조에 따릅니다,전세사기,초급\n", 2, "no_such_article", "cites 민법 제9999조, which"),
-    (f"{ROW}\n{ROW}\n", 3, "duplicate", "data.csv:2 again; delete one of the two"),
+    (
+        "질문입니다,민법 제9999조에 따릅니다,전세사기,초급\n",
+        2,
+        "no_such_article",
+        "cites 민법 제9999조, which does not exist",
+    ),
+    (
+        "질문입니다,민법 제651조에 따릅니다,전세사기,초급\n",
+        2,
+        "deleted_article",
+        "cites 민법 제651조, which was deleted",
+    ),
+    (f"{ROW}\n{ROW}\n", 3, "duplicate", "data.csv:2 again with the same answer; left out"),
     ("질문입니다,가나,전세사기,초급\n질문입니다 ,다라,,\n", 2, "conflicting_duplicate", "another answer in"),
 ]
 
@@ -128,6 +149,73 @@ def test_of_contradicting_answers_none_is_kept(tmp_path):
 def test_citations_of_acts_outside_the_table_are_counted_and_kept(tmp_path):
     reading = read(tmp_path, f"{HEADER}\n질문입니다,공직선거법 제18조를 보십시오,,\n")
     assert (len(reading.records), reading.citations_outside_table) == (1, 1)
+
+
+DOUBTFUL = (
+    "임대차 기간은 민법 제651조에 따라 20년을 넘지 못합니다. 담당 010-1234-5678. 민법 제1200조와 제1200조, "
+    "민법 제618조를 보십시오."
+)
+
+
+def test_what_does_not_hold_is_shown_once_each_with_the_words_around_it(tmp_path):
+    (rejected,) = read(tmp_path, f'{HEADER}\n질문입니다,"{DOUBTFUL}",,\n').rejected
+    assert rejected.reason == "no_such_article"
+    assert rejected.detail == (
+        "the answer cites 민법 제651조, which was deleted "
+        "('임대차 기간은 민법 제651조에 따라 20년을 넘지 못합니다. 담…'); "
+        "민법 제1200조, which does not exist "
+        "('…넘지 못합니다. 담당 [전화번호]. 민법 제1200조와 제1200조, 민법 제618조를…'); "
+        "mend the citation, or list what is right in prepare.allowed_citations"
+    )
+
+
+def test_doubtful_citations_are_rejected_kept_with_a_warning_or_not_looked_at(tmp_path):
+    content = f'{HEADER}\n질문입니다,"{DOUBTFUL}",,\n질문 둘,난민법 제3조를 보십시오,,\n'
+    found = {kind: read(tmp_path, content, check_citations=kind) for kind in ("reject", "warn", "off")}
+    assert {kind: (len(r.records), len(r.rejected)) for kind, r in found.items()} == {
+        "reject": (1, 1),
+        "warn": (2, 0),
+        "off": (2, 0),
+    }
+    assert {kind: r.citations_outside_table for kind, r in found.items()} == {"reject": 1, "warn": 1, "off": 0}
+    assert found["off"].doubtful_citations == found["reject"].doubtful_citations == []
+    ((file, line, detail),) = found["warn"].doubtful_citations
+    assert (file, line) == (found["reject"].rejected[0].file, 2)
+    assert detail == found["reject"].rejected[0].detail
+
+
+def test_rows_in_doubt_are_counted_and_the_first_kept_and_of_an_answer_the_first_articles_named(tmp_path):
+    articles = "조, 제".join(str(1200 + number) for number in range(30))
+    rows = "".join(f"질문입니다 {number},민법 제{articles}조에 따릅니다.,,\n" for number in range(120))
+    reading = read(tmp_path, f"{HEADER}\n{rows}".replace("조, 제", "조와 제"), check_citations="warn")
+    assert (reading.in_doubt, len(reading.doubtful_citations)) == (120, 100)
+    detail = reading.doubtful_citations[0][2]
+    assert "민법 제1207조, which does not exist" in detail
+    assert "제1208조, which" not in detail
+    assert "; further articles: 22; mend the citation" in detail
+
+
+def test_an_allowed_citation_holds_whatever_the_table_says(tmp_path):
+    content = f'{HEADER}\n질문입니다,"{DOUBTFUL}",,\n'
+    assert read(tmp_path, content, allowed_citations=["민법 제651조", "민법 제1200조"]).rejected == []
+    (rejected,) = read(tmp_path, content, allowed_citations=["민법 제651조"]).rejected
+    assert "제651조, which" not in rejected.detail
+    content = f"{HEADER}\n질문입니다,주택임대차보호법 제5조에 따릅니다,,\n"
+    assert read(tmp_path, content, allowed_citations=["주임법 제5조"]).rejected == []
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("제651조", "'제651조' names 0 articles, want one, written like 민법 제651조"),
+        ("민법 제651조, 제652조", "'민법 제651조, 제652조' names 2 articles, want one"),
+        ("민법", "'민법' names 0 articles"),
+        ("난민법 제3조", "난민법 is not in data/reference, and is not checked; take it out"),
+    ],
+)
+def test_an_allowed_citation_names_one_article(written, message):
+    with pytest.raises(ValueError, match=message):
+        PrepareParams.model_validate({**PARAMS.model_dump(), "allowed_citations": [written]})
 
 
 def test_personal_data_is_masked_and_counted(tmp_path):
@@ -160,7 +248,8 @@ def test_of_many_contradicting_answers_five_places_are_shown(tmp_path):
     details = [row.detail for row in read(tmp_path, f"{HEADER}\n{rows}").rejected]
     assert len(details) == 7
     places = ", ".join(f"{tmp_path / 'data.csv'}:{line}" for line in range(3, 8))
-    assert details[0] == f"the same question has another answer in {places} and more; delete the wrong one"
+    way_on = "delete the wrong one, or set prepare.same_question to keep_first or keep_variants"
+    assert details[0] == f"the same question has another answer in {places} and more; {way_on}"
     assert all(detail.count("data.csv:") == 5 and " and more" in detail for detail in details)
     rows = "".join(f"질문입니다,답변 {number},,\n" for number in range(6))
     assert " and more" not in read(tmp_path, f"{HEADER}\n{rows}").rejected[0].detail

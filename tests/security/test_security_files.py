@@ -66,11 +66,12 @@ def test_answers_named_like_a_lock_file_touch_no_other_file(tmp_path, monkeypatc
         def identity(self):
             raise RecordError("as far as the lock")
 
-    (tmp_path / "dvc.lock").write_text("mine", encoding="utf-8")
+    precious = tmp_path / "dvc.jsonl.lock"
+    precious.write_text("mine", encoding="utf-8")
     (tmp_path / "q.csv").write_text("question\n전세금은 어떻게 받나요?\n", encoding="utf-8")
     with pytest.raises(RecordError, match="as far as the lock"):
-        answer_file(Engine(), tmp_path / "q.csv", tmp_path / "dvc")
-    assert (tmp_path / "dvc.lock").read_text(encoding="utf-8") == "mine"
+        answer_file(Engine(), tmp_path / "q.csv", tmp_path / "dvc.jsonl")
+    assert precious.read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc"])

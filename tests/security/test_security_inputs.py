@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-import civilqa.reading.binary
+import civilqa.reading.archives
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import Prompter, load_tokenizer
 from civilqa.law.citations import parse_citations
@@ -23,6 +23,7 @@ from civilqa.program.parameters import read_params
 from civilqa.reading.cleaning import clean
 from civilqa.reading.personal_data import find_personal_data, mask_personal_data
 from civilqa.reading.tables import open_table
+from civilqa.reading.text_quality import find_damage, find_leftover
 from civilqa.scoring.quantities import parse_quantities
 from conftest import ROOT
 
@@ -52,7 +53,17 @@ def seconds(function, text):
 
 
 @pytest.mark.parametrize(
-    "function", [parse_citations, find_personal_data, parse_quantities, clean, without_secrets, printable]
+    "function",
+    [
+        parse_citations,
+        find_personal_data,
+        find_damage,
+        find_leftover,
+        parse_quantities,
+        clean,
+        without_secrets,
+        printable,
+    ],
 )
 def test_twice_the_text_takes_no_more_than_about_twice_the_time(function):
     function("민법 제1조")  # what it reads once
@@ -120,7 +131,7 @@ def test_a_workbook_that_unpacks_to_more_than_the_limit_is_refused_unread(tmp_pa
     path.write_bytes(rewritten(lambda data: data.replace(b"MARK", b"A" * 3_000_000)))
     assert path.stat().st_size < 20_000
     assert len(next(iter(open_table(path)[1])).fields["question"]) == 3_000_000
-    monkeypatch.setattr(civilqa.reading.binary, "UNPACKED_BYTES", 1_000_000)
+    monkeypatch.setattr(civilqa.reading.archives, "UNPACKED_BYTES", 1_000_000)
     with pytest.raises(RecordError, match=r"d\.xlsx: would unpack to 0\.0 GiB, want at most 0; save the table as CSV"):
         open_table(path)
 
@@ -130,7 +141,7 @@ def test_a_parquet_file_that_unpacks_to_more_than_the_limit_is_refused_unread(tm
     table = pyarrow.table({"question": ["A" * 3_000_000], "answer": ["a"]})
     pyarrow.parquet.write_table(table, path, compression="zstd", use_dictionary=False)
     assert len(list(open_table(path)[1])) == 1
-    monkeypatch.setattr(civilqa.reading.binary, "UNPACKED_BYTES", 1_000_000)
+    monkeypatch.setattr(civilqa.reading.archives, "UNPACKED_BYTES", 1_000_000)
     with pytest.raises(RecordError, match=r"d\.parquet: would unpack to"):
         open_table(path)
 

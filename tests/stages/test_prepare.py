@@ -91,10 +91,28 @@ def test_the_stage_goes_on_without_bad_rows_when_told_to(folder):
     changes = {"on_invalid": "drop", "categories": ["전세사기"], "difficulties": ["초급"]}
     run(folder, "mine.csv", **{f"prepare.{key}": value for key, value in changes.items()})
     metrics = read_json(prepare.METRICS)
-    assert metrics["rows"] == {"read": 4, "kept": 1, "filtered": 1, "rejected": 2}
+    assert metrics["rows"] == {"read": 4, "kept": 1, "filtered": 1, "rejected": 2, "left_out": 0}
     assert metrics["rejected_by_reason"] == {"empty": 1, "unreadable": 1}
     assert len(prepared()) == 1
     assert "비고 1" in prepare.EXTRA.read_text(encoding="utf-8")
+
+
+def test_rows_kept_in_doubt_are_named_and_of_many_the_first(folder, capsys):
+    rows = [f"질문입니다 {number},민법 제{1200 + number}조에 따라 청구합니다,," for number in range(22)]
+    (folder / "mine.csv").write_text("\n".join([HEADER, *rows]), encoding="utf-8")
+    run(folder, "mine.csv", **{"prepare.check_citations": "warn"})
+    assert read_json(prepare.METRICS)["rows"] == {"read": 22, "kept": 22, "filtered": 0, "rejected": 0, "left_out": 0}
+    assert read_json(prepare.METRICS)["rows_with_citations_in_doubt"] == 22
+    printed = capsys.readouterr().out
+    assert (
+        "warning: 22 rows kept whose citations do not hold:\nmine.csv:2: the answer cites 민법 제1200조, which"
+        in printed
+    )
+    assert "mine.csv:21: " in printed
+    assert "mine.csv:22: " not in printed
+    assert "... and 2 more; prepare.check_citations: reject puts them all aside" in printed
+    run(folder, "mine.csv", **{"prepare.check_citations": "off"})
+    assert "do not hold" not in capsys.readouterr().out
 
 
 def test_a_folder_of_files_is_one_dataset(folder):
@@ -128,6 +146,111 @@ def test_what_is_put_aside_holds_no_personal_data_either(folder):
         assert secret not in written
     assert written.count("[전화번호]") == 2
     assert written.count("[이메일]") == written.count("[주민등록번호]") == 1
+
+
+def test_addresses_are_masked_on_request_in_all_that_is_written(folder):
+    address = "서울 강남구 역삼동 123-4"
+    rows = [f"{address}의 집입니다,{address}로 보내십시오,{address},,{address}", f"질문입니다 둘,,,,{address}"]
+    (folder / "mine.csv").write_text("\n".join([f"{HEADER},비고", *rows]), encoding="utf-8")
+    written = (prepare.RECORDS, prepare.EXTRA, prepare.REJECTED, prepare.REPORT)
+    run(folder, "mine.csv", **{"prepare.on_invalid": "drop"})
+    assert all(
+        address in path.read_text(encoding="utf-8") for path in (prepare.RECORDS, prepare.EXTRA, prepare.REJECTED)
+    )
+    run(folder, "mine.csv", **{"prepare.mask_addresses": True, "prepare.mask_personal_data": False})
+    assert not any(address in path.read_text(encoding="utf-8") for path in written)
+    assert prepared()[0]["category"] == "[주소]"
+    assert read_json(prepare.METRICS)["personal_data"] == {"address": 3}
+
+
+def test_the_page_says_what_the_stage_did(folder):
+    (folder / "mine.csv").write_text(BROKEN, encoding="utf-8")
+    run(folder, "mine.csv", **{"prepare.on_invalid": "drop", "prepare.categories": ["전세사기"]})
+    page = prepare.REPORT.read_text(encoding="utf-8")
+    assert "읽은 4행 가운데 2행을 씁니다" in page
+    run(folder, "mine.csv", **{"prepare.on_invalid": "drop", "prepare.categories": ["전세사기"]})
+    assert prepare.REPORT.read_text(encoding="utf-8") == page
+
+
+def test_text_is_checked_as_params_yaml_says(folder):
+    (folder / "mine.csv").write_text(
+        f"{HEADER}\n첫째 질문,첫째<br>답변입니다,,\n둘째 질문,둘째 \ufffd 답변입니다,,\n", encoding="utf-8"
+    )
+    kept = {}
+    for check_text in ("reject", "warn", "off"):
+        changes = {"prepare.check_text": check_text, "prepare.on_invalid": "drop"}
+        try:
+            run(folder, "mine.csv", **changes)
+        except RecordError:
+            kept[check_text] = 0
+        else:
+            kept[check_text] = len(prepared())
+    assert kept == {"reject": 0, "warn": 1, "off": 2}
+
+
+ONE, OTHER = "임차권등기명령을 신청하고 이사하십시오", "지급명령을 신청하거나 소를 제기하십시오"
+SAME_QUESTION = (
+    f"{HEADER}\n보증금을 못 받았습니다,{ONE},,\n보증금을 못 받았습니다,{OTHER},,\n보증금을 못 받았습니다,{ONE}.,,\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept", "reasons"),
+    [
+        ({"on_invalid": "drop"}, [ONE], {"conflicting_duplicate": 1, "duplicate": 1}),
+        ({"same_question": "keep_first"}, [ONE], {"another_answer": 1, "duplicate": 1}),
+        ({"same_question": "keep_variants"}, [ONE, OTHER], {"duplicate": 1}),
+    ],
+)
+def test_a_question_with_two_answers_is_kept_and_what_is_left_out_is_told(folder, capsys, changes, kept, reasons):
+    (folder / "mine.csv").write_text(SAME_QUESTION, encoding="utf-8")
+    run(folder, "mine.csv", **{f"prepare.{key}": value for key, value in changes.items()})
+    assert [row["answer"] for row in prepared()] == kept
+    metrics = read_json(prepare.METRICS)
+    assert metrics["rows"] == {"read": 3, "kept": len(kept), "filtered": 0, "rejected": 3 - len(kept), "left_out": 0}
+    assert metrics["rejected_by_reason"] == reasons
+    assert metrics["variants"] == len(kept) - 1
+    assert len(rejected()) == 3 - len(kept)
+    out = capsys.readouterr().out
+    left_out = sum(number for reason, number in reasons.items() if reason != "conflicting_duplicate")
+    assert f"warning: {left_out} rows left out for one with the same question, all in data/rejected.jsonl:" in out
+    assert "mine.csv:4: the question of mine.csv:2 again with nearly the same answer" in out
+
+
+def test_two_answers_stop_the_stage_unless_told_otherwise(folder):
+    (folder / "mine.csv").write_text(SAME_QUESTION, encoding="utf-8")
+    with pytest.raises(RecordError, match=r"the same question has another answer in mine\.csv:3"):
+        run(folder, "mine.csv")
+    assert [row["reason"] for row in rejected()] == ["conflicting_duplicate", "conflicting_duplicate", "duplicate"]
+
+
+def test_a_repeated_row_alone_stops_nothing(folder):
+    (folder / "mine.csv").write_text(f"{HEADER}\n보증금을 못 받았습니다,{ONE},,\n보증금을 못 받았습니다,{ONE},,\n")
+    run(folder, "mine.csv")
+    assert read_json(prepare.METRICS)["rows"] == {"read": 2, "kept": 1, "filtered": 0, "rejected": 1, "left_out": 0}
+
+
+def test_short_answers_are_kept_with_a_warning_or_rejected(folder, capsys):
+    answers = ["네, 성립합니다.", "예", "불가", "30일", "가능합니다", "○"]
+    rows = [f'{number}번째 물음입니다,"{answer}",,' for number, answer in enumerate(answers)]
+    (folder / "mine.csv").write_text("\n".join([HEADER, *rows]), encoding="utf-8")
+    run(folder, "mine.csv")
+    assert [row["answer"] for row in prepared()] == answers
+    assert read_json(prepare.METRICS)["short_answers"] == 6
+    places = ", ".join(f"mine.csv:{line}" for line in range(2, 7))
+    names = "(prepare.min_answer_characters, prepare.short_answers)"
+    told = f"warning: answers of fewer than 10 characters {names} kept in 6 rows: {places}, ..."
+    assert told in capsys.readouterr().out
+    with pytest.raises(RecordError, match=r"mine.csv:3: 'answer' has 1 characters, want 10"):
+        run(folder, "mine.csv", **{"prepare.short_answers": "reject"})
+    assert len(rejected()) == 6
+
+
+@pytest.mark.parametrize("answer", ["-", "...", "?!", "( )"])
+def test_punctuation_is_no_answer(folder, answer):
+    (folder / "mine.csv").write_text(f'{HEADER}\n보증금을 못 받았습니다,"{answer}",,\n', encoding="utf-8")
+    with pytest.raises(RecordError, match=r"mine.csv:2: 'answer' is punctuation alone; fill it in or delete the row"):
+        run(folder, "mine.csv")
 
 
 def test_the_program_ends_with_a_message_and_no_traceback(project, run_stage):

@@ -32,7 +32,7 @@ SMALL = {
     "evaluate.few_shot_examples": 1,
     "evaluate.max_new_tokens": 8,
     "evaluate.max_train_records": 2,
-    "evaluate.bootstrap_resamples": 100,
+    "evaluate.permutations": 100,
     "benchmark.repeats": 1,
     "benchmark.warmup": 1,
     "benchmark.new_tokens": 2,

@@ -1,12 +1,13 @@
 """A file of questions to a file of answers. Killed at any moment and started again, it ends with the same bytes.
 
 Questions are asked in groups of `chat.batch_size` by their place in the file. The answers of a whole group are appended
-to OUT.part at once; a torn group is asked again, among the same neighbours and hence with the same answers. OUT appears
-when every question has its line.
+to OUT.part at once, as JSON Lines whatever OUT is; a torn group is asked again, among the same neighbours and hence
+with the same answers. OUT appears when every question has its line.
 """
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,30 +15,39 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from civilqa.chat.answer_files import check_target, write_answers
 from civilqa.chat.engine import Engine
 from civilqa.program.errors import QuestionError, RecordError
-from civilqa.program.files import sha256_file, sha256_json, write_text
+from civilqa.program.files import sha256_file, sha256_json
 from civilqa.program.lifecycle.machine_errors import writing
-from civilqa.reading.tables import BadRow, Row, open_table
+from civilqa.program.lifecycle.safe_output import printable
+from civilqa.reading.columns import MissingColumns, Wanted
+from civilqa.reading.fields import field_rows
+from civilqa.reading.names import shown_names
+from civilqa.reading.rows import BadRow, LeftOut, Row, is_empty
+from civilqa.reading.tables import usable_tables
 
-QUESTION_COLUMNS = ("question", "질문")
-CATEGORY_COLUMNS = ("category", "분야", "카테고리")
+WANTED = Wanted(fields=("question", "category"), required=("question",))
 
 # What a line of the output takes from a result of generate_answers; no seconds, which differ from run to run.
 RESULT_FIELDS = ("answer", "citations", "tokens", "stopped", "model", "notice")
+OWN_FIELDS = ("file", "line", "question", "category", *RESULT_FIELDS, "error")
 
 
 def answer_file(engine: Engine, source: Path, target: Path, category: str = "") -> int:
-    """Answer every row of a table into a JSONL file and return how many rows could not be asked.
+    """Answer every row of a file's tables into another file and return how many rows could not be asked.
 
-    A row that cannot be asked has its line as well, with `error` in place of an answer.
+    A row that cannot be asked has its line as well, with `error` in place of an answer. What else a row holds, an id
+    above all, stands in its line too.
 
     Args:
         category: of the rows that have none.
 
     Raises:
-        RecordError: no usable table, a finished or foreign file in the way, or another process at the same file.
+        RecordError: no usable table, an answer file of another kind, a finished or foreign file in the way, or another
+            process at the same file.
     """
+    check_target(target)
     rows = read_questions(source, category)
     part = target.with_name(f"{target.name}.part")
     lock_path = target.with_name(f".{target.name}.lock")  # hidden: an answer file named dvc must not take dvc.lock
@@ -49,7 +59,7 @@ def answer_file(engine: Engine, source: Path, target: Path, category: str = "") 
                 with writing(part):
                     answer_rows(engine, rows, part, target, run)
                 lines = part.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
-                write_text(target, "".join(lines))
+                write_answers(target, lines)
                 part.unlink()
             finally:
                 if os.name != "nt":  # where filelock deletes it itself
@@ -60,29 +70,48 @@ def answer_file(engine: Engine, source: Path, target: Path, category: str = "") 
 
 
 def read_questions(source: Path, category: str) -> list[dict[str, Any]]:
-    """Return the rows as `line`, `question`, `category` and `error` (why the row cannot be read, or None)."""
-    info, items = open_table(source)
-    question_column = next((name for name in QUESTION_COLUMNS if name in info.columns), None)
-    if question_column is None:
+    """Return the rows as `line`, `question`, `category`, `error` (why the row cannot be read, or None) and `others`.
+
+    Rows of several tables, such as the sheets of a workbook, have their `file` as well.
+    """
+    left_out: list[LeftOut] = []
+    rows: list[dict[str, Any]] = []
+    tables = 0
+    try:
+        for table in usable_tables(source, WANTED, left_out):
+            tables += 1
+            rows += [read_row(item, category) for item in field_rows(table, WANTED)]
+    except MissingColumns as error:
         raise RecordError(
-            f"{source}: 질문 열이 없습니다. 열 이름을 {' 또는 '.join(QUESTION_COLUMNS)}(으)로 하십시오. "
-            f"있는 열: {', '.join(info.columns)}"
-        )
-    category_column = next((name for name in CATEGORY_COLUMNS if name in info.columns), "")
-    rows = [read_row(item, question_column, category_column, category) for item in items]
+            f"{source}: 질문 열이 없습니다. 열 이름을 question 또는 질문(으)로 하십시오. "
+            f"있는 열: {shown_names(error.columns) or '없음'}"
+        ) from None
+    for item in left_out:
+        held = f", {item.rows}행" if item.rows else ""
+        print(printable(f"읽지 않은 부분: {item.file} ({item.reason}{held})"), file=sys.stderr)
     if not rows:
         raise RecordError(f"{source}: 질문이 한 줄도 없습니다.")
+    names = dict.fromkeys(name for row in rows for name in row["others"])
+    for row in rows:
+        row["others"] = {name: row["others"].get(name, "") for name in names}
+        if tables == 1:
+            del row["file"]
     return rows
 
 
-def read_row(item: Row | BadRow, question_column: str, category_column: str, category: str) -> dict[str, Any]:
+def read_row(item: Row | BadRow, category: str) -> dict[str, Any]:
+    row = {"file": item.file, "line": item.line, "question": None, "category": None, "error": None, "others": {}}
     if isinstance(item, BadRow):
-        return {"line": item.line, "question": None, "category": None, "error": f"읽을 수 없는 행: {item.reason}"}
+        several = "여러 차례 주고받은 대화입니다. 질문 하나만 남기십시오."
+        error = several if item.kind == "multi_turn" else f"읽을 수 없는 행: {item.reason}"
+        return {**row, "error": error}
+    others = {name: text for name, text in item.fields.items() if name not in WANTED.fields}
+    question = item.fields["question"]
     return {
-        "line": item.line,
-        "question": item.fields.get(question_column, ""),
-        "category": item.fields.get(category_column, "").strip() or category,
-        "error": None,
+        **row,
+        "question": "" if is_empty(question) else question,
+        "category": item.fields["category"].strip() or category,
+        "others": {f"{name} (질문 파일)" if name in OWN_FIELDS else name: text for name, text in others.items()},
     }
 
 
@@ -146,7 +175,9 @@ def answer_group(engine: Engine, group: list[dict[str, Any]]) -> Iterator[dict[s
     for row, error in zip(group, errors, strict=True):
         result = next(answers) if error is None else dict.fromkeys(RESULT_FIELDS)
         yield {
+            **({"file": row["file"]} if "file" in row else {}),
             "line": row["line"],
+            **row["others"],
             "question": row["question"],
             "category": row["category"],
             **{name: result[name] for name in RESULT_FIELDS},

@@ -233,7 +233,7 @@ def receive(streams: list[AnswerStream], show: Callable[[int, str], None]) -> li
 
 
 def report_cases(engine: Engine, cases: list[TestCase]) -> None:
-    """Ask every case, and print by group how many passed, then each case and what it lacks."""
+    """Ask every case, and print by group how many answers are accepted, then each and what it lacks."""
     size = engine.params.batch_size
     answers = []
     for start in tqdm(range(0, len(cases), size), desc="시험 사례", unit="묶음"):
@@ -246,15 +246,15 @@ def report_cases(engine: Engine, cases: list[TestCase]) -> None:
     console.print(f"\n{engine.notice}\n", style="yellow")
     for group, pairs in groupby(judged, key=lambda pair: pair[0].group):
         members = list(pairs)
-        passed = sum(judgement.passed for _, judgement in members)
-        console.print(f"{printable(group)}: {passed}/{len(members)} 통과", style="bold")
+        accepted = sum(judgement.accepted for _, judgement in members)
+        console.print(f"{printable(group)}: {accepted}/{len(members)} 내용 맞음", style="bold")
         for case, judgement in members:
-            mark, style = ("✓ 통과", "green") if judgement.passed else ("✗ 실패", "red")
+            mark, style = ("✓ 내용 맞음", "green") if judgement.accepted else ("✗ 내용 안 맞음", "red")
             question = case.question if len(case.question) <= 60 else f"{case.question[:59]}…"
             console.print(f"  {mark} [{printable(case.id)}] {printable(question)}", style=style)
             for reason in judgement.reasons:
                 console.print(f"      - {printable(reason)}")
         console.print()
-    passed = sum(judgement.passed for _, judgement in judged)
-    console.print(f"모두 {len(judged)}건 가운데 {passed}건 통과", style="bold")
+    accepted = sum(judgement.accepted for _, judgement in judged)
+    console.print(f"모두 {len(judged)}건 가운데 {accepted}건 내용 맞음", style="bold")
     console.print("낱말로 판정하므로, 같은 뜻을 다른 말로 쓴 답을 틀렸다고 할 수 있습니다.", style="dim")

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import psutil
 
@@ -22,7 +22,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # Source: OWASP, CSV Injection
 
 
 @contextmanager
-def open_aside(path: Path) -> Iterator[TextIO]:
+def open_aside(path: Path, binary: bool = False) -> Iterator[Any]:
     """Open a file for UTF-8 with Unix line ends beside `path`, and rename it to `path` once the block ends well.
 
     A killed or failing stage leaves the old file or none, never a half-written one. What a killed process of this
@@ -35,7 +35,8 @@ def open_aside(path: Path) -> Iterator[TextIO]:
     aside = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
     _remove_leftovers(path)
     try:
-        with writing(path), aside.open("w", encoding="utf-8", newline="\n") as file:
+        opened = aside.open("wb") if binary else aside.open("w", encoding="utf-8", newline="\n")
+        with writing(path), opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # a file system may find out only now that it is full

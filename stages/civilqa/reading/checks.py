@@ -1,21 +1,26 @@
 """What makes a row a record: enough text, values that are allowed, articles that exist; personal data masked."""
 
+import functools
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from civilqa.dataset.records import Record, record_id
-from civilqa.law.citations import judge_citation, parse_citations
-from civilqa.law.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, load_reference
+from civilqa.law.verdicts import Article
 from civilqa.program.parameters import Section, Text
+from civilqa.reading.addresses import possible_names
+from civilqa.reading.cited_articles import describe_doubts, doubtful_citations, read_article
 from civilqa.reading.cleaning import clean
-from civilqa.reading.personal_data import mask_personal_data
-from civilqa.reading.rows import BadRow, Row
+from civilqa.reading.columns import COLUMNS, MultiTurn, Wanted
+from civilqa.reading.personal_data import mask_cells, mask_personal_data
+from civilqa.reading.rows import BadRow, Row, is_empty
+from civilqa.reading.text_quality import find_damage, find_leftover, quote
 
-COLUMNS = ("question", "answer", "category", "difficulty")
+PLACES_KEPT = 100  # of leftovers and of citations in doubt, of which all are counted
 PLURALS = {"category": "categories", "difficulty": "difficulties"}
 
 
@@ -29,11 +34,33 @@ class PrepareParams(Section):
     min_question_characters: Annotated[int, Field(ge=1)]
     min_answer_characters: Annotated[int, Field(ge=1)]
     mask_personal_data: bool
+    mask_addresses: bool
+    list_names: bool
+    check_text: Literal["reject", "warn", "off"]
+    check_citations: Literal["reject", "warn", "off"]
+    allowed_citations: list[str]
+    same_question: Literal["reject", "keep_first", "keep_variants"]
+    short_answers: Literal["warn", "reject"]
     on_invalid: Literal["fail", "drop"]
+    multi_turn: MultiTurn
 
-    def column(self, name: str) -> str:
-        """Return what the column of COLUMNS is called in the source."""
-        return self.columns.get(name, name)
+    @field_validator("allowed_citations")
+    @classmethod
+    def _name_articles(cls, written: list[str]) -> list[str]:
+        for text in written:
+            read_article(text)
+        return written
+
+    @functools.cached_property
+    def allowed_articles(self) -> frozenset[Article]:
+        """The articles of `allowed_citations`."""
+        return frozenset(map(read_article, self.allowed_citations))
+
+    def wanted(self) -> Wanted:
+        """Return what the tables of the source must have."""
+        return Wanted(
+            columns={name: clean(column) for name, column in self.columns.items()}, multi_turn=self.multi_turn
+        )
 
 
 @dataclass(slots=True)
@@ -54,6 +81,12 @@ class Checked:
     outcomes: list[Record | Rejected] = field(default_factory=list)
     personal_data: Counter[str] = field(default_factory=Counter)
     citations_outside_table: int = 0
+    acts_outside_table: Counter[str] = field(default_factory=Counter)  # citations of each
+    leftovers: int = 0  # records with something in them that is no text
+    leftover_places: list[str] = field(default_factory=list)  # where, and what, of the first of them
+    possible_names: Counter[str] = field(default_factory=Counter)
+    in_doubt: int = 0  # records that cite what does not hold
+    doubtful_citations: list[tuple[str, int, str]] = field(default_factory=list)  # file, line, detail of the first
 
 
 def make_row_checker(params: PrepareParams) -> Callable[[list[Row | BadRow]], Checked]:
@@ -71,21 +104,29 @@ def make_row_checker(params: PrepareParams) -> Callable[[list[Row | BadRow]], Ch
 def check_row(row: Row | BadRow, params: PrepareParams, checked: Checked) -> Record | Rejected:
     """Return the record that a row makes, or why it makes none; count in `checked` what was found in a record."""
     if isinstance(row, BadRow):
-        return reject(row, "unreadable", row.reason, params)
-    fields = {name: clean(row.fields.get(params.column(name), "")) for name in COLUMNS}
+        return reject(row, row.kind, row.reason, params)
+    fields = {name: "" if is_empty(row.fields[name]) else clean(row.fields[name]) for name in COLUMNS}
     problem = find_problem(fields, params)
     if problem is not None:
         return reject(row, *problem, params)
-    invented, outside = invented_citations(fields["answer"])
-    if invented:
-        detail = f"the answer cites {', '.join(invented)}, which does not exist; mend the citation"
-        return reject(row, "no_such_article", detail, params)
-    checked.citations_outside_table += outside
-    for name in ("question", "answer"):
-        masked, found = mask_personal_data(fields[name])
+    if params.check_text != "off" and (problem := find_flaw(row, fields, params.check_text, checked)):
+        return reject(row, *problem, params)
+    if params.check_citations != "off":
+        doubts, outside = find_doubts(fields["answer"], params)
+        if doubts and params.check_citations == "reject":
+            return reject(row, *doubts, params)
+        if doubts:
+            checked.in_doubt += 1
+            if len(checked.doubtful_citations) < PLACES_KEPT:
+                checked.doubtful_citations.append((row.file, row.line, doubts[1]))
+        checked.citations_outside_table += len(outside)
+        checked.acts_outside_table.update(outside)
+    for name in COLUMNS:
+        if params.list_names:
+            checked.possible_names.update(possible_names(fields[name]))
+        masked, found = mask_personal_data(fields[name], addresses=params.mask_addresses)
         checked.personal_data.update(found)
-        if params.mask_personal_data:
-            fields[name] = masked
+        fields[name] = masked if params.mask_personal_data else mask(fields[name], params)
     return Record(id=record_id(fields["question"]), **fields)
 
 
@@ -95,7 +136,10 @@ def find_problem(fields: dict[str, str], params: PrepareParams) -> tuple[str, st
         found, least = len(fields[name]), getattr(params, f"min_{name}_characters")
         if not found:
             return "empty", f"empty '{name}'; fill it in or delete the row"
-        if found < least:
+        words = any(unicodedata.category(character)[0] in "LNS" for character in fields[name])
+        if not words and "??" not in fields[name]:  # those are characters that were lost: told as damage
+            return "empty", f"'{name}' is punctuation alone; fill it in or delete the row"
+        if found < least and (name == "question" or params.short_answers == "reject"):
             return "too_short", f"'{name}' has {found} characters, want {least} (prepare.min_{name}_characters)"
     for name, plural in PLURALS.items():
         allowed = getattr(params, f"allowed_{plural}")
@@ -105,26 +149,51 @@ def find_problem(fields: dict[str, str], params: PrepareParams) -> tuple[str, st
     return None
 
 
-def invented_citations(answer: str) -> tuple[list[str], int]:
-    """Return the articles cited that do not exist, and how many citations are of acts outside the table."""
-    reference = load_reference()
-    invented, outside = [], 0
-    for citation in parse_citations(answer):
-        status = judge_citation(citation, reference)
-        if status in (NO_SUCH_ARTICLE, DELETED):
-            invented.append(f"{citation.law} {citation.article}")
-        outside += status == OUTSIDE_TABLE
-    return invented, outside
+def find_flaw(row: Row, fields: dict[str, str], check_text: str, checked: Checked) -> tuple[str, str] | None:
+    """Return (reason, detail) if a row holds what is no text; where leftovers are let pass, count them in `checked`.
+
+    Lost characters are never let pass: what stood there is in no later stage to be seen, and a model learns to write
+    them.
+    """
+    for name in COLUMNS:
+        if find_damage(row.fields[name]):
+            quoted = quote(row.fields[name], find_damage)
+            detail = (
+                f"'{name}' holds characters that were lost, or read in a wrong encoding: \"{quoted}\"; take the row "
+                "from where it came from again, or set prepare.check_text to off"
+            )
+            return "damaged_text", detail
+    for name in COLUMNS:
+        if find_leftover(fields[name]):
+            quoted = quote(fields[name], find_leftover)
+            if check_text == "reject":
+                detail = f"'{name}' holds what is no text: \"{quoted}\"; take it out, or set prepare.check_text to warn"
+                return "leftover", detail
+            checked.leftovers += 1
+            if len(checked.leftover_places) < PLACES_KEPT:
+                checked.leftover_places.append(f"{row.file}:{row.line}: '{name}' holds \"{quoted}\"")
+            return None
+    return None
+
+
+def find_doubts(answer: str, params: PrepareParams) -> tuple[tuple[str, str] | None, list[str]]:
+    """Return (reason, detail) for the citations that do not hold, None where all do; and the acts outside the table."""
+    doubtful, outside = doubtful_citations(answer, params.allowed_articles)
+    if not doubtful:
+        return None, outside
+    shown = mask(answer, params)
+    # What is quoted around them is masked before it is cut: half a telephone number would not be found.
+    return describe_doubts(shown, doubtful_citations(shown, params.allowed_articles)[0] or doubtful), outside
 
 
 def reject(row: Row | BadRow, reason: str, detail: str, params: PrepareParams) -> Rejected:
     """Return a rejected row with the whole of what was read."""
     if isinstance(row, BadRow):
         return Rejected(row.file, row.line, reason, detail, mask(row.raw, params))
-    fields = {column: mask(text, params) for column, text in row.fields.items()}
+    fields = mask_cells(row.fields, params.mask_personal_data, params.mask_addresses)
     return Rejected(row.file, row.line, reason, mask(detail, params), fields)
 
 
 def mask(text: str, params: PrepareParams) -> str:
     """Return text as it may be written: what this stage puts aside is shared by `dvc push` like the records are."""
-    return mask_personal_data(text)[0] if params.mask_personal_data else text
+    return mask_personal_data(text, params.mask_personal_data, params.mask_addresses)[0]

@@ -1,57 +1,91 @@
-"""CSV and TSV."""
+"""CSV, TSV and other text with one row a line."""
 
 import csv
 import re
-from collections.abc import Iterator
-from itertools import chain
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain, islice
 
 from civilqa.program.errors import RecordError
+from civilqa.reading.columns import HEADER_ROWS, EmptyFile, Wanted, find_header, make_table
 from civilqa.reading.encoding import FIELD_CHARACTERS, find_encoding, read_lines
-from civilqa.reading.rows import BadRow, Items, TableInfo, check_columns, make_row
+from civilqa.reading.names import count
+from civilqa.reading.rows import BadRow, File, Row, Table, TableInfo, check_columns, is_blank, is_no_row, make_row
 
-DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon"}
+DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
+HEAD_LINES = 100  # read ahead to find the column names and the delimiter
+
+# What Excel obeys on the first line of a CSV.
+SEPARATOR = re.compile(r'"?sep=(.?)"?\s*', re.IGNORECASE)
 
 
-def read_csv(path: Path) -> Items:
-    """Yield the TableInfo, then the rows of a CSV or TSV."""
-    encoding = find_encoding(path)
-    lines = read_lines(path, encoding)
-    head = read_header_lines(lines)
-    if not head:
-        raise RecordError(f"{path}:1: the file is empty; want the column names on the first line, then the rows")
-    if re.fullmatch(r'"?sep=.?"?', head[0].rstrip("\r\n"), re.IGNORECASE):
-        raise RecordError(f"{path}:1: found '{head[0].strip()}', which is for Excel alone; delete this line")
-    delimiter = find_delimiter("".join(head))
+def read_delimited(file: File, wanted: Wanted) -> Iterator[Table]:
+    """Yield the table of a text file whose rows are lines, cells parted by a delimiter."""
+    encoding = find_encoding(file)
+    lines = read_lines(file, encoding)
+    start = 0  # lines before the head
+    first = next(lines, "")
+    while first and not first.strip():
+        first, start = next(lines, ""), start + 1
+    if not first:
+        raise EmptyFile(f"{file}:1: the file is empty; want the column names on the first line, then the rows")
+    said = SEPARATOR.fullmatch(first)
+    head = [*([] if said else [first]), *islice(lines, HEAD_LINES)]
+    start += bool(said)
+    delimiter, row = find_layout(head, said[1] if said else "", wanted)
 
     csv.field_size_limit(FIELD_CHARACTERS)
     raw: list[str] = []  # the lines of the row being read
     reader = csv.reader(remember(chain(head, lines), raw), delimiter=delimiter, strict=True)
-    line = 1
+    rows = number_rows(file, reader, raw, start)
+    above, (line, header) = 0, next(rows, (start + 1, []))
+    for _ in range(row):
+        above += not is_blank(header)
+        line, header = next(rows)
+    names = check_columns(str(file), line, header, wanted.columns.values())
+    while not names[-1]:
+        names.pop()
+    form = file.suffix[1:] if file.suffix in (".tsv", ".txt") else "csv"
+    info = TableInfo(str(file), form, encoding, delimiter, tuple(filter(None, names)))
+    table = make_table(info, wanted, line=line, above=above, below=parse(head[reader.line_num :], delimiter))
+    table.rows = read_rows(table, rows, names, header[: len(names)], raw)
+    yield table
+
+
+def number_rows(file: File, reader: Iterator[list[str]], raw: list[str], start: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each row starts, and its cells, none for a blank line; `raw` holds its text meanwhile.
+
+    Raises:
+        RecordError: a quote that is not closed, or text after one that is.
+    """
+    line = start + 1
     try:
-        names = check_columns(path, next(reader))
-        yield TableInfo(str(path), path.suffix.lower()[1:], encoding, delimiter, tuple(filter(None, names)))
-        raw.clear()
-        line = reader.line_num + 1
         for cells in reader:
-            if len(cells) == len(names):
-                yield make_row(path, line, names, cells)
-            elif len(cells) > 1 or "".join(raw).strip():
-                yield BadRow(
-                    str(path),
-                    line,
-                    f"found {count(len(cells), 'field')}, want {len(names)} as in the header; put a field that holds "
-                    f'a {DELIMITERS[delimiter]} or a line break between double quotes ("...")',
-                    "".join(raw).rstrip("\r\n"),
-                )
+            yield line, cells
             raw.clear()
-            line = reader.line_num + 1
+            line = start + reader.line_num + 1
     except csv.Error as error:
-        raise RecordError(quote_problem(path, line, raw, delimiter, str(error))) from None
+        raise RecordError(quote_problem(file, line, str(error))) from None
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def read_rows(
+    table: Table, rows: Iterator[tuple[int, list[str]]], names: list[str], header: list[str], raw: list[str]
+) -> Iterator[Row | BadRow]:
+    """Yield the rows below the column names; blank lines are no rows."""
+    width = len(names)
+    for line, cells in rows:
+        if not cells or is_no_row(table, header, cells):
+            continue
+        if len(cells) == width or (len(cells) > width and is_blank(cells[width:])):
+            yield make_row(table.info.file, line, names, cells[:width])
+        else:
+            yield BadRow(
+                table.info.file,
+                line,
+                f"found {count(len(cells), 'field')}, want {width} as in the header; put a field that holds "
+                f'a {DELIMITERS.get(table.info.delimiter, "delimiter")} or a line break between double quotes ("...")',
+                "".join(raw).rstrip("\r\n"),
+            )
 
 
 def remember(lines: Iterator[str], raw: list[str]) -> Iterator[str]:
@@ -61,60 +95,42 @@ def remember(lines: Iterator[str], raw: list[str]) -> Iterator[str]:
         yield line
 
 
-def read_header_lines(lines: Iterator[str]) -> list[str]:
-    """Return the first line, and those after it that a quoted line break joins to it."""
-    head: list[str] = []
-    quotes = 0
-    for line in lines:
-        head.append(line)
-        quotes += line.count('"')
-        # A quote inside a quoted field is doubled, so a finished row has an even number of them. One that has not after
-        # 100 lines is broken, which the csv module will tell.
-        if quotes % 2 == 0 or len(head) == 100:
-            break
-    return head
+def find_layout(head: Sequence[str], delimiter: str, wanted: Wanted) -> tuple[str, int]:
+    """Return the delimiter and which row has the column names, by the first lines of a file.
+
+    It is the delimiter with which some row has the names that are wanted. Where none has them, it is the one that
+    splits the first line with text into the most columns outside quotes, the comma in doubt.
+
+    Args:
+        delimiter: that the file itself says, '' if it says none.
+    """
+    unquoted = re.split(r"[\r\n]", re.sub('"[^"]*"', "", "".join(head)).lstrip("\r\n"), maxsplit=1)[0]
+    by_count = sorted(DELIMITERS, key=unquoted.count, reverse=True)  # a stable sort: the comma in doubt
+    for candidate in [delimiter] if delimiter else by_count:
+        rows = parse(head, candidate)
+        if (header := find_header(rows, wanted)) is not None:
+            return candidate, header
+    delimiter = delimiter or by_count[0]
+    return delimiter, next((index for index, cells in enumerate(parse(head, delimiter)) if any(cells)), 0)
 
 
-def find_delimiter(header: str) -> str:
-    """Return the delimiter that splits the header into the most columns outside quotes; the comma in doubt."""
-    unquoted = re.sub('"[^"]*"', "", header)
-    return max(DELIMITERS, key=unquoted.count)
+def parse(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    """Return the first rows of some lines as far as they can be read."""
+    rows: list[list[str]] = []
+    with suppress(csv.Error):  # told where the rows are read in earnest
+        rows.extend(islice(csv.reader(lines, delimiter=delimiter), HEADER_ROWS))
+    return rows
 
 
-def quote_problem(path: Path, line: int, raw: list[str], delimiter: str, error: str) -> str:
+def quote_problem(file: File, line: int, error: str) -> str:
     """Return the message for a row, from `line` on, that the csv module refused with `error`."""
-    start = quoted_field_line(raw, delimiter, line)
-    advice = 'close it, and write a double quote inside a quoted field twice ("")'
+    start, twice = f"{file}:{line}: the row that starts here has", 'write a double quote in a quoted field twice ("")'
+    if "expected after" in error:
+        return f'{start} text behind the closing double quote (") of a field; {twice}'
     if "end of data" in error:
-        return f'{path}:{start}: the double quote (") that opens a field here is never closed; {advice}'
+        return f'{start} a double quote (") that is never closed; close it, and {twice}'
     if "field limit" in error:
         return (
-            f'{path}:{start}: the double quote (") that opens a field here is not closed within '
-            f"{FIELD_CHARACTERS} characters; {advice}"
+            f'{start} a double quote (") that is not closed within {FIELD_CHARACTERS} characters; close it, and {twice}'
         )
-    if "expected after" in error:
-        last = line + len(raw) - 1
-        where = "" if last == start else f" on line {last}"
-        return (
-            f'{path}:{start}: the quoted field that starts here has text after its closing quote (")'
-            f'{where}; write a double quote inside a quoted field twice ("")'
-        )
-    return f"{path}:{start}: no CSV: {error}; save the file again as 'CSV UTF-8'"
-
-
-def quoted_field_line(raw: list[str], delimiter: str, first: int) -> int:
-    """Return the line on which the last quoted field of a row starts; the row's lines are `raw`, from `first` on."""
-    start, inside, field_starts, closed = first, False, True, False
-    for number, text in enumerate(raw, start=first):
-        for char in text:
-            if inside:
-                inside, closed = char != '"', char == '"'
-            elif char == '"' and closed:
-                inside, closed = True, False
-            elif char == '"' and field_starts:
-                start, inside, field_starts = number, True, False
-            elif closed and char != delimiter:
-                return start  # text after the closing quote, where the csv module stopped
-            else:
-                field_starts, closed = char == delimiter, False
-    return start
+    return f"{file}:{line}: no CSV: {error}; save the file again as 'CSV UTF-8'"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from civilqa.program.errors import RecordError
+from civilqa.reading.rows import File
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
@@ -19,7 +20,7 @@ FIELD_CHARACTERS = 10_000_000
 
 # CP949 decodes much that is no text, such as binary files. Tab, line breaks, vertical tab and form feed do occur in
 # documents. Python's cp949 yields no C1 control (U+0080 to U+009F) at all: 0x80 and 0xff are invalid in it.
-CONTROL = re.compile("[\x01-\x08\x0e-\x1f\x7f]")
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 HANGUL = re.compile("[가-힣]")
 
 BOMS = (
@@ -30,45 +31,39 @@ BOMS = (
 )
 
 
-def find_encoding(path: Path) -> str:
+def find_encoding(file: File) -> str:
     """Return the codec that decodes the whole file strictly: by its mark, its NUL bytes, then UTF-8, then CP949.
 
     Raises:
         RecordError: none does, or what it yields is no text; names the line and the byte.
     """
-    advice = "save the file as 'CSV UTF-8'" if path.suffix.lower() in (".csv", ".tsv") else "save the file as UTF-8"
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+    advice = "save the file as 'CSV UTF-8'" if file.suffix in (".csv", ".tsv") else "save the file as UTF-8"
+    path = file.path
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
     guess = guess_utf16(head) or "utf-8"
     marked = ((codec, strict_codec) for mark, codec, strict_codec in BOMS if head.startswith(mark))
     codec, strict_codec = next(marked, (guess, guess))
 
-    failure, hangul = first_undecodable(path, strict_codec)
+    failure = find_undecodable(file, strict_codec, advice)
     if failure is None:
         return codec
-    line, offset, byte, control = failure
-    if control is not None:
-        raise RecordError(f"{path}:{line}: not a text file ({control}); {advice}")
-    found = f"0x{byte:02x}, byte {offset + 1} of the file"
+    before, found = failure
+    place = f"{file}:{line_after(before)}"
     if strict_codec != "utf-8":
-        raise RecordError(f"{path}:{line}: broken UTF-16 ({found}); {advice}")
+        raise RecordError(f"{place}: broken UTF-16 ({found} of the file); {advice}")
     # The three bytes of a Hangul syllable in UTF-8 hardly occur in CP949 text, where they begin with a rare Hanja: a
     # file that has them is damaged UTF-8, and decoding it as CP949 could only yield mojibake.
-    if hangul or codec == "utf-8-sig":
-        raise RecordError(f"{path}:{line}: broken UTF-8 ({found}); {advice}")
-    failure, _ = first_undecodable(path, "cp949")
-    if failure is None and rare_syllables_share(path) <= 0.5:
-        return "cp949"
-    if failure is None:
-        raise RecordError(
-            f"{path}:{line}: not UTF-8 ({found}), and as CP949 it is not Korean but rare syllables that no word has; "
-            f"{advice}"
-        )
-    cp949_line, offset, byte, control = failure
-    if control is not None:
-        raise RecordError(f"{path}:{cp949_line}: not a text file ({control}); {advice}")
-    found_too = f"0x{byte:02x}, byte {offset + 1}, line {cp949_line}"
-    raise RecordError(f"{path}:{line}: not UTF-8 ({found}) and not CP949 ({found_too}); {advice}")
+    if HANGUL.search(before) or codec == "utf-8-sig":
+        raise RecordError(f"{place}: broken UTF-8 ({found} of the file); {advice}")
+    failure = find_undecodable(file, "cp949", advice)
+    if failure is not None:
+        too = f"{failure[1]}, line {line_after(failure[0])}"
+        raise RecordError(f"{place}: not UTF-8 ({found} of the file) and not CP949 ({too}); {advice}")
+    if rare_syllables_share(path) > 0.5:
+        what = "it is not Korean but rare syllables that no word has"
+        raise RecordError(f"{place}: not UTF-8 ({found} of the file), and as CP949 {what}; {advice}")
+    return "cp949"
 
 
 def rare_syllables_share(path: Path) -> float:
@@ -105,57 +100,54 @@ def guess_utf16(head: bytes) -> str | None:
     return "utf-16-le" if little >= big else "utf-16-be"
 
 
-def first_undecodable(path: Path, codec: str) -> tuple[tuple[int, int, int, str | None] | None, bool]:
-    """Decode a file strictly; return (None, ...) if all of it is text, else where it is not.
+def find_undecodable(file: File, codec: str, advice: str) -> tuple[str, str] | None:
+    """Decode a file strictly; return the text before the first byte that is none, and the byte; None if all is text.
 
-    Returns:
-        ((line, offset of the byte, the byte, the control character in words or None), whether Hangul came before).
+    Raises:
+        RecordError: there are characters that no text has.
     """
     decoder = codecs.getincrementaldecoder(codec)("strict")
-    done, line, hangul, after_cr = 0, 1, False, False
-
-    def breaks(text: str) -> int:
-        # \r\n is one line break, also where it lies across two chunks.
-        return text.count("\n") + text.count("\r") - text.count("\r\n") - (after_cr and text.startswith("\n"))
-
-    with path.open("rb") as file:
+    controls = CONTROL if codec == "cp949" else re.compile("\0")
+    done = 0
+    with file.path.open("rb") as stream:
         while True:
-            chunk = file.read(CHUNK_BYTES)
+            chunk = stream.read(CHUNK_BYTES)
             kept = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                before = error.object[: error.start].decode(codec, errors="ignore")
                 offset = done - kept + error.start
-                hangul = hangul or HANGUL.search(before) is not None
-                return (line + breaks(before), offset, error.object[error.start], None), hangul
-            at = text.find("\0")
-            control = "a NUL character" if at >= 0 else None
-            if codec == "cp949" and at < 0 and (match := CONTROL.search(text)):
-                at, control = match.start(), f"control character 0x{ord(match[0]):02x}"
-            if control is not None:
-                return (line + breaks(text[:at]), 0, 0, control), hangul
+                stream.seek(0)
+                before = stream.read(offset).decode(codec, "ignore")
+                return before, f"0x{error.object[error.start]:02x}, byte {offset + 1}"
+            if match := controls.search(text):
+                stream.seek(0)
+                line = line_after(stream.read(done).decode(codec, "ignore") + text[: match.start()])
+                what = "a NUL character" if match[0] == "\0" else f"control character 0x{ord(match[0]):02x}"
+                raise RecordError(f"{file}:{line}: not a text file ({what}); {advice}")
             if not chunk:
-                return None, hangul
-            hangul = hangul or HANGUL.search(text) is not None
-            line += breaks(text)
-            after_cr = text.endswith("\r") if text else after_cr
+                return None
             done += len(chunk)
 
 
-def read_lines(path: Path, encoding: str) -> Iterator[str]:
+def line_after(text: str) -> int:
+    """Return the number of the line that follows some text."""
+    return 1 + len(re.findall(r"\r\n?|\n", text))
+
+
+def read_lines(file: File, encoding: str) -> Iterator[str]:
     """Yield lines with their ends, which are \\n, \\r\\n or \\r.
 
     Raises:
         RecordError: a line of more than FIELD_CHARACTERS characters.
     """
     # newline="" keeps the line ends for the csv module; unlike str.splitlines it does not split at U+2028 or \f.
-    with path.open(encoding=encoding, newline="") as file:
+    with file.path.open(encoding=encoding, newline="") as stream:
         number = 1
-        while line := file.readline(FIELD_CHARACTERS + 1):
+        while line := stream.readline(FIELD_CHARACTERS + 1):
             if len(line) > FIELD_CHARACTERS:
                 raise RecordError(
-                    f"{path}:{number}: found a line of more than {FIELD_CHARACTERS} characters; put one row on a line"
+                    f"{file}:{number}: found a line of more than {FIELD_CHARACTERS} characters; put one row on a line"
                 )
             yield line
             number += 1

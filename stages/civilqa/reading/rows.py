@@ -1,35 +1,73 @@
 """What a table is made of: its rows and columns, each cell as text."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, time
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePath
 from typing import Any
 
 from civilqa.program.errors import RecordError
+from civilqa.reading.cleaning import clean
+from civilqa.reading.names import is_known, shown_names
+
+# What programs write where there is nothing. Source: pandas.read_csv, `na_values`; Excel's error values.
+EMPTY = frozenset(
+    (
+        *("#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na", "nan"),
+        *("nat", "none", "null", "#null!", "#div/0!", "#value!", "#ref!", "#name?", "#num!"),
+    )
+)
+
+Cell = str | list[Any] | dict[str, Any]  # a list, or an empty object, stays what it is: it is no text
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to read: where its bytes lie, and what messages call it; inside an archive the two differ.
+
+    `name` is what it is called without the suffix of a .gz around it.
+    """
+
+    path: Path
+    place: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.place
+
+    @property
+    def suffix(self) -> str:
+        return PurePath(self.name).suffix.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as text.
+    """One row.
 
-    `line` is where the row starts, counted from 1; for Parquet and Excel the row number, with the header as row 1.
+    `line` is where the row starts, counted from 1; for Parquet and workbooks the row number, with Parquet's column
+    names as row 1. What is inside an object has a field of its own: `taskinfo.output`.
     """
 
     file: str
     line: int
-    fields: dict[str, str]
+    fields: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be read as fields: why, and the whole of it as it stands in the file."""
+    """A row that cannot be read as fields: why, and the whole of it as it stands in the file.
+
+    `kind` is the word to count by.
+    """
 
     file: str
     line: int
     reason: str
     raw: str
+    kind: str = "unreadable"
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}"
@@ -37,7 +75,11 @@ class BadRow:
 
 @dataclass(frozen=True)
 class TableInfo:
-    """How a file was read; `encoding` is a Python codec, None for binary formats, and `delimiter` None without one."""
+    """How a table was read; `encoding` is a Python codec, None for binary formats, and `delimiter` None without one.
+
+    `file` names a sheet in brackets where a workbook has several (`cases.xlsx[상담]`), a member of an archive behind
+    it (`cases.zip/2024/a.csv`).
+    """
 
     file: str
     format: str
@@ -46,40 +88,130 @@ class TableInfo:
     columns: tuple[str, ...]
 
 
-Items = Iterator[TableInfo | Row | BadRow]
+@dataclass(frozen=True)
+class LeftOut:
+    """A file, sheet or part of a file that is not read, and how many rows it holds; None where it is no table."""
+
+    file: str
+    reason: str
+    rows: int | None = None
 
 
-def check_columns(path: Path, names: list[str]) -> list[str]:
-    """Return the stripped column names; '' for a column without one.
+@dataclass(frozen=True)
+class Shape:
+    """Which columns make which field.
+
+    `kind` is how it is called, `parts` the columns of each field, whose texts are joined by a blank line, `chat` the
+    column that holds a conversation in place of question and answer.
+    """
+
+    kind: str
+    parts: Mapping[str, tuple[str, ...]]
+    chat: str | None = None
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        columns = {column for columns in self.parts.values() for column in columns}
+        return frozenset(columns | {self.chat} if self.chat is not None else columns)
+
+
+@dataclass
+class Table:
+    """A table, with what is found out about it while its rows are read.
+
+    `shape` says where question and answer stand; None if nothing does, and `problem` is then the message for it.
+    `part` tells whether the table is one of several in its file.
+    """
+
+    info: TableInfo
+    shape: Shape | None
+    problem: str = ""
+    rows: Iterator[Row | BadRow] = field(default_factory=lambda: iter(()), compare=False, repr=False)
+    part: bool = False
+    header_line: int = 1
+    lists: tuple[str, ...] = ()  # columns whose lists hold the rows, the outer one first
+    read: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)  # rows that are none, by what they are
+    filled: int = 0  # cells that got the text of the merged cell which they belong to
+    uncomputed: int = 0  # cells that are empty, since what their formula yields was never saved
+    unused: Counter[str] = field(default_factory=Counter)  # columns with no part in the records: rows filled
+    several_turns: int = 0  # conversations of several turns of which one was taken
+
+
+def is_blank(cells: Sequence[str]) -> bool:
+    """Tell whether no cell of a row holds more than spaces."""
+    return not any(map(str.strip, cells))
+
+
+def is_empty(text: str) -> bool:
+    """Tell whether a cell holds nothing, or what stands for it, such as nan or #N/A."""
+    return not text or (len(text) < 12 and text.strip().casefold() in EMPTY)
+
+
+def check_columns(place: str, line: int, names: Sequence[str], mapped: Iterable[str] = ()) -> list[str]:
+    """Return the cleaned column names, in NFC; '' for a column without one.
+
+    Of a name that no record is made of and that is there again, the next one is `비고 (2)`.
+
+    Args:
+        mapped: further names that records are made of.
 
     Raises:
-        RecordError: no names at all, or one that is there twice.
+        RecordError: no names at all, or one that records are made of is there twice.
     """
-    names = [name.strip() for name in names]
+    names = [clean(name) for name in names]
     if not any(names):
-        raise RecordError(f"{path}:1: found no column names; put them on the first line")
-    repeated = sorted({name for name in names if name and names.count(name) > 1})
-    if repeated:
-        raise RecordError(f"{path}:1: column {', '.join(repeated)} is there more than once; rename or delete one")
+        raise RecordError(f"{place}:{line}: found no column names; put them on the first line")
+    repeated = [name for name, times in Counter(filter(None, names)).items() if times > 1]
+    if wrong := sorted(name for name in repeated if is_known(name) or name in mapped):
+        raise RecordError(f"{place}:{line}: column {shown_names(wrong)} is there more than once; rename or delete one")
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names if repeated else ()):
+        seen[name] += 1
+        if name and seen[name] > 1:
+            names[index] = f"{name} ({seen[name]})"
     return names
 
 
-def make_row(path: Path, line: int, names: list[str], cells: list[str]) -> Row:
-    """Return the row of as many cells as names, without the columns that have no name.
+def is_no_row(table: Table, header: list[str], cells: list[str]) -> bool:
+    """Tell whether a row is empty, or names the columns once more, as in files put one below the other; count it."""
+    if is_blank(cells):
+        table.left_out["of empty cells"] += 1
+    elif cells[: len(header)] == header:
+        table.left_out["with the column names again"] += 1
+    else:
+        return False
+    return True
 
-    Raises:
-        RecordError: a column without a name holds text.
-    """
-    fields = dict(zip(names, cells, strict=True))
-    if "" in fields:
-        del fields[""]
-        for number, (name, cell) in enumerate(zip(names, cells, strict=True), start=1):
-            if not name and cell.strip():
-                raise RecordError(
-                    f"{path}:1: column {number} has no name, and line {line} has text in it; "
-                    "name the column or delete it"
-                )
-    return Row(str(path), line, fields)
+
+def make_row(file: str, line: int, names: list[str], cells: list[Cell]) -> Row:
+    """Return the row of as many cells as names; a column without a name is there where it is filled."""
+    if "" not in names:
+        return Row(file, line, dict(zip(names, cells, strict=True)))
+    numbered = enumerate(zip(names, cells, strict=True), start=1)
+    return Row(
+        file,
+        line,
+        {name or f"column {number} (no name)": cell for number, (name, cell) in numbered if name or str(cell).strip()},
+    )
+
+
+def flatten(value: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
+    """Yield the fields of an object, those of an object inside it by dotted names: `taskinfo.output`."""
+    for key, cell in value.items():
+        name = clean(key)
+        if isinstance(cell, dict) and cell:
+            for inner, text in flatten(cell):
+                yield f"{name}.{inner}", text
+        else:
+            yield name, cell_value(cell)
+
+
+def cell_value(value: Any) -> Cell:
+    """Return a cell as text; a list or an object as it is."""
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, list | dict) else cell_text(value)
 
 
 def cell_text(value: Any) -> str:
