@@ -32,7 +32,7 @@ from civilqa.dataset.parallel import map_chunks
 from civilqa.dataset.records import SPLITS, Record, iterate_records
 from civilqa.program.errors import RecordError
 from civilqa.program.files import count_lines, folder_aside, json_line, open_aside, write_csv, write_json, write_text
-from civilqa.program.parameters import read_sections
+from civilqa.program.parameters import read_params, read_sections
 
 SPLIT_FOLDER = Path("data/splits")
 FOLDER = Path("data/formatted")
@@ -100,6 +100,36 @@ def count_tokens(lengths: list[Lengths]) -> dict[str, int]:
     }
 
 
+def describe_lengths(lengths: dict[str, list[Lengths]], train: Any) -> str:
+    """Return how long the records are, and how many of each split exceed the limit of training, with the way on.
+
+    Args:
+        train: the section of params.yaml, which finetune checks.
+    """
+    totals = sorted(prompt + completion for part in lengths.values() for _, prompt, completion in part)
+    median, most = (totals[round(rank * (len(totals) - 1))] for rank in (0.5, 0.95))
+    text = f"format: tokens of a record: median {median}, 95 % up to {most}, longest {totals[-1]}"
+    limit = train.get("max_length") if isinstance(train, dict) else None
+    if not isinstance(limit, int):
+        return text
+    over = {name: [row[0] for row in part if row[1] + row[2] > limit] for name, part in lengths.items()}
+    if not any(over.values()):
+        return f"{text}; none exceeds train.max_length ({limit})"
+    text += "\nwarning: over train.max_length ({}): {}".format(
+        limit, ", ".join(f"{name} {len(part)} of {len(lengths[name])}" for name, part in over.items())
+    )
+    if trained := over["train"] + over["validation"]:
+        shown = ", ".join(trained[:5]) + (", ..." if len(trained) > 5 else "")
+        if train.get("overlong") == "truncate":
+            text += f"; finetune cuts their ends off: {shown}"
+        else:
+            text += (
+                f"; finetune will stop at {shown}: raise train.max_length (up to {totals[-1]}), set train.overlong to "
+                "truncate, or shorten the rows"
+            )
+    return text
+
+
 def describe_sample(record: Record, params: FormatParams, prompter: Prompter) -> str:
     """Return one record as the model sees it: the rendered text, and every token with whether it is in the loss."""
     chat = prompter.messages(record.question, params.system_prompt(record.category))
@@ -155,8 +185,9 @@ def main() -> None:
     template_sha256 = hashlib.sha256(prompter.template.encode()).hexdigest()
     how = {"profile": model.profile, "style": params.style, "end_token": end_token, "template_sha256": template_sha256}
     write_json(METRICS, {**how, "tokens": tokens})
-    longest = max(split["longest_tokens"] for split in tokens.values())
-    print(f"format: {params.style}, longest record {longest} tokens, answers end in {end_token} -> {FOLDER}")
+    # Only told, and so no parameter of this stage in dvc.yaml: it would run again and write the same bytes.
+    print(describe_lengths(lengths, read_params().get("train")))
+    print(f"format: {params.style}, answers end in {end_token} -> {FOLDER}")
 
 
 if __name__ == "__main__":

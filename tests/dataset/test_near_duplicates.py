@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from civilqa.dataset import near_duplicates
-from civilqa.dataset.near_duplicates import group_near_duplicates, is_near
+from civilqa.dataset.near_duplicates import group_near_duplicates
 
 QUESTION = "임대차 기간이 끝났는데 임대인이 보증금을 돌려주지 않으면 임차권등기명령을 신청하고 이사해도 되나요?"
 
@@ -140,11 +140,38 @@ def test_the_order_of_the_texts_changes_no_group(texts, random_):
     assert partition(shuffled, group_near_duplicates(shuffled, 0.8)) == expected
 
 
+def test_letters_beyond_16_bits_are_letters_like_others():
+    rare = [chr(0x20000 + 7 * i) for i in range(40)]
+    texts = ["".join(rare[:30]), "".join(rare[1:31]), "".join(rare[20:]), "가나다라마바사", "".join([*rare[:29], "가"])]
+    assert group_near_duplicates(texts, 0.8) == reference_groups(texts, 0.8) == [0, 0, 2, 3, 0]
+
+
+@pytest.mark.parametrize("similarity", [0.6, 0.8, 0.9])
+def test_crowds_that_share_phrases_are_grouped_as_by_comparing_all_pairs(monkeypatch, similarity):
+    """Texts put together from few phrases: many pairs just below the similarity, and many that share a part."""
+    monkeypatch.setattr(near_duplicates, "_FEW", 0)
+    monkeypatch.setattr(near_duplicates, "_CROWD", 3)
+    monkeypatch.setattr(near_duplicates, "_ENTRIES_A_CHUNK", 100)
+    monkeypatch.setattr(near_duplicates, "_CHARACTERS_A_CHUNK", 2000)
+    random_ = random.Random(3)
+    phrases = ["".join(random_.choices([chr(0xAC00 + 5 * i) for i in range(300)], k=20)) for _ in range(12)]
+    texts = []
+    for _ in range(400):
+        chosen = random_.sample(phrases, 3)
+        texts.append(
+            f"{chosen[0]} 제{random_.randint(1, 40)}조 {chosen[1]} {chosen[2]}{random_.choice(['', '요', '다만'])}"
+        )
+    expected = reference_groups(texts, similarity)
+    assert group_near_duplicates(texts, similarity) == expected
+    assert 3 < len(set(expected)) < 400
+
+
 def test_chunks_change_no_group(monkeypatch):
     random_ = random.Random(1)
     texts = ["".join(random_.choices("가나다라마", k=random_.randint(0, 14))) for _ in range(400)]
     monkeypatch.setattr(near_duplicates, "_ROWS_A_CHUNK", 7)
     monkeypatch.setattr(near_duplicates, "_PAIRS_A_CHUNK", 3)
+    monkeypatch.setattr(near_duplicates, "_FEW", 0)
     assert group_near_duplicates(texts, 0.6) == reference_groups(texts, 0.6)
 
 
@@ -162,15 +189,16 @@ def test_a_thousand_edited_texts_are_grouped_as_by_comparing_all_pairs():
 
 def test_thousands_of_forms_of_one_question_are_not_compared_pair_by_pair(monkeypatch):
     compared = []
+    compare = near_duplicates._Components.compare
 
-    def count(left, right, similarity):
-        compared.append(1)
-        return is_near(left, right, similarity)
+    def count(self, left, right):
+        compared.append(len(left))
+        return compare(self, left, right)
 
-    monkeypatch.setattr(near_duplicates, "is_near", count)
+    monkeypatch.setattr(near_duplicates._Components, "compare", count)
     texts = [f"{QUESTION} 사건번호 {number:05}" for number in range(3000)]
     assert set(group_near_duplicates(texts, 0.8)) == {0}
-    assert len(compared) < 2 * len(texts)
+    assert 0 < sum(compared) < 2 * len(texts)
 
 
 def test_the_process_hash_seed_changes_nothing_and_torch_is_not_imported():

@@ -17,7 +17,8 @@ class Record:
     """One question and answer.
 
     `id` is the record's name for good: it depends on the question alone, so that mending an answer, reordering the
-    file or adding rows moves no record to another split. `category` and `difficulty` may be empty.
+    file or adding rows moves no record to another split. Of several answers to one question the first in the file has
+    this id, and each further one variant_id. `category` and `difficulty` may be empty.
     """
 
     id: str
@@ -37,6 +38,16 @@ def record_id(question: str) -> str:
     prepare checks for.
     """
     return "q-" + hashlib.sha256(unicodedata.normalize("NFC", question).encode()).hexdigest()[:12]
+
+
+def variant_id(record: Record) -> str:
+    """Return the id of a further answer to a question: the question's and 12 hex digits of the answer's SHA-256."""
+    return f"{record.id}-{hashlib.sha256(record.answer.encode()).hexdigest()[:12]}"
+
+
+def question_id(name: str) -> str:
+    """Return the id that a record with this one, which may be a further answer, has for its question."""
+    return "-".join(name.split("-")[:2])
 
 
 def iterate_records(path: Path) -> Iterator[Record]:
@@ -69,3 +80,9 @@ def count_by(records: Iterable[Record]) -> dict[str, dict[str, int]]:
         key = record.difficulty or "(none)"
         by_difficulty[key] = by_difficulty.get(key, 0) + 1
     return counts
+
+
+def difficulty_order(difficulty: str) -> tuple[int, str]:
+    """Return a key that sorts 초급, 중급, 고급 as a reader expects, and any other name after them."""
+    known = ("초급", "중급", "고급")
+    return (known.index(difficulty) if difficulty in known else len(known), difficulty)

@@ -1,0 +1,170 @@
+"""Groups of records that no split may part: what one of them teaches answers the others.
+
+Records belong together whose questions are near-duplicates, or whose answers are: a test question whose answer was
+trained on word for word measures memory, however differently it is put. Short answers join nothing. "네, 가능합니다."
+is the answer to questions that have nothing else in common; only their questions say whether they are one.
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from civilqa.dataset.near_duplicates import group_normalized, normalize
+from civilqa.dataset.records import Record
+from civilqa.program.errors import RecordError
+
+Group = list[Record]
+
+SHORT_ANSWER = 60  # letters and digits; below, a changed word is more than a tenth of the trigrams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """When records belong together.
+
+    Attributes:
+        question: questions at least this similar.
+        answer: answers at least this similar, short ones its square (0.81 for 0.9); None: answers join nothing.
+        answer_characters: letters and digits from which on an answer joins.
+    """
+
+    question: float
+    answer: float | None
+    answer_characters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouping:
+    """Records in groups, each sorted by id.
+
+    Attributes:
+        question_groups: how many groups the questions alone would make.
+        by_answers: the first ids of the groups that are one for their answers: their questions alone make several.
+    """
+
+    groups: list[Group]
+    question_groups: int
+    by_answers: frozenset[str]
+
+
+def group_records(records: list[Record], likeness: Likeness) -> Grouping:
+    """Return the records in the smallest groups that no pair of near-duplicates is divided between."""
+    by_question = group_normalized([normalize(record.question) for record in records], likeness.question)
+    labels = by_question
+    if likeness.answer is not None:
+        answers = [normalize(record.answer) for record in records]
+        for similarity, shorter_than in ((likeness.answer, sys.maxsize), (likeness.answer**2, SHORT_ANSWER)):
+            chosen = [i for i, text in enumerate(answers) if likeness.answer_characters <= len(text) < shorter_than]
+            by_answer = list(range(len(records)))
+            for index, label in zip(chosen, group_normalized([answers[i] for i in chosen], similarity), strict=True):
+                by_answer[index] = chosen[label]
+            labels = join_labels(labels, by_answer)
+    groups: dict[int, Group] = {}
+    question_of: dict[int, int] = {}
+    by_answers = set()
+    for record, label, question in zip(records, labels, by_question, strict=True):
+        groups.setdefault(label, []).append(record)
+        if question_of.setdefault(label, question) != question:
+            by_answers.add(label)
+    for group in groups.values():
+        group.sort(key=lambda record: record.id)
+    return Grouping(
+        groups=list(groups.values()),
+        question_groups=len(set(by_question)),
+        by_answers=frozenset(groups[label][0].id for label in by_answers),
+    )
+
+
+def join_labels(first: list[int], second: list[int]) -> list[int]:
+    """Return the labels of the smallest groups that hold the groups of both.
+
+    A label is the smallest index of its group, in the arguments as in what is returned.
+    """
+    parent = list(range(len(first)))
+
+    def find(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    for labels in (first, second):
+        for index, label in enumerate(labels):
+            one, other = find(index), find(label)
+            parent[max(one, other)] = min(one, other)
+    return [find(index) for index in range(len(first))]
+
+
+def suggest(records: list[Record], likeness: Likeness, groups: int) -> str:
+    """Return which parameter leaves at least so many groups, '' where none does.
+
+    Each of the two similarities is raised alone before both are: a higher one joins less.
+    """
+    raised = (0.9, 0.95, 0.98, 1.0)
+    keys = {"question": "split.near_duplicate_similarity", "answer": "split.near_duplicate_answer_similarity"}
+    now = {name: getattr(likeness, name) for name in keys}
+    for names in (["question"], ["answer"], ["question", "answer"]):
+        for value in raised:
+            if any(now[name] is None or now[name] >= value for name in names):
+                continue
+            found = len(group_records(records, replace(likeness, **dict.fromkeys(names, value))).groups)
+            if found >= groups:
+                return f"{' with '.join(f'{keys[name]}: {value}' for name in names)} leaves {found} groups"
+    return ""
+
+
+def list_groups(grouping: Grouping) -> list[dict[str, Any]]:
+    """Return the groups of several records by the id of their first record: what is `alike` in them, and `records`."""
+    lines = []
+    for group in sorted((group for group in grouping.groups if len(group) > 1), key=lambda group: group[0].id):
+        by_answers = group[0].id in grouping.by_answers
+        shown = ("id", "question", "answer") if by_answers else ("id", "question")
+        rows = [{name: getattr(record, name) for name in shown} for record in group]
+        lines.append({"alike": "answers" if by_answers else "questions", "records": rows})
+    return lines
+
+
+def name_groups(lines: list[dict[str, Any]], near_duplicates: Iterable[dict[str, Any]]) -> None:
+    """Give each line whose `id` is in a group of several records the name of the group, as `group`."""
+    group_of = {record["id"]: line["records"][0]["id"] for line in near_duplicates for record in line["records"]}
+    for line in lines:
+        if line["id"] in group_of:
+            line["group"] = group_of[line["id"]]
+
+
+def describe_test(test: list[Record], train: list[Record], near_duplicates: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a verdict on the test records rests on.
+
+    Args:
+        near_duplicates: as list_groups returns them, of these records and others.
+
+    Returns:
+        `groups` of near-duplicates that the test records are in, and `by_answers` how many of them are one for their
+        answers; `shared_answers`, those of test records that stand in train too; `untrained_categories`.
+
+    Raises:
+        RecordError: a line is no group.
+    """
+    ids = {record.id for record in test}
+    groups, by_answers = len(ids), 0
+    for line in near_duplicates:
+        try:
+            names, alike = {record["id"] for record in line["records"]}, line["alike"]
+        except (KeyError, TypeError):
+            raise RecordError("data/splits/near_duplicates.jsonl: a line is no group; run `dvc repro split`") from None
+        if mine := len(names & ids):
+            groups -= mine - 1
+            by_answers += alike == "answers"
+    trained = {normalize(record.answer) or record.answer for record in train}
+    return {
+        "groups": groups,
+        "by_answers": by_answers,
+        "shared_answers": sum((normalize(record.answer) or record.answer) in trained for record in test),
+        "untrained_categories": sorted({record.category for record in test} - {record.category for record in train}),
+    }
+
+
+def add_up(tests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the same of the test records of all folds: none of their groups is in two."""
+    total = {key: sum(test[key] for test in tests) for key in ("groups", "by_answers", "shared_answers")}
+    return total | {"untrained_categories": sorted({name for test in tests for name in test["untrained_categories"]})}
