@@ -1,10 +1,10 @@
 """Asks base and tuned model the same questions and says how much better the tuned one is, and how sure that is.
 
-Reads:  data/formatted, data/splits, data/raw/gold.jsonl, data/reference, models/adapter, the profile's base model,
-        metrics/finetune.json (the losses, for the summary)
+Reads:  data/formatted, data/splits, data/raw (gold, contrasts, further cases), data/reference, models/adapter, the
+        profile's base model, metrics/finetune.json (the losses), metrics/scorer.json (how far scores can be trusted)
 Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/scores.csv,
         metrics/plots/scores_by_group.csv, data/predictions/test.jsonl, data/predictions/train.jsonl,
-        data/predictions/report.html
+        data/predictions/contrasts.jsonl, data/predictions/report.html
 Params: seed, evaluate, format, model, the selected profile, hardware
 
 The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the
@@ -18,6 +18,7 @@ from civilqa.program.lifecycle.stage import run, start
 if __name__ == "__main__":
     start(__doc__, example="evaluate.batch_size")
 
+import functools
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +34,8 @@ from civilqa.base_model.prompts import (
     read_formatted,
     read_template,
 )
-from civilqa.dataset.records import Record, read_records
+from civilqa.dataset.groups import describe_test, name_groups
+from civilqa.dataset.records import Record, question_id, read_records
 from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room
 from civilqa.generation.baselines import few_shot_rows, nearest_record
 from civilqa.generation.decoding import Decoding
@@ -42,14 +44,16 @@ from civilqa.model.loading import context_length
 from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.program.errors import RecordError
-from civilqa.program.files import read_json, write_csv, write_json, write_jsonl, write_text
+from civilqa.program.files import read_json, read_jsonl, write_csv, write_json, write_jsonl, write_text
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
-from civilqa.scoring.comparison import COLUMNS, Resampling, compare_systems, group_rows, plot_rows, summarize
+from civilqa.scoring.comparison import COLUMNS, Permutations, compare_systems, group_rows, plot_rows
+from civilqa.scoring.contrasts import compare_contrasts, find_pairs, read_contrasts
 from civilqa.scoring.gold import read_gold
 from civilqa.scoring.optional_scores import BertScore, Judge, JudgeParams, add_optional_scores
 from civilqa.scoring.predictions import SYSTEMS, make_predictions
 from civilqa.scoring.report import render_report
 from civilqa.scoring.similarity import chrf_signature
+from civilqa.scoring.summary import print_summary, summarize
 
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")
@@ -59,8 +63,6 @@ METRICS = Path("metrics/evaluate.json")
 SUMMARY_METRICS = Path("metrics/summary.json")
 PLOT = Path("metrics/plots/scores.csv")
 GROUP_PLOT = Path("metrics/plots/scores_by_group.csv")
-
-SUMMARY = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "key_point_recall", "stop_rate", "passed")
 
 
 class EvaluateParams(Section):
@@ -72,7 +74,7 @@ class EvaluateParams(Section):
     bert_score_model: Text | None
     judge: JudgeParams
     seed: Seed
-    bootstrap_resamples: Resamples
+    permutations: Resamples
 
 
 def read_rows(path: Path, records: list[Record]) -> list[dict[str, Any]]:
@@ -89,31 +91,12 @@ def read_rows(path: Path, records: list[Record]) -> list[dict[str, Any]]:
 
 def check_that_no_test_question_was_trained_on(test: list[Record], train: list[Record]) -> None:
     """Stop if a question is in both splits: its score would measure memory."""
-    if both := sorted({record.id for record in test} & {record.id for record in train}):
+    asked, trained = ({question_id(record.id) for record in part} for part in (test, train))
+    if both := sorted(asked & trained):
         raise RecordError(
             f"{SPLITS}: {len(both)} questions are in train and in test: {', '.join(both[:5])}"
             f"{' ...' if len(both) > 5 else ''}; run `dvc repro split` (or python stages/split.py)"
         )
-
-
-def print_summary(metrics: dict[str, Any], notice: str) -> None:
-    """Print what kind of model the scores are of, the scores side by side, and the verdicts."""
-    test, recall = metrics["test"], metrics["train_recall"]
-    print(f"\n{notice}\n")
-    print(f"test: {test['n']} questions never trained on")
-    print(f"  {'':<20} {'base':>9} {'few_shot':>9} {'nearest':>9} {'adapter':>9}   adapter - base [95 % interval]")
-    for name in SUMMARY:
-        if (difference := metrics["difference"]["base"].get(name)) is None:
-            continue
-        means = [test[system].get(name) for system in SYSTEMS["test"]]
-        columns = " ".join(f"{'-':>9}" if mean is None else f"{mean:>9.3f}" for mean in means)
-        interval = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
-        print(f"  {name:<20} {columns}   {interval} {difference['verdict']}")
-    print(f"training recall: {recall['n']} training questions asked again")
-    for name in ("chrf", "recalled"):
-        means = [f"{recall[system].get(name, 0):.3f}" for system in ("base", "adapter")]
-        print(f"  {name:<20} base {means[0]}, adapter {means[1]}")
-    print(f"report: {PREDICTIONS / 'report.html'}")
 
 
 def main() -> None:
@@ -125,7 +108,7 @@ def main() -> None:
     prompter = Prompter(load_tokenizer(profile), read_template(FORMATTED))
     adapter = open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED)
     golds = read_gold()
-    resampling = Resampling(params.bootstrap_resamples, params.seed)
+    permutations = Permutations(params.permutations, params.seed)
 
     train = read_records(SPLITS / "train.jsonl")
     records = {"test": read_records(SPLITS / "test.jsonl"), "train": train[: params.max_train_records]}
@@ -138,13 +121,20 @@ def main() -> None:
     context = context_length(profile)
     limit = answer_limit(params.max_new_tokens, FORMATTED / "train.jsonl")
     check_room(asked, limit, context)
-    shown = few_shot_rows(
-        rows["test"], records["test"], train, prompts, prompter,
+    show_examples = functools.partial(
+        few_shot_rows, train=train, params=prompts, prompter=prompter,
         count=params.few_shot_examples, seed=params.seed, max_new_tokens=limit, context=context,
     )  # fmt: skip
+    shown = show_examples(rows["test"], records["test"])
+    pairs = find_pairs(read_contrasts(), records["test"], train, prompts, prompter)
+    shown_pairs = show_examples(pairs.rows[: len(pairs.unseen)], pairs.unseen)
     decoding = Decoding(limit, params.batch_size, prompter.end_token_id)
     asked_of = {"base": asked, "few_shot": shown, "adapter": asked}
-    answers = ask_systems(asked_of, adapter, hardware, prompter.tokenizer, decoding, regenerate=params.regenerate)
+    rated = [*pairs.rows, *pairs.unasked]
+    rated_of = {"base": rated, "few_shot": shown_pairs, "adapter": rated}
+    answers, bits = ask_systems(
+        asked_of, rated_of, adapter, hardware, prompter.tokenizer, decoding, regenerate=params.regenerate
+    )
 
     of_test = {system: given[: len(records["test"])] for system, given in answers.items()}
     of_train = {system: answers[system][len(records["test"]) :] for system in SYSTEMS["train"]}
@@ -154,10 +144,14 @@ def main() -> None:
         "test": make_predictions(records["test"], of_test, golds, profile.notice, examples, nearest),
         "train": make_predictions(records["train"], of_train, golds, profile.notice),
     }
+    contrasts = pairs.lines(bits)
+    near_duplicates = list(read_jsonl(SPLITS / "near_duplicates.jsonl"))
+    tested = describe_test(records["test"], train, near_duplicates)
+    name_groups([*lines["test"], *contrasts], near_duplicates)
     encoder = BertScore(params.bert_score_model, hardware.device) if params.bert_score_model else None
     judge = Judge(params.judge, answer_store()) if params.judge.url else None
     add_optional_scores(lines["test"], encoder, judge)
-    for name, part in lines.items():
+    for name, part in {**lines, "contrasts": contrasts}.items():
         write_jsonl(PREDICTIONS / f"{name}.jsonl", part)
 
     metrics = {
@@ -167,17 +161,19 @@ def main() -> None:
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
         "max_new_tokens": limit,
         "few_shot_examples": min(examples, default=0),
-        **compare_systems(lines, resampling),
+        "test_data": tested,
+        **compare_systems(lines, compare_contrasts(contrasts, permutations), permutations),
         "chrf_signature": chrf_signature(),
         "versions": versions(),
     }
     write_json(METRICS, metrics)
     write_json(SUMMARY_METRICS, summarize(metrics, read_json(TRAINING) if TRAINING.is_file() else {}))
     note = " (무작위 가중치: 점검용)" if profile.weights == "random" else ""
-    write_csv(PLOT, plot_rows(lines, resampling, note), COLUMNS)
-    write_csv(GROUP_PLOT, group_rows(lines["test"], resampling, note), COLUMNS)
+    write_csv(PLOT, plot_rows(lines, note), COLUMNS)
+    write_csv(GROUP_PLOT, group_rows(lines["test"], note), COLUMNS)
     write_text(PREDICTIONS / "report.html", render_report(lines, metrics, profile.notice))
     print_summary(metrics, profile.notice)
+    print(f"report: {PREDICTIONS / 'report.html'}")
 
 
 if __name__ == "__main__":

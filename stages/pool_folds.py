@@ -2,7 +2,7 @@
 
 Reads:  the DVC experiments of the current commit that differ in split.fold alone, or those named on the command line
 Writes: metrics/folds.json, data/folds/predictions.jsonl, data/folds/report.html
-Params: seed, evaluate.bootstrap_resamples, the selected profile
+Params: seed, evaluate.permutations, the selected profile
 
 No stage: its inputs are experiments. This runs them, one after the other:
     dvc exp run --queue -S split.fold=0,1,2,3,4 evaluate && dvc exp run --run-all
@@ -21,11 +21,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from civilqa.dataset.groups import add_up
 from civilqa.experiments.revisions import check_params, choose_folds, git, list_experiments, read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
 from civilqa.program.parameters import read_params
-from civilqa.scoring.comparison import Resampling, compare_systems, group_scores
+from civilqa.scoring.comparison import Permutations, compare_systems, group_scores
+from civilqa.scoring.contrasts import compare_contrasts
 from civilqa.scoring.predictions import SYSTEMS
 from civilqa.scoring.report import render_report
 
@@ -63,12 +65,18 @@ def main() -> None:
     lines = pool(folds, records)
 
     first = experiments[0]
-    resampling = Resampling(first.params["evaluate"]["bootstrap_resamples"], first.params["seed"])
-    evaluated = json.loads(git("show", f"{first.revision}:./metrics/evaluate.json"))
+    rated = [
+        row for one in experiments for row in read_rows(one.revision, "data/predictions/contrasts.jsonl", one.name)
+    ]
+    # The further cases are left out: every fold's model was asked about them.
+    pairs = [row for row in rated if row["part"] == "unseen" and row["id"] in records]
+    permutations = Permutations(first.params["evaluate"]["permutations"], first.params["seed"])
+    evaluated, *further = (json.loads(git("show", f"{one.revision}:./metrics/evaluate.json")) for one in experiments)
     metrics = {
         **{key: evaluated[key] for key in ("notice", "profile", "chrf_signature", "versions")},
         "experiments": {str(experiment.fold): experiment.name for experiment in experiments},
-        **compare_systems({"test": lines}, resampling),
+        **compare_systems({"test": lines}, compare_contrasts(pairs, permutations), permutations),
+        "test_data": add_up([fold["test_data"] for fold in (evaluated, *further)]),
         "test_by_fold": group_scores(lines, "fold", SYSTEMS["test"]),
     }
     notice = lines[0]["notice"]
@@ -83,11 +91,14 @@ def print_table(metrics: dict[str, Any], notice: str) -> None:
     """Print the pooled means of base and adapter with the verdict on each score."""
     print(f"\n{notice}\n\n{metrics['test']['n']} questions, each answered by the model that was not trained on it")
     print(f"  {'':<24} {'base':>9} {'adapter':>9}   adapter - base [95 % interval]")
+    means = {
+        system: metrics["contrasts"].get("unseen", {}).get(system, {}) | metrics["test"][system]
+        for system in ("base", "adapter")
+    }
     for name, difference in metrics["difference"]["base"].items():
-        base, adapter = (metrics["test"][system][name] for system in ("base", "adapter"))
         print(
-            f"  {name:<24} {base:>9.3f} {adapter:>9.3f}   {difference['mean']:+.3f} [{difference['low']:+.3f}, "
-            f"{difference['high']:+.3f}] n={difference['n']} {difference['verdict']}"
+            f"  {name:<24} {means['base'][name]:>9.3f} {means['adapter'][name]:>9.3f}   {difference['mean']:+.3f} "
+            f"[{difference['low']:+.3f}, {difference['high']:+.3f}] n={difference['n']} {difference.get('verdict', '')}"
         )
     print(f"report: {FOLDER / 'report.html'}")
 

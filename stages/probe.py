@@ -36,8 +36,8 @@ from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, Adapter, open_adapter
 from civilqa.program.errors import ModelError, PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
-from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, read_sections
-from civilqa.scoring.comparison import Resampling, mean_interval
+from civilqa.program.parameters import BatchSize, Section, Seed, Text, read_sections
+from civilqa.scoring.comparison import mean_interval
 
 WORK = Path(".probe")
 METRICS = Path("metrics/probe.json")
@@ -51,7 +51,6 @@ class ProbeParams(Section):
     items: Annotated[int, Field(ge=4, le=100_000)]
     batch_size: BatchSize
     seed: Seed
-    bootstrap_resamples: Resamples
 
 
 def find_harness(python: str) -> str:
@@ -112,11 +111,16 @@ def ask_harness(folder: Path, name: str, params: ProbeParams, hardware: Hardware
     return [float(row["acc"]) for row in sorted(rows, key=lambda row: row["doc_id"])]
 
 
-def summarize(items: list[Item], right: dict[str, list[float]], resampling: Resampling) -> dict[str, Any]:
-    """Return accuracies, their difference with its 95 % interval (paired bootstrap over items), and a verdict."""
+def summarize(items: list[Item], right: dict[str, list[float]]) -> dict[str, Any]:
+    """Return accuracies, their difference with its 95 % interval (paired over items), and a verdict.
+
+    Nothing can be forgotten that a base never knew: where its accuracy cannot be told from chance, that is the verdict.
+    """
     differences = [tuned - base for base, tuned in zip(right["base"], right["adapter"], strict=True)]
-    low, high = mean_interval(differences, resampling)
-    verdict = "forgotten" if high < 0 else "learned" if low > 0 else "no significant difference at this n"
+    low, high = mean_interval(differences)
+    verdict = "forgotten" if high < 0 else "learned" if low > 0 else "no difference seen"
+    if mean_interval(right["base"], best=1)[0] <= 1 / OPTIONS and verdict != "learned":
+        verdict = "cannot tell: the base answers at chance"
     by_kind: dict[str, dict[str, float]] = {}
     for kind in sorted({item.kind for item in items}):
         asked = [item.kind == kind for item in items]
@@ -145,7 +149,7 @@ def main() -> None:
     for system in SYSTEMS:
         print(f"lm_eval {version}: {len(items)} questions to the {system}")
         right[system] = ask_harness(folders[system], system, params, hardware, folders["adapter"])
-    summary = summarize(items, right, Resampling(params.bootstrap_resamples, params.seed))
+    summary = summarize(items, right)
     origin = {"adapter_sha256": adapter.manifest.files[WEIGHTS_FILE], "as_of": reference.as_of, "lm_eval": version}
     write_json(METRICS, {"notice": profile.metrics_notice, "profile": model_params.profile, **origin, **summary})
     difference = summary["difference"]

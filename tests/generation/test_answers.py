@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from civilqa.generation.answers import answer_bits, answer_questions
+from civilqa.generation.answers import answer_bits, answer_questions, rate_statements, statement_bits
 from civilqa.generation.decoding import Decoding
 
 END = 1
@@ -88,3 +88,30 @@ def test_answers_come_back_in_the_order_of_the_questions(base, tokenizer):
     by_id = {row["id"]: answer for row, answer in zip(rows(9, 3, 5), forward, strict=True)}
     backward = ask(tokenizer, loader, rows(9, 3, 5)[::-1], batch_size=1)
     assert backward == [by_id[row["id"]] for row in rows(9, 3, 5)[::-1]]
+
+
+def test_statements_cost_what_answers_cost_whatever_stands_beside_them(base):
+    prompt = [0, *range(20, 60)]
+    statements = [[30, 31, 32], [33], [40, 41, 42, 43, 44], [30, 31]]
+    alone = [answer_bits(base, prompt, [*ids, END]) for ids in statements]
+    assert statement_bits(base, prompt, statements) == pytest.approx(alone, rel=1e-5)
+    assert statement_bits(base, prompt, statements[:3]) == pytest.approx(alone[:3], rel=1e-5)
+
+
+def test_kept_statements_need_no_model(base):
+    loader = CountingLoader(base)
+    asked = [
+        {"prompt_ids": [0, 20], "statement_ids": [[30, 31], [32]]},
+        {"prompt_ids": [0, 21], "statement_ids": [[30], [31]]},
+    ]
+
+    def rate(rows, identity="a", regenerate=False):
+        return rate_statements(rows, loader, {"weights": identity}, regenerate=regenerate, description="test")
+
+    first = rate(asked)
+    assert rate(asked[::-1]) == first[::-1]
+    assert loader.calls == 1
+    assert rate(asked, regenerate=True) == first
+    rate(asked, identity="b")
+    rate([{**asked[0], "statement_ids": [[30, 31], [33]]}])
+    assert loader.calls == 4

@@ -10,6 +10,7 @@ QUESTION = "전입신고만 하면 오늘부터 보증금이 안전한가요?"
 ENTRY = {
     "id": record_id(QUESTION),
     "question": QUESTION,
+    "conclusion": {"line": "다음 날부터", "answer": "no", "says": ["가능하다", "된다"], "denies": ["안 된다", "없다"]},
     "required_citations": ["주택임대차보호법 제3조"],
     "acceptable_citations": ["주택임대차보호법 제3조의2"],
     "key_points": [["다음 날부터", "다음 날 오전 0시"]],
@@ -30,6 +31,8 @@ ENTRY = {
         ({"numbers": ["많이"]}, "'많이' is not one number with a unit"),
         ({"key_points": [[]]}, "key_points.0"),
         ({"forbidden": [""]}, "forbidden.0"),
+        ({"conclusion": ENTRY["conclusion"] | {"answer": "maybe"}}, "conclusion.answer"),
+        ({"conclusion": ENTRY["conclusion"] | {"denies": ["없다"]}}, "conclusion.denies"),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_line(tmp_path, change, message):

@@ -3,15 +3,19 @@ import pytest
 from civilqa.dataset.records import Record
 from civilqa.generation.answers import Answer
 from civilqa.generation.baselines import nearest_record
-from civilqa.scoring.comparison import Resampling, group_rows, plot_rows
-from civilqa.scoring.gold import Gold
+from civilqa.scoring.comparison import group_rows, plot_rows
+from civilqa.scoring.gold import Conclusion, Gold
 from civilqa.scoring.predictions import SYSTEMS, describe_answer, make_predictions
 
 RECORD = Record(
     id="q-1", question="질문입니다", answer="답은 민법 제750조입니다.", category="전세사기", difficulty="초급"
 )
 GOLD = Gold(
-    id="q-1", question="질문입니다", required_citations=["민법 제750조"], acceptable_citations=[],
+    id="q-1", question="질문입니다",
+    conclusion=Conclusion(
+        line="답", answer=None, says=["답은 민법입니다", "답은 법이다"], denies=["답이 아니다", "답은 없다"]
+    ),
+    required_citations=["민법 제750조"], acceptable_citations=[],
     key_points=[["답은"]], forbidden=["답이 없다"], numbers=[],
 )  # fmt: skip
 
@@ -35,7 +39,7 @@ def test_predictions_hold_everything_of_every_answer():
     assert line["gold"]["required_citations"] == ["민법 제750조"]
     assert [line[system]["answer"] for system in ("base", "few_shot", "adapter")] == ["가", "나", RECORD.answer]
     assert line["few_shot"]["examples"] == 2
-    assert line["adapter"]["judgement"]["passed"] is True
+    assert line["adapter"]["judgement"]["accepted"] is True
     assert line["adapter"]["scores"]["bits_per_character"] == 32 / len(RECORD.answer)
     (citation,) = line["adapter"]["citations"]
     assert RECORD.answer[citation["start"] : citation["end"]] == "민법 제750조"
@@ -62,11 +66,11 @@ def test_without_gold_there_is_no_judgement():
 
 def test_plots_give_every_mean_with_its_interval_and_number():
     lines = predictions({"q-1": GOLD}, base="가", few_shot="나", adapter=RECORD.answer)
-    rows = plot_rows({"test": lines, "train": lines}, Resampling(resamples=200, seed=1), " (점검용)")
+    rows = plot_rows({"test": lines, "train": lines}, " (점검용)")
     assert {row["series"] for row in rows} == {f"{system} (점검용)" for system in SYSTEMS["test"]}
     best = [
         row for row in rows if row["series"].startswith("adapter") and (row["group"], row["score"]) == ("test", "chrf")
     ]
     assert [(row["percent"], row["low"], row["high"], row["n"]) for row in best] == [(100, 100, 100, 1)]
-    groups = group_rows(lines, Resampling(resamples=200, seed=1), "")
+    groups = group_rows(lines, "")
     assert {row["group"] for row in groups} == {"전세사기 (n=1)", "초급 (n=1)"}

@@ -5,8 +5,8 @@ import pytest
 
 from civilqa.dataset.records import Record
 from civilqa.generation.answers import Answer
-from civilqa.scoring.comparison import Resampling, compare_systems
-from civilqa.scoring.gold import Gold
+from civilqa.scoring.comparison import Permutations, compare_systems
+from civilqa.scoring.gold import Conclusion, Gold
 from civilqa.scoring.predictions import SYSTEMS, make_predictions
 from civilqa.scoring.report import figure, headline, render_report
 
@@ -26,7 +26,12 @@ def record(number, **changes):
 
 def gold(number):
     return Gold(
-        id=f"q-{number}", question=f"{number}번 질문", required_citations=["민법 제750조"], acceptable_citations=[],
+        id=f"q-{number}", question=f"{number}번 질문",
+        conclusion=Conclusion(
+            line="답", answer=None, says=["손해를 배상한다", "가해자가 배상한다"],
+            denies=["배상하지 않는다", "답이 없다"],
+        ),
+        required_citations=["민법 제750조"], acceptable_citations=[],
         key_points=[["답은"], ["없는 말"]], forbidden=["답이 없다"], numbers=["3년"],
     )  # fmt: skip
 
@@ -44,7 +49,8 @@ def make(texts, golds=True, notice=NOTICE, **changes):
     lines["train"] = make_predictions(records, {name: given[name] for name in SYSTEMS["train"]}, entries, notice)
     metrics = {
         "profile": "tiny",
-        **compare_systems(lines, Resampling(200, 1)),
+        "test_data": {"groups": len(texts), "by_answers": 0, "shared_answers": 0, "untrained_categories": []},
+        **compare_systems(lines, {}, Permutations(200, 1)),
         "chrf_signature": "nc:6|nw:2",
         "versions": {"torch": "1"},
     }
@@ -102,10 +108,14 @@ def test_citations_are_marked_and_linked():
 
 
 def test_the_worst_answer_is_first_and_one_click_away():
-    texts = ["답은 민법 제750조, 없는 말은 3년입니다.", "답은 민법 제3000조입니다.", "답은 민법 제750조입니다."]
+    texts = [
+        "답은 민법 제750조, 없는 말은 3년입니다.",
+        "답은 민법 제3000조입니다.",
+        "답은 민법 제750조입니다.",
+    ]
     page = Page(render_report(*make(texts), NOTICE))
     order = [attributes["id"] for attributes in page.of("article") if "id" in attributes]
-    assert order == ["q-1", "q-2", "q-0"]
+    assert order == ["q-1", "q-0", "q-2"]  # an invented article, words of no law, the reference
     (jump,) = [attributes["href"] for attributes in page.of("a") if attributes.get("class") == "jump"]
     assert jump == "#q-1"
 
@@ -114,14 +124,37 @@ def test_the_page_says_what_it_rests_on():
     page = Page(render_report(*make(["답"]), NOTICE))
     assert NOTICE in page.text
     assert "2026-06-08" in page.text
-    assert "시험 성적이 아님" in page.text
+    assert "시험 성적이 아닙니다" in page.text
     assert "split.fold=0,1,2,3,4" in page.text
 
 
-def test_without_gold_the_page_says_so():
+def test_the_page_says_where_a_verdict_rests_on_less_than_its_questions():
+    lines, metrics = make(["답"] * 12)
+    page = Page(render_report(lines, metrics, NOTICE)).text
+    assert not any(word in page for word in ("묶음입니다", "글자 그대로", "학습하지 않은 분야"))
+
+    def show(**changes):
+        return Page(render_report(lines, metrics | {"test_data": metrics["test_data"] | changes}, NOTICE)).text
+
+    assert "시험 12문항은 3묶음입니다. 한 묶음은 질문이나 답변이 같거나" in show(groups=3, by_answers=2)
+    assert "시험 12문항은 5묶음입니다. 한 묶음은 질문이 같거나" in show(groups=5)
+    assert "시험 12문항 가운데 7문항은 답변이 학습 자료에도 글자 그대로 있습니다." in show(shared_answers=7)
+    assert "학습하지 않은 분야가 있습니다: (없음), 상속." in show(untrained_categories=["", "상속"])
+
+
+def test_without_gold_no_score_that_needs_it_is_shown():
     text = Page(render_report(*make(["답"], golds=False), NOTICE)).text
-    assert "정답 주석이 없어" in text
+    assert "정답 주석 없음" in text
     assert "통과율" not in text
+
+
+def test_answers_that_do_not_end_or_go_round_in_circles_are_the_first_to_be_shown():
+    lines, metrics = make(["답은 민법 제3000조입니다.", "같은 말을 한 번 더 " * 9, "답은 민법 제750조입니다."])
+    page = Page(render_report(lines, metrics, NOTICE))
+    order = [attributes["id"] for attributes in page.of("article") if "id" in attributes]
+    assert order == ["q-1", "q-0", "q-2"]
+    assert "같은 말을 맴돎 · 되풀이" in page.text
+    assert "3개 가운데 2개가 스스로 끝맺고" in page.text
 
 
 def test_the_same_results_give_the_same_bytes():
@@ -130,22 +163,66 @@ def test_the_same_results_give_the_same_bytes():
 
 
 def difference(verdict):
-    return {"verdict": verdict, "n": 12, "mean": 0, "low": 0, "high": 0}
+    return {"verdict": verdict, "n": 12, "mean": 0, "low": 0, "high": 0, "p": 1.0}
+
+
+PAIRS = {
+    "n": 54,
+    "pairs": 270,
+    "base": {"contrast_accuracy": 0.5},
+    "adapter": {"contrast_accuracy": 0.8},
+    "interval": {"adapter": (0.7, 0.9)},
+}
 
 
 @pytest.mark.parametrize(
-    ("bits", "substance", "phrase"),
+    ("verdicts", "ends", "cites", "phrase", "tone"),
     [
-        ("better", {"key_point_recall": "better"}, "튜닝이 도움이 되었습니다"),
-        ("better", {"key_point_recall": "equal"}, "예측은 나아졌고, 답변의 법률 내용은 아직 판정할 수 없습니다"),
-        ("worse", {"key_point_recall": "equal"}, "튜닝한 뒤 나빠졌습니다"),
-        ("better", {"invented_citation_rate": "worse"}, "나아진 점과 나빠진 점이 함께 있습니다"),
-        ("no significant difference at this n", {"citation_f1": "equal"}, "튜닝이 도움이 되었는지 판정할 수 없습니다"),
+        ({"contrast_accuracy": "better"}, 1.0, 0.5, "처음 보는 질문에서 옳은 진술을 더 잘 가려냅니다", "good"),
+        ({"contrast_accuracy": "better"}, 1.0, 0.1, "처음 보는 질문에서 옳은 진술을 더 잘 가려냅니다", ""),
+        ({"contrast_accuracy": "better"}, 0.0, 0.5, "답변 대부분이 끝맺지 못하거나 같은 말을 맴돕니다", "bad"),
+        (
+            {"contrast_accuracy": "better", "ends_cleanly": "worse"}, 0.6, 0.5,
+            "처음 보는 질문에서 옳은 진술을 더 잘 가려냅니다. 나빠진 점도 있습니다", "bad",
+        ),
+        ({"contrast_accuracy": "no difference seen"}, 1.0, 0.5, "법률 지식이 늘었는지 이 자료로는 알 수 없습니다", ""),
+        ({"contrast_accuracy": "worse"}, 1.0, 0.5, "튜닝한 뒤 나빠진 점이 있습니다", "bad"),
+        ({}, 1.0, 0.5, "법률 지식이 늘었는지 잴 자료가 없습니다", ""),
     ],
-)
-def test_the_headline_claims_no_more_than_the_intervals(bits, substance, phrase):
-    differences = {"bits_per_character": difference(bits)} | {name: difference(v) for name, v in substance.items()}
-    assert headline({"difference": {"base": differences}, "test": {"n": 12}})["phrase"] == phrase
+)  # fmt: skip
+def test_the_headline_claims_no_more_than_the_scores_named_in_advance(verdicts, ends, cites, phrase, tone):
+    """Green only where knowledge rose, the answers end, and copying the nearest answer cites no better."""
+    known = "contrast_accuracy" in verdicts
+    found = headline(
+        {
+            "difference": {"base": {name: difference(verdict) for name, verdict in verdicts.items()}},
+            "contrasts": {"unseen": PAIRS} if known else {},
+            "test": {
+                "n": 12,
+                "adapter": {"ends_cleanly": ends, "reference_citation_f1": cites},
+                "nearest": {"reference_citation_f1": 0.2},
+            },
+        },
+        None,
+    )
+    assert (found["phrase"], found["tone"]) == (phrase, tone)
+    lines = {asked: text for asked, text, _ in found["lines"]}
+    assert f"12개 가운데 {12 * ends:.0f}개" in lines["끝맺음"]
+    assert ("낮습니다" if cites < 0.2 else "높습니다") in lines["조문"]
+    assert ("진술 270쌍" in lines.get("법률 지식", "")) == known
+
+
+def test_a_score_of_the_text_leads_only_where_it_was_found_to_tell_right_from_wrong():
+    metrics = {"difference": {}, "contrasts": {}, "test": {"n": 12, "adapter": {"content_accepted": 0.25}}}
+
+    def usable(auc):
+        measured = {"auc": auc, "right_accepted": {"k": 9, "n": 10}, "wrong_accepted": {"k": 1, "n": 10}}
+        scorer = {"cases": {"held_out": {"scores": {"content_score": measured}}}}
+        return {asked: text for asked, text, _ in headline(metrics, scorer)["lines"]}["쓸 만한 답변"]
+
+    assert usable(0.92).startswith("내용 점수로 12개 가운데 3개. 옳게 쓴 답변 10개 가운데 9개를")
+    assert "가릴 수 없습니다" in usable(0.72)
+    assert "3개" not in usable(0.72)
 
 
 @pytest.mark.parametrize(

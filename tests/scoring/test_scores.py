@@ -1,8 +1,10 @@
 import pytest
 
 from civilqa.law.verdicts import cited_articles, judge_citations
-from civilqa.scoring.gold import Gold
+from civilqa.scoring.gold import Conclusion, Gold
+from civilqa.scoring.judgement import ACCEPTED
 from civilqa.scoring.scores import (
+    OF_PAIRS,
     OPTIONAL,
     SCORES,
     citation_scores,
@@ -14,6 +16,12 @@ from civilqa.scoring.scores import (
 GOLD = Gold(
     id="case",
     question="전입신고를 하면 언제부터 안전한가요?",
+    conclusion=Conclusion(
+        line="다음 날",
+        answer=None,
+        says=["다음 날부터 대항력이 생긴다", "다음 날부터 효력이 있다"],
+        denies=["당일부터 대항력이 생긴다", "바로 효력이 있다"],
+    ),
     required_citations=["주택임대차보호법 제3조"],
     acceptable_citations=["민법 제621조"],
     key_points=[["다음 날부터"], ["전입신고"]],
@@ -105,9 +113,14 @@ def test_bits_per_character_by_hand():
 
 def test_the_reference_answer_scores_the_best_on_every_score():
     scores, _ = score_answer(REFERENCE, GOLD.question, REFERENCE, GOLD, stopped=True, reference_bits=0.0)
+    assert not {*OF_PAIRS} & {*scores}
     for name, score in SCORES.items():
+        if name in OF_PAIRS:
+            continue
         if name in OPTIONAL:
             assert scores[name] is None
+        elif name in ("content_score", "conclusion_score"):
+            assert ACCEPTED < scores[name] <= 1  # of the claims of a conclusion no answer says each
         elif score.better == "higher":
             assert scores[name] == pytest.approx(score.best), name
         elif score.better == "lower":
@@ -119,7 +132,7 @@ def test_the_reference_answer_scores_the_best_on_every_score():
 def test_a_wrong_answer_by_hand():
     text = "전입신고 당일부터 대항력이 생깁니다(민법 제3000조, 민법 제621조, 민법 제750조). 기간은 3년입니다."
     scores, _ = score_answer(text, GOLD.question, REFERENCE, GOLD, stopped=False, reference_bits=100.0)
-    assert scores["passed"] == 0
+    assert scores["content_accepted"] == 0
     assert scores["key_point_recall"] == 1 / 2
     assert scores["forbidden_rate"] == 1
     assert scores["number_f1"] == 0
@@ -135,7 +148,10 @@ def test_without_gold_what_needs_gold_does_not_apply():
     scores, _ = score_answer(REFERENCE, "질문", REFERENCE, None)
     assert {name for name, value in scores.items() if value is None} == {
         "bits_per_character",
-        "passed",
+        "ends_cleanly",
+        "content_accepted",
+        "content_score",
+        "conclusion_score",
         "citation_precision",
         "citation_recall",
         "citation_f1",

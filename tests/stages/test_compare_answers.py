@@ -10,8 +10,19 @@ from compare_answers import check_lines, compare, difference, merge_words
 
 
 def line(name, answer, passed, chrf):
-    scores = {"passed": passed, "forbidden_rate": 0.0, "invented_citation_rate": 0.0, "deleted_citation_rate": 0.0}
-    scores |= {"key_point_recall": 0.0, "citation_f1": 0.0, "chrf": chrf, "bits_per_character": 1.0}
+    scores = {
+        "content_accepted": passed,
+        "forbidden_rate": 0.0,
+        "invented_citation_rate": 0.0,
+        "deleted_citation_rate": 0.0,
+    }
+    scores |= {
+        "key_point_recall": 0.0,
+        "citation_f1": 0.0,
+        "chrf": chrf,
+        "bits_per_character": 1.0,
+        "ends_cleanly": 1.0,
+    }
     return {"id": name, "adapter": {"answer": answer, "scores": scores, "citations": []}}
 
 

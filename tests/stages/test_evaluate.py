@@ -44,6 +44,8 @@ def test_answers_are_generated_once(project, run_stage):
     edit_params(project / "params.yaml", **{"train.learning_rate": 1e-4})
     retrained, _, _ = run("finetune", "evaluate")
     assert {name: retrained[name] for name in first} == first
-    of_adapter = len(first) // 3
-    assert len(first) == 3 * of_adapter
+    # One batch of answers a system; each question with pairs once as it is, and but for few-shot once without itself.
+    unseen, trained = (metrics["contrasts"][part]["n"] for part in ("unseen", "trained"))
+    of_adapter = 1 + 2 * (unseen + trained)
+    assert len(first) == 2 * of_adapter + 1 + unseen
     assert len(retrained) - len(first) == of_adapter

@@ -36,8 +36,15 @@ def test_the_stages_that_compute_depend_on_the_versions():
 
 
 def test_the_length_limit_of_training_concerns_finetune_alone():
+    """format tells how many records exceed it, and would write the same bytes for another limit."""
     for name, stage in dvc_yaml()["stages"].items():
         assert bool({"train", "train.max_length"} & set(stage["params"])) == (name == "finetune")
+
+
+def test_a_page_about_the_data_makes_no_stage_run_again():
+    """data/prepared holds data/prepared/report.html beside the records."""
+    used = {dep for stage in dvc_yaml()["stages"].values() for dep in stage["deps"] if dep.startswith("data/prepared")}
+    assert used == {"data/prepared/records.jsonl"}
 
 
 @pytest.mark.parametrize("stage", ["prepare", "split", "format"])

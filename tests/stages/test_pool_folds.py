@@ -82,7 +82,7 @@ def test_the_pooled_metrics_say_of_what_model_they_are(tmp_path, monkeypatch, ca
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pool_folds.py"])
-    params = {"split": {"folds": 5}, "seed": 1, "evaluate": {"bootstrap_resamples": 100}}
+    params = {"split": {"folds": 5}, "seed": 1, "evaluate": {"permutations": 100}}
     runs = [Experiment(f"e{fold}", f"rev-{fold}", params | {"split": {"fold": fold, "folds": 5}}) for fold in range(5)]
     scores = dict.fromkeys(SCORES) | {"chrf": 50.0, "recalled": 0.0}
     answer = {"answer": "답", "scores": scores, "citations": [], "similarity": 0.5, "examples": 1}
@@ -92,17 +92,31 @@ def test_the_pooled_metrics_say_of_what_model_they_are(tmp_path, monkeypatch, ca
     def rows(revision, path, name):
         if path == "data/prepared/records.jsonl":
             return [{"id": f"q-{fold}"} for fold in range(5)]
+        if path == "data/predictions/contrasts.jsonl":
+            names = ("contrast_accuracy", "contrast_per_character", "contrast_per_token", "contrast_text_only")
+            of_pair = {"scores": dict.fromkeys(names, 1.0), "preferred": [1.0]}
+            pair = {"kind": "number", "right": "가", "wrong": "나"}
+            rated = {"pairs": [pair], **dict.fromkeys(("base", "few_shot", "adapter"), of_pair)}
+            ids = {"unseen": (revision.replace("rev", "q"), "case-1"), "trained": ("q-9",)}
+            return [{"id": name, "part": part, **rated} for part, found in ids.items() for name in found]
         return [{"id": revision.replace("rev", "q"), "gold": None, **question, **answers}]
 
     origin = {"notice": "note", "profile": "tiny", "chrf_signature": "nw:2", "versions": {"torch": "1"}}
+    rests = {"groups": 1, "by_answers": 0, "shared_answers": 1, "untrained_categories": ["상속"]}
     monkeypatch.setattr(pool_folds, "list_experiments", lambda: runs)
     monkeypatch.setattr(pool_folds, "read_rows", rows)
-    monkeypatch.setattr(pool_folds, "git", lambda *arguments: json.dumps(origin))
+    monkeypatch.setattr(pool_folds, "git", lambda *arguments: json.dumps({**origin, "test_data": rests}))
     pool_folds.main()
     metrics = json.loads((tmp_path / "metrics/folds.json").read_text(encoding="utf-8"))
     assert {name: metrics[name] for name in origin} == origin
     assert metrics["experiments"] == {str(fold): f"e{fold}" for fold in range(5)}
     assert (metrics["test"]["n"], metrics["test"]["adapter"]["chrf"]) == (5, 50)
+    assert metrics["test_data"] == rests | {"groups": 5, "shared_answers": 5}
+    pairs = metrics["contrasts"]["unseen"]
+    assert (pairs["n"], pairs["pairs"], "trained" in metrics["contrasts"]) == (5, 5, False)  # no case, which all know
+    assert metrics["difference"]["base"]["contrast_accuracy"]["verdict"] == "cannot tell: both at the best value"
     assert {fold: part["n"] for fold, part in metrics["test_by_fold"].items()} == dict.fromkeys("01234", 1)
-    assert "5개 폴드를 합친 5문항" in (tmp_path / "data/folds/report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "data/folds/report.html").read_text(encoding="utf-8")
+    assert "5개 폴드를 합친 5문항" in page
+    assert "<b>5문항</b>은 답변이 학습 자료에도 글자 그대로 있습니다" in page
     assert "5 questions, each answered by the model that was not trained on it" in capsys.readouterr().out

@@ -5,6 +5,7 @@ by everything that decides it (weights, tokens, decoding, versions): a changed a
 answers, and the base's are there again however often the training changes.
 """
 
+import copy
 import functools
 import math
 import os
@@ -18,13 +19,14 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from civilqa.base_model.prompts import Prompter, read_formatted
-from civilqa.generation.decoding import Decoding, generate
+from civilqa.generation.decoding import Decoding, generate, make_cache
 from civilqa.model.hardware import DTYPES, Hardware, versions
 from civilqa.model.loading import load_base, load_tuned
 from civilqa.model.provenance import Adapter
 from civilqa.program.errors import ModelError, ParameterError, RecordError
 from civilqa.program.files import read_json, sha256_json, write_json
 
+LOGIT_BYTES = 1 << 26
 ROOM_FOR_ANSWERS = 1.25  # of the longest training answer's tokens
 
 
@@ -76,11 +78,11 @@ def answer_questions(
         references = [rows[index]["completion_ids"] for index in batch]
         key = sha256_json([identity, asdict(decoding), prompts, references])
         path = answer_store() / f"{key}.json"
-        kept = None if regenerate else read_kept(path, len(batch))
-        if kept is None:
+        fields = None if regenerate else read_kept(path, len(batch))
+        if fields is None:
             model = model or load_model()
             generated = generate(model, tokenizer, prompts, decoding)
-            kept = [
+            made = [
                 Answer(
                     text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
                     tokens=len(ids),
@@ -89,21 +91,48 @@ def answer_questions(
                 )
                 for ids, prompt, reference in zip(generated, prompts, references, strict=True)
             ]
-            fields = [asdict(answer) for answer in kept]
+            fields = [asdict(answer) for answer in made]
             write_json(path, {"answers": fields, "sha256": sha256_json(fields)})
-        answers |= dict(zip(batch, kept, strict=True))
+        answers |= {index: Answer(**each) for index, each in zip(batch, fields, strict=True)}
     return [answers[index] for index in range(len(rows))]
 
 
-def read_kept(path: Path, count: int) -> list[Answer] | None:
-    """Return the answers of a batch as they were kept, or None if they were not, or are not whole any more."""
+def rate_statements(
+    rows: list[dict[str, Any]],
+    load_model: Callable[[], PreTrainedModel],
+    identity: dict[str, Any],
+    *,
+    regenerate: bool,
+    description: str,
+) -> list[list[float]]:
+    """Return for each row what each of its statements costs the model as the answer, in bits.
+
+    Args:
+        rows: `prompt_ids` and `statement_ids` of each question; see answer_questions for the rest.
+    """
+    rated = []
+    model = None
+    for row in tqdm(rows, desc=description, unit=" question"):
+        prompt, statements = row["prompt_ids"], row["statement_ids"]
+        path = answer_store() / f"{sha256_json([identity, prompt, statements])}.json"
+        bits = None if regenerate else read_kept(path, len(statements))
+        if bits is None:
+            model = model or load_model()
+            bits = statement_bits(model, prompt, statements)
+            write_json(path, {"answers": bits, "sha256": sha256_json(bits)})
+        rated.append(bits)
+    return rated
+
+
+def read_kept(path: Path, count: int) -> list[Any] | None:
+    """Return what was kept of `count` answers, or None if nothing was, or it is not whole any more."""
     try:
         entry = read_json(path)
     except RecordError:
         entry = {}
     fields = entry.get("answers")
     if isinstance(fields, list) and len(fields) == count and entry.get("sha256") == sha256_json(fields):
-        return [Answer(**each) for each in fields]
+        return fields
     if path.exists():
         print(f"answers: {path} is damaged, or of an older layout: generated again")
     return None
@@ -122,6 +151,31 @@ def answer_bits(model: PreTrainedModel, prompt: list[int], completion: list[int]
     log_probabilities = logits[0, :-1].float().log_softmax(dim=-1)
     chosen = log_probabilities.gather(1, input_ids[0, len(prompt) :, None])
     return -chosen.double().sum().item() / math.log(2)
+
+
+@torch.inference_mode()
+def statement_bits(model: PreTrainedModel, prompt: list[int], statements: list[list[int]]) -> list[float]:
+    """Return what each statement costs the model after the prompt, in bits; see answer_bits.
+
+    The prompt is read once, and of the statements as many at a time as LOGIT_BYTES holds the logits of, two at least.
+    """
+    read = make_cache(model.config)
+    model(input_ids=torch.tensor([prompt[:-1]], device=model.device), past_key_values=read, use_cache=True)
+    bits: list[float] = []
+    width = max(map(len, statements))
+    count = max(2, LOGIT_BYTES // (4 * width * model.config.vocab_size))
+    for start in range(0, len(statements), count):
+        some = statements[start : start + count]
+        # Filled up on the right, where no token that counts can see it: attention is causal.
+        rows = [[prompt[-1], *ids, *[prompt[-1]] * (width - len(ids))] for ids in some]
+        tokens = torch.tensor(rows, device=model.device)
+        cache = copy.deepcopy(read)
+        cache.batch_repeat_interleave(len(some))
+        logits = model(input_ids=tokens[:, :-1], past_key_values=cache, use_cache=True).logits
+        log_probabilities = logits.float().log_softmax(dim=-1).gather(2, tokens[:, 1:, None])[..., 0]  # (count, width)
+        for row, ids in zip(log_probabilities, some, strict=True):
+            bits.append(-row[: len(ids)].double().sum().item() / math.log(2))
+    return bits
 
 
 def answer_limit(asked: int | Literal["auto"], train: Path) -> int:
@@ -152,18 +206,21 @@ def check_room(rows: list[dict[str, Any]], max_new_tokens: int, context: int) ->
 
 def ask_systems(
     rows: dict[str, list[dict[str, Any]]],
+    pairs: dict[str, list[dict[str, Any]]],
     adapter: Adapter,
     hardware: Hardware,
     tokenizer: PreTrainedTokenizerFast,
     decoding: Decoding,
     *,
     regenerate: bool,
-) -> dict[str, list[Answer]]:
-    """Return each system's answers to its rows. The base is loaded once, and only if an answer has to be made.
+) -> tuple[dict[str, list[Answer]], dict[str, list[list[float]]]]:
+    """Return each system's answers to its rows, and what the statements of its pairs cost it, in bits.
 
-    Base and few_shot are the same model with other prompts: nothing of the training is in their store's key.
+    A model is loaded if something of it is not in the store. Base and few_shot are the same model with other prompts:
+    nothing of the training is in their store's key.
     """
     base = functools.cache(lambda: load_base(adapter.model, adapter.profile, hardware))
+    tuned = functools.cache(lambda: load_tuned(adapter, hardware, base()))
     identity = {
         "base": adapter.manifest.base,
         "device": hardware.device,
@@ -171,19 +228,18 @@ def ask_systems(
         "threads": hardware.threads,
         "versions": versions(),
     }
+    answers, bits = {}, {}
     # The adapter comes last: merging it changes the base in place.
-    return {
-        system: answer_questions(
-            rows[system],
-            (lambda: load_tuned(adapter, hardware, base())) if system == "adapter" else base,
-            {**identity, "adapter": adapter.identity if system == "adapter" else None},
-            tokenizer,
-            decoding,
-            regenerate=regenerate,
-            description=f"answers: {system}",
+    for system in ("base", "few_shot", "adapter"):
+        load = tuned if system == "adapter" else base
+        whose = {**identity, "adapter": adapter.identity if system == "adapter" else None}
+        answers[system] = answer_questions(
+            rows[system], load, whose, tokenizer, decoding, regenerate=regenerate, description=f"answers: {system}"
         )
-        for system in ("base", "few_shot", "adapter")
-    }
+        bits[system] = rate_statements(
+            pairs[system], load, whose, regenerate=regenerate, description=f"contrasts: {system}"
+        )
+    return answers, bits
 
 
 # --- Whether a model that was written answers as the one it was made from ---------------------------------------------

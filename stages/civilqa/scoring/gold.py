@@ -7,7 +7,7 @@ that would be wrong, and numbers with their units.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -33,19 +33,35 @@ class Basis(BaseModel, frozen=True, strict=True, extra="forbid"):
     quote: Text
 
 
+class Conclusion(BaseModel, frozen=True, strict=True, extra="forbid"):
+    """What the question is answered by.
+
+    Attributes:
+        line: the answer in one line, for readers.
+        answer: whether that is a yes or a no to what was asked; None where it is neither.
+        says, denies: claims (see `civilqa.scoring.wording`): each alone says the conclusion, or that it is otherwise.
+    """
+
+    line: Text
+    answer: Literal["yes", "no"] | None
+    says: Annotated[list[Text], Field(min_length=2)]
+    denies: Annotated[list[Text], Field(min_length=2)]
+
+
 class Gold(BaseModel, frozen=True, strict=True, extra="forbid"):
     """The annotations of one question. `id` is the record's id where it is a row of the dataset.
 
     Attributes:
-        required_citations: what a right answer must cite, as `act article`.
+        required_citations: those without which no right answer stands, as `act article`; may be none.
         acceptable_citations: what it may cite besides; neither missing nor wrong.
         key_points: what it must say, each a list of alternative wordings; a wording may end within a word.
         forbidden: wrong statements that are typical for the question, each a full sentence.
-        numbers: numbers with units that it must state.
+        numbers: numbers with units that it must state; none of the asker's.
     """
 
     id: Text
     question: Text
+    conclusion: Conclusion
     required_citations: list[Text]
     acceptable_citations: list[Text]
     key_points: list[Annotated[list[Text], Field(min_length=1)]]

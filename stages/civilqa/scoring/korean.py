@@ -30,6 +30,11 @@ def split_sentences(text: str) -> tuple[tuple[str, tuple[Morpheme, ...]], ...]:
     return tuple((sentence.text, _morphemes(sentence.tokens)) for sentence in sentences)
 
 
+def join_morphemes(morphemes: Iterable[Morpheme]) -> str:
+    """Return the text that morphemes make together: 먼저 + 이 + ᆸ니다 is 먼저입니다."""
+    return _kiwi().join([(form, tag) for form, tag in morphemes])
+
+
 def _morphemes(tokens: Iterable[Token]) -> tuple[Morpheme, ...]:
     return tuple((token.form, str(token.tag)) for token in tokens)
 

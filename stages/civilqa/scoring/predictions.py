@@ -9,7 +9,7 @@ and with gold its judgement. What a model generated has `tokens` and `stopped`, 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from civilqa.dataset.records import Record
+from civilqa.dataset.records import Record, question_id
 from civilqa.law.verdicts import cited_articles, mark_citations
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.scores import score_answer
@@ -40,7 +40,7 @@ def make_predictions(
     """
     lines = []
     for index, record in enumerate(records):
-        gold = golds.get(record.id)
+        gold = golds.get(question_id(record.id))
         line: Prediction = {
             "id": record.id,
             "category": record.category,

@@ -6,6 +6,7 @@ allows no other script than that one, whatever a model has written. It is render
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from civilqa.law.statutes import article_url, load_reference
 from civilqa.law.verdicts import KINDS, CitationMark, mark_citations
-from civilqa.scoring.comparison import BETTER, EQUAL, UNDECIDED, WORSE
+from civilqa.scoring.comparison import AT_CEILING, AT_FLOOR, BETTER, PRIMARY, UNDECIDED, WORSE
+from civilqa.scoring.contrasts import KINDS as ERRORS
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
 from civilqa.scoring.predictions import Prediction
+from civilqa.scoring.scorer import describe_scores, may_lead, read_scorer
 from civilqa.scoring.scores import SCORES
 
 FOLDER = Path(__file__).parent
@@ -27,7 +30,14 @@ LABELS = {
     "nearest": "가장 비슷한 학습 답변 복사",
     "adapter": "튜닝한 모델",
 }
-VERDICTS = {BETTER: "나아짐", WORSE: "나빠짐", EQUAL: "차이 없음", UNDECIDED: "판정 불가"}
+VERDICTS = {
+    BETTER: "나아짐",
+    WORSE: "나빠짐",
+    UNDECIDED: "차이가 보이지 않음",
+    AT_FLOOR: "둘 다 바닥이라 알 수 없음",
+    AT_CEILING: "둘 다 만점이라 알 수 없음",
+}
+MOST_END = 0.5  # of the answers; below, that they do not end is the first thing to say
 GROUPS = {"test_by_category": "분야별", "test_by_difficulty": "난이도별", "test_by_fold": "폴드별"}
 DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", None: "참고용"}
 
@@ -49,18 +59,19 @@ def render_report(
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
     ranked = {part: [*enumerate(sorted(found, key=badness), start=1)] for part, found in lines.items()}
     forgotten = [pair for pair in ranked.get("train", []) if not pair[1]["adapter"]["scores"]["recalled"]]
-    differences = metrics["difference"].get("base", {}).values()
     return environment.get_template("report.html.jinja").render(
         title=title,
         notice=notice,
-        headline=headline(metrics),
+        headline=headline(metrics, read_scorer()),
         metrics=metrics,
-        tally={name: sum(found["verdict"] == name for found in differences) for name in VERDICTS},
+        primary=PRIMARY,
+        errors=ERRORS,
         table=score_table(metrics),
         groups=[(name, metrics[key]) for key, name in GROUPS.items() if key in metrics],
         cards=[card(line, rank) for rank, line in ranked["test"]],
         forgotten=[card(line, rank) for rank, line in forgotten],
         scores=SCORES,
+        worth=describe_scores(read_scorer()),
         systems=[system for system in LABELS if system in metrics["test"]],
         labels=LABELS,
         verdicts=VERDICTS,
@@ -73,40 +84,78 @@ def render_report(
     )  # fmt: skip
 
 
-def headline(metrics: dict[str, Any]) -> dict[str, str]:
-    """Return what a reader should take away: a verdict in a phrase, and sentences on prediction, answers and recall."""
+def headline(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what a reader should take away: a verdict in a phrase, its colour, and what it rests on, a line each.
+
+    It claims no more than the three scores that were named in advance, and is never green where the answers do not end
+    or cite no better than copying the nearest training answer.
+
+    Args:
+        scorer: how far the scores of the text were found to be trusted, if that was measured.
+    """
+    test, differences = metrics["test"], metrics["difference"].get("base", {})
+    adapter, nearest = test.get("adapter", {}), test.get("nearest", {})
+    verdicts = {name: differences[name]["verdict"] for name in PRIMARY if name in differences}
+    knows = verdicts.get("contrast_accuracy")
+    ends, cites = adapter.get("ends_cleanly"), adapter.get("reference_citation_f1")
+    worse = WORSE in verdicts.values()
+    copying_wins = cites is not None and cites < nearest.get("reference_citation_f1", 0)
+    if ends is not None and ends < MOST_END:
+        phrase = "답변 대부분이 끝맺지 못하거나 같은 말을 맴돕니다"
+    elif knows == BETTER:
+        phrase = "처음 보는 질문에서 옳은 진술을 더 잘 가려냅니다"
+        phrase += ". 나빠진 점도 있습니다" if worse else ""
+    elif worse:
+        phrase = "튜닝한 뒤 나빠진 점이 있습니다"
+    elif knows is None:
+        phrase = "법률 지식이 늘었는지 잴 자료가 없습니다"
+    else:
+        phrase = "법률 지식이 늘었는지 이 자료로는 알 수 없습니다"
+    good = knows == BETTER and not worse and not copying_wins and (ends is None or ends >= MOST_END)
+    bad = worse or (ends is not None and ends < MOST_END)
+    tone = "good" if good else "bad" if bad else ""
+    return {"phrase": phrase, "tone": tone, "lines": list(headline_lines(metrics, scorer))}
+
+
+def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> Iterator[tuple[str, str, str | None]]:
+    """Yield (what is asked, what was found, verdict or None), the most important first."""
+    test, pairs = metrics["test"], metrics["contrasts"].get("unseen")
     differences = metrics["difference"].get("base", {})
-    n = metrics["test"]["n"]
-    bits = differences.get("bits_per_character")
-    substance = {name: differences[name]["verdict"] for name in SUBSTANCE if name in differences}
-    better = [SCORES[name].label for name, found in substance.items() if found == BETTER]
-    worse = [SCORES[name].label for name, found in substance.items() if found == WORSE]
-    passed = ""
-    if "passed" in metrics["test"].get("adapter", {}):
-        annotated = differences["passed"]["n"] if "passed" in differences else n
-        counts = {system: round(metrics["test"][system]["passed"] * annotated) for system in ("base", "adapter")}
-        passed = f" 통과한 답변은 베이스 {counts['base']}개, 튜닝한 모델 {counts['adapter']}개({annotated}문항)입니다."
-    if "passed" not in substance:
-        answers = "정답 주석이 없어 답변의 법률 내용은 채점하지 않았습니다."
-    elif better or worse:
-        parts = [f"{', '.join(names)}에서 {how}" for names, how in ((better, "나아졌고"), (worse, "나빠졌고")) if names]
-        answers = f"답변의 법률 내용은 {', '.join(parts)}, 나머지는 {n}문항으로 판정할 수 없습니다."
+    adapter, nearest, n = test.get("adapter", {}), test.get("nearest", {}), test["n"]
+    measured = describe_scores(scorer).get("content_score")
+    if may_lead(scorer, "content_score"):
+        count = round(adapter.get("content_accepted", 0) * n)
+        yield "쓸 만한 답변", f"내용 점수로 {n}개 가운데 {count}개. {measured}", None
     else:
-        answers = f"답변의 법률 내용이 나아졌는지는 시험 질문 {n}개로 판정할 수 없습니다."
-    verdict = UNDECIDED if bits is None else bits["verdict"]
-    if verdict == BETTER and not worse:
-        phrase = "튜닝이 도움이 되었습니다" if better else "예측은 나아졌고, 답변의 법률 내용은 아직 판정할 수 없습니다"
-    elif verdict == WORSE and not better:
-        phrase = "튜닝한 뒤 나빠졌습니다"
-    elif verdict == BETTER or better:
-        phrase = "나아진 점과 나빠진 점이 함께 있습니다" if worse else "답변의 법률 내용이 나아졌습니다"
-    else:
-        phrase = "튜닝이 도움이 되었는지 판정할 수 없습니다"
-    return {"phrase": phrase, "answers": answers + passed, "verdict": verdict}
-
-
-# What an answer is worth to someone who asks a legal question, apart from its wording.
-SUBSTANCE = ("passed", "key_point_recall", "forbidden_rate", "number_f1", "citation_f1", "invented_citation_rate")
+        unknown = "내용이 맞는지는 자동으로 채점한 점수로 믿을 만하게 가릴 수 없습니다. 아래에서 직접 읽으십시오."
+        yield "쓸 만한 답변", unknown + (f" 내용 점수는 {measured}" if measured else ""), None
+    if pairs:
+        base, tuned = (pairs[system]["contrast_accuracy"] for system in ("base", "adapter"))
+        low, high = pairs["interval"]["adapter"]
+        yield (
+            "법률 지식",
+            f"처음 보는 질문 {pairs['n']}개의 진술 {pairs['pairs']}쌍에서 옳은 쪽을 더 그럴듯하게 본 비율: "
+            f"{100 * base:.0f}% → {100 * tuned:.0f}% (95% 구간 {100 * low:.0f}~{100 * high:.0f}%, 찍으면 50%).",
+            differences["contrast_accuracy"]["verdict"],
+        )
+    if (cites := adapter.get("reference_citation_f1")) is not None:
+        copied = nearest.get("reference_citation_f1", 0)
+        than = "높습니다" if cites > copied else "낮습니다" if cites < copied else "같습니다"
+        yield (
+            "조문",
+            f"기준 답변과의 인용 F1은 {figure(cites, 'citation_f1')}로, 가장 비슷한 학습 답변을 그대로 베낄 때"
+            f"({figure(copied, 'citation_f1')})보다 {than}.".replace("보다 같습니다", "와 같습니다"),
+            differences.get("reference_citation_f1", {}).get("verdict"),
+        )
+    if "ends_cleanly" in adapter:
+        count = round(adapter["ends_cleanly"] * n)
+        found = f"{n}개 가운데 {count}개가 스스로 끝맺고 같은 말을 맴돌지 않았습니다."
+        yield "끝맺음", found, differences.get("ends_cleanly", {}).get("verdict")
+    recall = metrics.get("train_recall", {})
+    if (recalled := recall.get("adapter", {}).get("recalled")) is not None:
+        share = figure(recalled, "recalled")
+        found = f"학습 질문 {recall['n']}개 가운데 {share}의 답변을 거의 그대로 되살렸습니다. 시험 성적이 아닙니다."
+        yield "외운 것", found, None
 
 
 def score_table(metrics: dict[str, Any]) -> list[tuple[str, list[str]]]:
@@ -121,11 +170,20 @@ def score_table(metrics: dict[str, Any]) -> list[tuple[str, list[str]]]:
 def badness(line: Prediction) -> tuple:
     """Return a key that sorts the worst answer of the tuned model first.
 
-    Worst first: a wrong statement or an invented article misleads; then what is missing; then the wording.
+    Worst first: what does not end or goes round in circles; then what misleads, a wrong statement or an invented
+    article; then what is missing; then the wording.
     """
     of = {name: 0.0 if score is None else score for name, score in line["adapter"]["scores"].items()}
     misleading = of["forbidden_rate"] + of["invented_citation_rate"] + of["deleted_citation_rate"]
-    return of["passed"], -misleading, of["key_point_recall"], of["citation_f1"], of["chrf"], line["id"]
+    return (
+        of["ends_cleanly"],
+        of["content_accepted"],
+        -misleading,
+        of["key_point_recall"],
+        of["citation_f1"],
+        of["chrf"],
+        line["id"],
+    )
 
 
 def card(line: Prediction, rank: int) -> dict[str, Any]:
@@ -167,11 +225,14 @@ def problems(line: Prediction) -> str:
     answer = line["adapter"]
     if not answer["answer"].strip():
         return "빈 답변"
+    if answer["scores"]["ends_cleanly"] == 0:
+        repeated = f"되풀이 {figure(answer['scores']['repetition'], 'repetition')}"
+        return f"{'같은 말을 맴돎' if answer['stopped'] else '끝맺지 못함'} · {repeated}"
     if "judgement" not in answer:
         return f"정답 주석 없음 · chrF++ {answer['scores']['chrf']:.1f}"
     judgement = answer["judgement"]
-    if judgement["passed"]:
-        return "통과"
+    if judgement["accepted"]:
+        return "내용 맞음"
     hit, points = sum(judgement["key_points_hit"]), len(judgement["key_points_hit"])
     found = [f"핵심 내용 {hit}/{points}"]
     if judgement["missing_citations"]:

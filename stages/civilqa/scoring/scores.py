@@ -17,6 +17,7 @@ from civilqa.scoring.similarity import SIMILARITIES, eojeols
 
 RECALLED_CHRF = 90.0  # from here on an answer is the training answer almost word for word
 REPEATED_GRAM = 4
+LOOPS = 0.15  # the share of repeated 4-grams from which on an answer goes round in circles
 
 
 class Score(NamedTuple):
@@ -34,7 +35,13 @@ class Score(NamedTuple):
 # In the order in which they are shown.
 SCORES = {
     "bits_per_character": Score("예측", "기준 답변 한 글자의 비트 수", "lower", None),
-    "passed": Score("법률 내용", "통과율", "higher"),
+    "contrast_accuracy": Score("옳은 진술과 틀린 진술", "옳은 진술을 더 그럴듯하게 본 비율", "higher"),
+    "contrast_per_character": Score("옳은 진술과 틀린 진술", "문장 자체의 그럴듯함을 빼지 않은 값, 글자당", "higher"),
+    "contrast_per_token": Score("옳은 진술과 틀린 진술", "문장 자체의 그럴듯함을 빼지 않은 값, 토큰당", "higher"),
+    "contrast_text_only": Score("옳은 진술과 틀린 진술", "질문 없이 물은 값 (50%에서 멀면 문장만으로 티가 남)", None),
+    "content_accepted": Score("법률 내용", "내용 점수가 기준을 넘은 답변", "higher"),
+    "content_score": Score("법률 내용", "내용 점수", "higher"),
+    "conclusion_score": Score("법률 내용", "결론", "higher"),
     "key_point_recall": Score("법률 내용", "핵심 내용 재현율", "higher"),
     "judged_key_point_recall": Score("법률 내용", "핵심 내용 재현율 (LLM 판정)", "higher"),
     "judge_failures": Score("법률 내용", "LLM 판정을 얻지 못한 핵심 내용 수", None, None),
@@ -57,6 +64,7 @@ SCORES = {
     "eojeol_f1": Score("기준 답변과 닮은 정도", "어절 F1", "higher"),
     "bert_score": Score("기준 답변과 닮은 정도", "BERTScore F1", "higher"),
     "recalled": Score("기준 답변과 닮은 정도", "그대로 되살린 답변", "higher"),
+    "ends_cleanly": Score("답변의 모양", "끝맺고 맴돌지 않은 답변", "higher"),
     "stop_rate": Score("답변의 모양", "스스로 끝맺은 답변", "higher"),
     "repetition": Score("답변의 모양", "되풀이한 말의 비율", "lower"),
     "empty_rate": Score("답변의 모양", "빈 답변", "lower"),
@@ -64,6 +72,7 @@ SCORES = {
     "hangul_share": Score("답변의 모양", "한글의 비율", "higher"),
 }
 
+OF_PAIRS = ("contrast_accuracy", "contrast_per_character", "contrast_per_token", "contrast_text_only")  # of no answer
 OPTIONAL = ("judged_key_point_recall", "judge_failures", "bert_score")
 
 
@@ -83,6 +92,8 @@ def score_answer(
       Source: Graves 2013, Generating sequences with recurrent neural networks (arXiv:1308.0850), on characters.
     - reference_citation_f1: of the articles cited against those of the reference answer, for data without gold. None
       where that cites none. An article is the act's full name and its number with 의; 항, 호 and 목 are not compared.
+    - ends_cleanly: 1 for an answer that is not empty, that the model ended itself, and of whose 4-grams at most 15 %
+      are repeated: what no answer can be used without. None for an answer that no model generated.
 
     Args:
         gold: the question's annotations; without them the scores that need them are None.
@@ -93,21 +104,23 @@ def score_answer(
     judgement = judge_answer(text, gold, reference) if gold else None
     asked = cited_articles(question)
     cited = judgement.cited if judgement else judge_citations(text, allowed=asked)
+    repetition = repetition_score(text)
     similar = {name: similarity(text, reference) for name, similarity in SIMILARITIES.items()}
     values = {
         "bits_per_character": None if reference_bits is None else reference_bits / len(reference),
-        **({"passed": float(judgement.passed), **judgement.scores} if judgement else {}),
+        **({"content_accepted": float(judgement.accepted), **judgement.scores} if judgement else {}),
         **citation_scores(cited),
         "reference_citation_f1": overlap_scores(cited.all, cited_articles(reference), asked)[2],
         **similar,
+        "ends_cleanly": None if stopped is None else float(stopped and bool(text.strip()) and repetition <= LOOPS),
         "stop_rate": None if stopped is None else float(stopped),
-        "repetition": repetition_score(text),
+        "repetition": repetition,
         "empty_rate": float(not text.strip()),
         "length_ratio": len(text) / len(reference),
         "hangul_share": hangul_share(text),
         "recalled": float(similar["chrf"] >= RECALLED_CHRF),
     }
-    return {name: values.get(name) for name in SCORES}, judgement
+    return {name: values.get(name) for name in SCORES if name not in OF_PAIRS}, judgement
 
 
 def citation_scores(cited: CitedArticles) -> dict[str, float | None]:

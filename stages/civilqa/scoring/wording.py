@@ -1,127 +1,153 @@
-"""Whether a text says something, judged by its words.
+"""Whether the sentences of a text say a claim or deny it.
 
-It is not misled by endings, case particles and white space, and misses what is said in other words: what is found is
-there.
+A claim is a short sentence (임차인은 2년을 채울 필요가 없다). It is said where the words that carry its meaning stand
+together, in whatever order, endings and case particles aside, where the clause is as negative as the claim, and where
+parties and numbers are the same.
 """
 
-import re
-from collections.abc import Iterable
+import math
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
-from civilqa.scoring.korean import Morpheme, normalize, split_sentences, tag_morphemes
+from civilqa.scoring.clauses import Clause, Sentence, read_sentences
+from civilqa.scoring.quantities import Quantity
 
-# --- Key points ------------------------------------------------------------------------------------------------------
+_EXCHANGED = [
+    {"임대인", "임차인"},
+    {"채권자", "채무자"},
+    {"소유자", "점유자"},
+    {"위탁자", "수탁자"},
+    {"피해자", "가해자"},
+    {"은행", "임차인"},
+    *({left, right} for left in ("매도", "매도인") for right in ("매수", "매수인")),
+    *({left, right} for left in ("양도", "양도인") for right in ("양수", "양수인")),
+]
 
-_NOISE = re.compile(r"[\s\"'“”‘’「」『』()\[\],·ㆍ:;*]+")
-# 다음 날부터가 아니라 denies what it names; 뿐만 아니라 does not.
-_DENIED = re.compile(r"(?:이|가|은|는|라는것은|라는것이|것은|것이)?(?:아니|아닙|아닌)")
-# What a noun may take without a change of meaning. 도, 만, 까지 and 부터 change it.
-_CASE_TAGS = ("JKS", "JKC", "JKO", "JKG")
-_TOPIC_PARTICLES = {("은", "JX"), ("는", "JX")}
-
-
-def contains_wording(text: str, wording: str) -> bool:
-    """Return whether a text says something in a given wording.
-
-    Either as it stands, white space, quotes and brackets aside; or with other case particles, as 임대인의 지위 is said
-    by 임대인 지위를: the same morphemes next to each other within a sentence once 이, 가, 을, 를, 의, 은 and 는 are
-    out. A wording may end within a word (`해지할 수 있`). It is not said where 이 아니라 follows, nor as the tail of a
-    longer number (1년 is not said by 11년).
-    """
-    wanted = _compact(wording)
-    found = _compact(text)
-    start = found.find(wanted)
-    while start >= 0:
-        within_number = wanted[0].isdigit() and start > 0 and found[start - 1].isdigit()
-        if not within_number and not _DENIED.match(found, start + len(wanted)):
-            return True
-        start = found.find(wanted, start + 1)
-    run = _bare(tag_morphemes(wording))
-    return any(_has_run(_bare(morphemes), run) for _, morphemes in split_sentences(text))
+# --- Claims ----------------------------------------------------------------------------------------------------------
 
 
-def _compact(text: str) -> str:
-    return _NOISE.sub("", normalize(text))
+@dataclass(frozen=True)
+class Match:
+    """How much of a claim a sentence holds, 0 to 1, and whether it says or denies it."""
+
+    share: float
+    says: bool
+    denies: bool
+
+
+NONE = Match(0.0, False, False)
+ALIKE = 0.8  # of two sentences' words, so many are shared where one is made from the other
+LONG = 5  # a sentence of fewer words is like others by chance
+LEAST = 0.5  # of a claim; a smaller share is chance
 
 
 @lru_cache(maxsize=4096)
-def _bare(morphemes: tuple[Morpheme, ...]) -> tuple[Morpheme, ...]:
-    out = (*_CASE_TAGS, "SP", "SF", "SSO", "SSC")
-    return tuple(m for m in morphemes if m[1] not in out and m not in _TOPIC_PARTICLES)
+def read_claim(claim: str) -> Sentence:
+    """Return a claim as one sentence."""
+    sentences = read_sentences(claim)
+    return Sentence(
+        tuple(clause for sentence in sentences for clause in sentence.clauses),
+        frozenset().union(*(sentence.quantities for sentence in sentences)),
+        frozenset().union(*(sentence.parties for sentence in sentences)),
+        asserts=True,
+    )
 
 
-def _has_run(morphemes: tuple[Morpheme, ...], run: tuple[Morpheme, ...]) -> bool:
-    """Whether `run` stands in `morphemes` without a gap, and 아니 does not follow."""
-    forms, wanted = [form for form, _ in morphemes], [form for form, _ in run]
-    for start in range(len(forms) - len(wanted) + 1):
-        end = start + len(wanted)
-        if forms[start:end] == wanted and "아니" not in forms[end : end + 1]:
-            return True
-    return False
+def match_claim(claim: Sentence, sentence: Sentence, weights: Mapping[str, float]) -> Match:
+    """Compare a claim with the stretch of a sentence that is nearest to it, a clause longer than the claim.
 
-
-# --- Forbidden statements --------------------------------------------------------------------------------------------
-
-_NEGATIONS = {"없", "않", "아니", "못", "안", "못하", "말"}
-_CONDITION = {"으면": "면", "면": "면", "다면": "면", "라면": "면", "어야": "야", "아야": "야", "여야": "야"}
-_CONCESSION = {"어도", "아도", "여도", "더라도", "라도", "으라도"}
-_MEANINGFUL = ("NN", "NR", "SN", "SL", "VV", "VA", "VX", "VCN", "XR", "MAG")
-_LIMITS = {("만", "JX"), ("도", "JX"), ("부터", "JX"), ("까지", "JX")}
-_EMPTY_NOUNS = {("수", "NNB"), ("것", "NNB"), ("바", "NNB"), ("데", "NNB")}
-_REJECTED = re.compile(
-    r"틀린|틀렸|틀립|잘못|오해|사실이 아니|사실과 다르|옳지 않|맞지 않|보기 어렵|볼 수 없"
-    r"|아닙니다|아니다|아니며|아니고|아니라"
-)
-
-
-def asserts(text: str, statement: str) -> bool:
-    """Return whether a sentence of a text asserts a statement.
-
-    It does if the statement's words that carry meaning (nouns, verbs, adjectives, adverbs, numbers, 만, 도, 부터, 까지,
-    conditions and concessions) all stand in it in the same order, within about one and a half times the statement's
-    length, with as many negations, and if the sentence does not go on to reject them (…는 것은 틀린 말입니다). Endings
-    and case particles do not matter. A statement in other words is not found: what is found is there.
+    Args:
+        weights: of a word; 1 for those not named.
     """
-    wanted = [form for form, _ in _meaning(tag_morphemes(statement))]
-    negations = sum(form in _NEGATIONS for form in wanted)
-    for sentence, morphemes in split_sentences(text):
-        found = _meaning(morphemes)
-        end = _ordered_match([form for form, _ in found], wanted, negations)
-        if end is not None and not _REJECTED.search(_rest(sentence, found, end)):
+    if not sentence.asserts or claim.words.isdisjoint(sentence.words):
+        return NONE
+    total = _weigh(claim.words, weights) + len(claim.quantities)
+    if _weigh(claim.words & sentence.words, weights) < total * LEAST - len(claim.quantities):
+        return NONE
+    room = len(claim.clauses) + 1
+    starts = range(max(len(sentence.clauses) - room, 0) + 1)
+    windows = [sentence.clauses[start : start + room] for start in starts]
+    held = [
+        _weigh(claim.words & frozenset().union(*(clause.words for clause in window)), weights) for window in windows
+    ]
+    shared = max(held)
+    units = {quantity.unit for quantity in sentence.quantities - claim.quantities}
+    other_numbers = [quantity for quantity in claim.quantities - sentence.quantities if quantity.unit in units]
+    exchanged = _exchanged(claim, sentence)
+    # What another number or party stands in the place of is there, and wrong.
+    gone = _weigh(exchanged - sentence.words, weights)
+    share = (shared + len(claim.quantities & sentence.quantities)) / max(1.0, total - len(other_numbers) - gone)
+    opposed = _opposed(claim, windows[held.index(shared)])
+    wrong = [opposed == "denied", bool(other_numbers), bool(exchanged)]
+    return Match(share, not (opposed or other_numbers or exchanged), sum(wrong) == 1 and opposed != "other")
+
+
+def _weigh(words: Set[str], weights: Mapping[str, float]) -> float:
+    """What words weigh together: exactly, in whatever order a set holds them."""
+    return math.fsum(weights.get(word, 1.0) for word in words)
+
+
+def _opposed(claim: Sentence, clauses: tuple[Clause, ...]) -> Literal["", "denied", "other"]:
+    """Whether clauses have other signs than the claim's: denied, if that makes them the opposite."""
+    differs = []
+    for clause in claim.clauses:
+        holding = [other for other in clauses if clause.head in other.words] or clauses
+        most = max((len(clause.words & other.words) for other in holding), default=0)
+        found = [other for other in holding if most and len(clause.words & other.words) == most]
+        differing = bool(found) and all(other.denied != clause.denied for other in found)
+        right = frozenset().union(*(other.words for other in clauses if other.denied == clause.denied))
+        lost = {word for other in clauses for word in clause.words & other.words} - right
+        if not differing and 2 * len(lost) > len(clause.words):
+            return "other"  # 다음 날부터가 아니라 당일부터 생긴다
+        links = {clause.link, *(other.link for other in found)}
+        differs.append((differing, bool(links & {"necessary", "in spite"})))
+    if not any(differing for differing, _ in differs):
+        return ""
+    *conditions, (main, _) = differs
+    turned = [bound for differing, bound in conditions if differing]
+    return "denied" if main != bool(turned) and all(turned) else "other"
+
+
+def _exchanged(claim: Sentence, sentence: Sentence) -> set[str]:
+    """The parties of the claim that have changed places with their counterpart."""
+    found = set()
+    for party, role in claim.parties:
+        held = {other for other, other_role in sentence.parties if other_role == role}
+        if party in held:
+            continue
+        if any({party, other} in _EXCHANGED for other in held):
+            found.add(party)
+        roles = {other_role for other, other_role in sentence.parties if other == party}
+        if roles and {role, *roles} == {"agent", "compared"}:
+            found.add(party)
+    return found
+
+
+def copies(sentence: Sentence, other: Sentence) -> bool:
+    """Whether a sentence has nearly all its words in common with another one."""
+    if min(len(sentence.words), len(other.words)) < LONG:
+        return sentence.words == other.words != frozenset()
+    return 2 * len(sentence.words & other.words) >= ALIKE * (len(sentence.words) + len(other.words)) > 0
+
+
+def contradicts(sentence: Sentence, other: Sentence, allowed: frozenset[Quantity]) -> bool:
+    """Whether a sentence that copies another one has changed a sign, a number or the parties.
+
+    Args:
+        allowed: numbers that are right wherever they stand.
+    """
+    for clause in other.clauses:
+        twins = [
+            mine
+            for mine in sentence.clauses
+            if 2 * len(mine.words & clause.words) >= ALIKE * (len(mine.words) + len(clause.words))
+        ]
+        if twins and all(twin.denied != clause.denied for twin in twins):
             return True
-    return False
-
-
-def _meaning(morphemes: Iterable[Morpheme]) -> list[Morpheme]:
-    """The morphemes that carry a text's meaning, in order."""
-    kept = []
-    for form, tag in morphemes:
-        if tag == "EC" and (form in _CONDITION or form in _CONCESSION):
-            kept.append((_CONDITION.get(form, "어도"), tag))
-        elif (form, tag) in _LIMITS or (tag.startswith(_MEANINGFUL) and (form, tag) not in _EMPTY_NOUNS):
-            kept.append((form, tag))
-    return kept
-
-
-def _ordered_match(forms: list[str], wanted: list[str], negations: int) -> int | None:
-    """Where the first stretch of `forms` ends that holds `wanted` in order, closely, with so many negations."""
-    room = len(wanted) * 3 // 2 + 1
-    for start in (index for index, form in enumerate(forms) if form == wanted[0]):
-        position, matched = start, 0
-        while position < min(len(forms), start + room) and matched < len(wanted):
-            matched += forms[position] == wanted[matched]
-            position += 1
-        if matched == len(wanted) and sum(form in _NEGATIONS for form in forms[start:position]) == negations:
-            following = forms[position : position + 1]
-            if not (following and following[0] in _NEGATIONS):
-                return position
-    return None
-
-
-def _rest(sentence: str, found: list[Morpheme], end: int) -> str:
-    """What of a sentence stands behind its `end`-th meaningful morpheme, roughly: from the next one's first place."""
-    position = 0
-    for form, _ in found[:end]:
-        at = sentence.find(form, position)
-        position = at + len(form) if at >= 0 else position
-    return sentence[position:]
+    if other.quantities - sentence.quantities and sentence.quantities - allowed:
+        return True
+    return bool(_exchanged(other, sentence)) or any(
+        {left, right} in _EXCHANGED for left in other.words - sentence.words for right in sentence.words - other.words
+    )

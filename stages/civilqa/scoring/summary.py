@@ -1,0 +1,66 @@
+"""The figures that one decides by: as metrics/summary.json holds them, and as evaluate prints them."""
+
+from typing import Any
+
+from civilqa.scoring.comparison import BETTER, PRIMARY, WORSE
+from civilqa.scoring.predictions import SYSTEMS
+
+SHOWN = (*PRIMARY, "bits_per_character", "chrf", "citation_f1", "key_point_recall", "repetition")
+
+
+def summarize(metrics: dict[str, Any], trained: dict[str, Any]) -> dict[str, float | str | None]:
+    """Return the figures of the adapter on the test split, beside its base, and of its training.
+
+    Args:
+        metrics: what metrics/evaluate.json holds.
+        trained: what metrics/finetune.json holds; its losses (nats a token) count if they are of the same adapter.
+
+    Returns:
+        None for a figure that there is not: no reference cites an article, there was no validation split.
+    """
+    losses = trained["loss"] if trained.get("adapter_sha256") == metrics["adapter_sha256"] else {}
+    adapter, difference = metrics["test"]["adapter"], metrics["difference"]["base"]
+    figures = {
+        "contrast": metrics["contrasts"].get("unseen", {}).get("adapter", {}).get("contrast_accuracy"),
+        "contrast_vs_base": _in_words(difference.get("contrast_accuracy")),
+        "citation_f1": adapter.get("reference_citation_f1"),
+        "citation_f1_vs_base": _in_words(difference.get("reference_citation_f1")),
+        "ends": adapter.get("ends_cleanly"),
+        "bits": adapter.get("bits_per_character"),
+        "recall": metrics["train_recall"]["adapter"].get("recalled"),
+        "train_loss": losses.get("train_last"),
+        "validation_loss": losses.get("validation_last"),
+    }
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
+
+
+def _in_words(difference: dict[str, Any] | None) -> str | None:
+    """Return a difference with its verdict in one cell of a table: `+0.085 better`."""
+    if difference is None:
+        return None
+    verdict = difference["verdict"]
+    return f"{difference['mean']:+.3f} {verdict if verdict in (BETTER, WORSE) else 'undecided'}"
+
+
+def print_summary(metrics: dict[str, Any], notice: str) -> None:
+    """Print what kind of model the scores are of, the scores side by side, and the verdicts."""
+    test, recall, pairs = metrics["test"], metrics["train_recall"], metrics["contrasts"].get("unseen", {})
+    print(f"\n{notice}\n")
+    rests = metrics["test_data"]
+    of_groups = f" in {rests['groups']} groups" if rests["groups"] < test["n"] else ""
+    print(f"test: {test['n']} questions{of_groups} never trained on; pairs of statements of {pairs.get('n', 0)}")
+    if rests["shared_answers"]:
+        shared = rests["shared_answers"]
+        print(f"warning: {shared} of their answers were trained on word for word: their scores measure memory")
+    print(f"  {'':<22} {'base':>9} {'few_shot':>9} {'nearest':>9} {'adapter':>9}   adapter - base [95 % interval]")
+    for name in SHOWN:
+        if (difference := metrics["difference"]["base"].get(name)) is None:
+            continue
+        means = [pairs.get(system, {}).get(name, test[system].get(name)) for system in SYSTEMS["test"]]
+        columns = " ".join(f"{'-':>9}" if mean is None else f"{mean:>9.3f}" for mean in means)
+        interval = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+        print(f"  {name:<22} {columns}   {interval} {difference.get('verdict', '')}".rstrip())
+    print(f"training recall: {recall['n']} training questions asked again")
+    for name in ("chrf", "recalled"):
+        means = [f"{recall[system].get(name, 0):.3f}" for system in ("base", "adapter")]
+        print(f"  {name:<20} base {means[0]}, adapter {means[1]}")

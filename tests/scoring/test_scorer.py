@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from civilqa.scoring import scorer
+from civilqa.scoring.adversaries import RIGHT, WRONG, Item, answers, change_numbers, exchange, move_citations, negate
+from civilqa.scoring.gold import read_gold
+from civilqa.scoring.scorer import (
+    auc,
+    best_threshold,
+    describe_scores,
+    may_lead,
+    measure,
+    read_cases,
+    read_scorer,
+    share,
+)
+from conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [([2, 3], [0, 1], 1), ([0, 1], [2, 3], 0), ([1, 1], [1, 1], 0.5), ([1, 3], [2, 0], 3 / 4)],
+)
+def test_auc_by_hand(right, wrong, expected):
+    assert auc(np.array(right), np.array(wrong)) == expected
+
+
+def test_the_threshold_accepts_the_right_ones_and_fewest_wrong_ones():
+    assert best_threshold(np.array([0.4, 0.6, 0.8]), np.array([0.1, 0.3, 0.7])) == 0.4
+
+
+def test_a_measure_counts_and_its_interval_holds_the_value():
+    generator = np.random.default_rng(0)
+    right, wrong = generator.normal(1, 1, 60), generator.normal(0, 1, 60)
+    groups = [str(index // 3) for index in range(60)]
+    measured = measure(right, wrong, groups, groups, threshold=0.5)
+    assert measured["auc_interval"][0] < measured["auc"] < measured["auc_interval"][1]
+    assert measured["right_accepted"]["k"] == int((right >= 0.5).sum())
+
+
+def test_an_exact_interval_by_the_table():
+    # Clopper and Pearson: 0 of 10 at 95 % is [0, 0.3085]
+    assert share(0, 10)["interval"] == [0, pytest.approx(0.3085, abs=1e-3)]
+
+
+def test_the_own_cases_are_split_by_question():
+    cases = read_cases(ROOT / "tests/scoring/answer_cases.jsonl")
+    parts = {part: {case.question_id for case in cases if case.part == part} for part in ("development", "held_out")}
+    assert not parts["development"] & parts["held_out"]
+    assert len(cases) >= 200
+    length = [np.array([len(case.text) for case in cases if case.label == label]) for label in ("right", "wrong")]
+    assert 0.44 <= auc(*length) <= 0.56
+
+
+def test_what_other_code_measured_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(scorer, "SCORER", tmp_path / "scorer.json")
+    assert read_scorer() is None
+    assert describe_scores(None) == {}
+    measured = {"right_accepted": {"k": 3, "n": 4}, "wrong_accepted": {"k": 1, "n": 5}, "auc": 0.9}
+    content = {"version": scorer.scorer_version(), "cases": {"held_out": {"scores": {"content_score": measured}}}}
+    (tmp_path / "scorer.json").write_text(json.dumps(content))
+    assert "옳게 쓴 답변 4개 가운데 3개를" in describe_scores(read_scorer())["content_score"]
+    assert may_lead(read_scorer(), "content_score")
+    assert not may_lead(read_scorer(), "chrf")
+    assert not may_lead(None, "content_score")
+    (tmp_path / "scorer.json").write_text(json.dumps(content | {"version": "another"}))
+    assert read_scorer() is None
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (negate("은행이 먼저입니다."), "은행이 먼저인 것은 아닙니다."),
+        (negate("등기부를 확인하십시오."), "등기부를 확인하지 마십시오."),
+        (exchange("임대인이 임차인에게", (("임대인", "임차인"),)), "임차인이 임대인에게"),
+        (change_numbers("민법 제162조에 따라 10년"), "민법 제162조에 따라 11년"),
+        (move_citations("민법 제162조에 따라 10년"), "민법 제163조에 따라 10년"),
+    ],
+)
+def test_changes_by_hand(made, expected):
+    assert made == expected
+
+
+def test_every_system_answers_every_question_that_it_changes():
+    golds = list(read_gold(ROOT / "data/raw/gold.jsonl").values())[:3]
+    reference = "임대인은 임차인에게 3개월 안에 보증금을 돌려줄 수 있습니다(민법 제536조). 확인하십시오."
+    made = list(answers([Item(gold, f"{reference} {gold.question[:10]}였습니다.", "전세사기") for gold in golds]))
+    assert len(made) >= 32
+    assert {name for name, right, _ in made if right} == set(RIGHT)
+    assert set(WRONG) < {name for name, right, _ in made if not right}
+    assert {len(pairs) for name, _, pairs in made if name in WRONG} == {3}
