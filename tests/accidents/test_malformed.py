@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import prepare
+import source_files
 from civilqa.dataset.records import read_records
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import read_jsonl
@@ -21,7 +22,6 @@ from civilqa.reading.cited_articles import doubtful_citations
 from civilqa.reading.cleaning import clean
 from civilqa.reading.personal_data import mask_personal_data
 from conftest import HEADER, ROOT, edit_params
-from prepare import PrepareParams
 
 ROW = "전세금을 못 받았습니다,임차권등기명령을 신청하십시오,전세사기,초급"
 ADVICE = "\nEvery one of them is in data/rejected.jsonl; mend them, or set prepare.on_invalid to drop"
@@ -473,25 +473,8 @@ CELL = st.one_of(
     ),
     st.text(max_size=12),
 )
-PARAMS = PrepareParams(
-    source="x.csv",
-    columns={},
-    categories=[],
-    difficulties=[],
-    allowed_categories=["", "전세사기"],
-    allowed_difficulties=[],
-    min_question_characters=2,
-    min_answer_characters=2,
-    mask_personal_data=True,
-    check_citations="reject",
-    allowed_citations=[],
-    mask_addresses=False,
-    list_names=False,
-    check_text="warn",
-    same_question="reject",
-    short_answers="warn",
-    on_invalid="drop",
-    multi_turn="reject",
+PARAMS = source_files.PARAMS.model_copy(
+    update={"source": "x.csv", "allowed_categories": ["", "전세사기"], "short_answers": "warn"}
 )
 
 

@@ -2,6 +2,7 @@ import unicodedata
 
 import pytest
 
+import source_files
 from civilqa.program.errors import RecordError
 from civilqa.reading.checks import PrepareParams
 from civilqa.reading.source import Reading, read_source
@@ -9,26 +10,7 @@ from conftest import HEADER
 
 ROW = "질문입니다,답변입니다,전세사기,초급"
 
-PARAMS = PrepareParams(
-    source="data.csv",
-    columns={},
-    categories=[],
-    difficulties=[],
-    allowed_categories=[],
-    allowed_difficulties=[],
-    min_question_characters=2,
-    min_answer_characters=2,
-    mask_personal_data=True,
-    check_citations="reject",
-    allowed_citations=[],
-    mask_addresses=False,
-    list_names=False,
-    check_text="warn",
-    same_question="reject",
-    short_answers="reject",
-    on_invalid="fail",
-    multi_turn="reject",
-)
+PARAMS = source_files.PARAMS.model_copy(update={"on_invalid": "fail"})
 
 
 def read(tmp_path, content, **changes) -> Reading:

@@ -92,7 +92,7 @@ def answer_questions(
                 for ids, prompt, reference in zip(generated, prompts, references, strict=True)
             ]
             fields = [asdict(answer) for answer in made]
-            write_json(path, {"answers": fields, "sha256": sha256_json(fields)})
+            write_kept(path, fields)
         answers |= {index: Answer(**each) for index, each in zip(batch, fields, strict=True)}
     return [answers[index] for index in range(len(rows))]
 
@@ -119,9 +119,14 @@ def rate_statements(
         if bits is None:
             model = model or load_model()
             bits = statement_bits(model, prompt, statements)
-            write_json(path, {"answers": bits, "sha256": sha256_json(bits)})
+            write_kept(path, bits)
         rated.append(bits)
     return rated
+
+
+def write_kept(path: Path, answers: list[Any]) -> None:
+    """Keep answers with what tells whether they are whole; see read_kept."""
+    write_json(path, {"answers": answers, "sha256": sha256_json(answers)})
 
 
 def read_kept(path: Path, count: int) -> list[Any] | None:

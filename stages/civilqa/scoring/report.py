@@ -51,7 +51,7 @@ def render_report(
         lines: the predictions of the parts `test` and, where it was asked again, `train`.
         metrics: as in metrics/evaluate.json; `test_by_fold` is shown where it is there.
     """
-    reference = load_reference()
+    reference, scorer = load_reference(), read_scorer()
     tidy = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, **tidy)
     environment.filters |= {"figure": figure, "share": lambda value: "–" if value is None else f"{100 * value:.0f}%"}
@@ -62,16 +62,15 @@ def render_report(
     return environment.get_template("report.html.jinja").render(
         title=title,
         notice=notice,
-        headline=headline(metrics, read_scorer()),
+        headline=headline(metrics, scorer),
         metrics=metrics,
-        primary=PRIMARY,
         errors=ERRORS,
         table=score_table(metrics),
         groups=[(name, metrics[key]) for key, name in GROUPS.items() if key in metrics],
         cards=[card(line, rank) for rank, line in ranked["test"]],
         forgotten=[card(line, rank) for rank, line in forgotten],
         scores=SCORES,
-        worth=describe_scores(read_scorer()),
+        worth=describe_scores(scorer),
         systems=[system for system in LABELS if system in metrics["test"]],
         labels=LABELS,
         verdicts=VERDICTS,
