@@ -473,9 +473,7 @@ CELL = st.one_of(
     ),
     st.text(max_size=12),
 )
-PARAMS = source_files.PARAMS.model_copy(
-    update={"source": "x.csv", "allowed_categories": ["", "전세사기"], "short_answers": "warn"}
-)
+PARAMS = source_files.PARAMS.model_copy(update={"source": "x.csv", "allowed_categories": ["", "전세사기"]})
 
 
 @st.composite
