@@ -77,11 +77,7 @@ def main() -> None:
     tokenizer = load_tokenizer(profile)
 
     limits = measure_limits(hardware.device, hardware.dtype)
-    # Batch, length and number of steps are the benchmark's own, so that figures of different presets can be compared.
-    train, preset, tuning, step_hardware, _ = read_parameters(model_params)
-    batch_size, steps = params.train_batch_size, params.warmup + params.repeats
-    recipe = make_recipe(train, preset, tuning, step_hardware, batch_size=batch_size, steps=steps, seed=params.seed)
-    training = measure_training(model_params, profile, tokenizer, recipe, params, limits)
+    # Generation comes first: Liger's layers, which training puts into transformers' classes, would stay in them.
     started = time.perf_counter()
     model = load_tuned(adapter, hardware)
     synchronize(hardware.device)
@@ -91,6 +87,12 @@ def main() -> None:
         for name, batch_size in (("single", 1), ("batched", params.generate_batch_size))
     }
     generation["load_seconds"] = load_seconds
+    del model  # its memory is none of training's
+    # Batch, length and number of steps are the benchmark's own, so that figures of different presets can be compared.
+    train, preset, tuning, step_hardware, _ = read_parameters(model_params)
+    batch_size, steps = params.train_batch_size, params.warmup + params.repeats
+    recipe = make_recipe(train, preset, tuning, step_hardware, batch_size=batch_size, steps=steps, seed=params.seed)
+    training = measure_training(model_params, profile, tokenizer, recipe, params, limits)
     write_json(
         METRICS,
         {

@@ -20,13 +20,22 @@ import shutil
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from civilqa.base_model.hub import check_base
-from civilqa.model.hardware import take_hold
+from civilqa.model.hardware import peak_memory_bytes, reset_peak_memory, take_hold
 from civilqa.model.loading import count_parameters, load_base, save_adapter
 from civilqa.model.model_card import write_adapter_card
-from civilqa.model.processes import ADAPTER, WORKSPACE_LOCK, find_dvc, is_gone, is_main_process, process_count
+from civilqa.model.processes import (
+    ADAPTER,
+    WORKSPACE_LOCK,
+    find_dvc,
+    is_gone,
+    is_main_process,
+    process_count,
+    shards_weights,
+)
 from civilqa.model.provenance import WEIGHTS_FILE, seal
 from civilqa.program.files import folder_aside, sha256_file, write_csv, write_json
 from civilqa.program.lifecycle.locks import hold
@@ -51,7 +60,11 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     take_hold(recipe.hardware)
     print(f"finetune: {check_base(profile, plan.prompter.tokenizer)}")
     print(f"finetune: {check_memory(profile, recipe)}")
-    base = load_base(plan.model, profile, recipe.hardware, recipe.quantization)
+    # FSDP puts its part of each layer on the GPU when the training begins; the whole may not fit there.
+    place = replace(recipe.hardware, device="cpu") if shards_weights() else recipe.hardware
+    base = load_base(plan.model, profile, place, recipe.quantization)
+    load_peak = peak_memory_bytes(recipe.hardware.device)
+    reset_peak_memory(recipe.hardware.device)
     print(f"finetune: {check_special_tokens(base, plan.prompter, profile, recipe.lora)}")
     model = add_adapter(base, profile, recipe.lora, recipe.gradient_checkpointing, recipe.seed)
     parameters = count_parameters(model)
@@ -59,9 +72,11 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     print(f"finetune: {parameters['trainable']:,} of {parameters['total']:,} parameters trained ({share:.2%})")
 
     trainer = make_trainer(model, plan.prompter.tokenizer, plan.examples, recipe, checkpoints)
-    estimate = trial_pass(trainer, plan.examples["train"], recipe)
-    print(f"finetune: will take {estimate}")
-    check_that_it_fits(estimate, recipe, max(plan.lengths))
+    estimate = None
+    if not shards_weights():
+        estimate = trial_pass(trainer, plan.examples["train"], recipe)
+        print(f"finetune: will take {estimate}")
+        check_that_it_fits(estimate, recipe, max(plan.lengths))
     if plan.estimate_only:
         print("finetune: ends here, nothing was trained: train.estimate_only is true (so DVC will miss the outputs)")
         return None
@@ -79,6 +94,7 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
         trainer=trainer,
         parameters={**parameters, "trainable_share": share},
         estimate=estimate,
+        load_peak_bytes=load_peak,
         memory=memory.rows,
         seconds=time.perf_counter() - started,
         resumed_from_step=step_of(resumed) if resumed else 0,

@@ -146,7 +146,7 @@ WRONG = {
 # Keys that hold a text of the user's own.
 TEXTS = {
     *("profile", "preset", "name", "revision", "tokenizer", "template", "pad_token", "target_modules"),
-    *("source", "python", "bert_score_model", "url", "model"),
+    *("source", "python", "bert_score_model", "url", "model", "engine_url", "engine_model"),
 }
 NULLABLE = {
     *(("train", key) for key in ("epochs", "learning_rate", "batch_size", "quantization", "gradient_checkpointing")),
@@ -178,7 +178,13 @@ def may_be_right(path, value, old):
     if value is None:
         return path in NULLABLE or path[-1] == "seed"
     if isinstance(value, bool):
-        return isinstance(old, bool) or key in {"gradient_checkpointing", "liger_kernel", "compile"}
+        return isinstance(old, bool) or key in {
+            "gradient_checkpointing",
+            "liger_kernel",
+            "compile",
+            "fused_lora",
+            "cuda_graphs",
+        }
     if isinstance(value, str):
         free = path[:2] in FREE and len(path) > 2
         return free or (key in TEXTS and value == WRONG["a text"]) or (key == "target_modules")

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from civilqa.model.hardware import HardwareParams, Machine, format_table
+from civilqa.model.hardware import HardwareParams, Machine, choose_cuda_graphs, format_table
 from civilqa.program.errors import ParameterError
 from civilqa.training.recipe import choose_hardware
 from small_training import read_preset, read_train
@@ -10,8 +10,12 @@ from small_training import read_preset, read_train
 ALL = frozenset({"bitsandbytes", "flash_attn", "liger_kernel"})
 
 
+# As torch 2.13 from PyPI says of itself, which is built for CUDA 13.
+BUILT_FOR = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120")
+
+
 def gpu(name, capability, packages=ALL):
-    return Machine(("cuda", "cpu"), name, capability, packages)
+    return Machine(("cuda", "cpu"), name, capability, BUILT_FOR, packages)
 
 
 CPU = Machine(packages=ALL)
@@ -21,7 +25,8 @@ MACHINES = {"cpu": CPU, "v100": V100, "t4": T4, "a10": A10, "l4": L4, "h100": H1
 
 
 def choose(machine, preset="balanced", **asked):
-    hardware = HardwareParams(device=asked.pop("device", "auto"), precision=asked.pop("precision", "auto"), threads=2)
+    auto = {"device": "auto", "precision": "auto", "cuda_graphs": "auto"}
+    hardware = HardwareParams(threads=2, **{key: asked.pop(key, value) for key, value in auto.items()})
     return choose_hardware(hardware, read_train(preset=preset, **asked), read_preset(preset), machine)
 
 
@@ -33,9 +38,8 @@ def resolved(machine, **asked):
 @pytest.mark.parametrize(
     ("machine", "device", "precision", "attention", "liger_kernel", "optimizer_of_4bit"),
     [
-        ("cpu", "cpu", "fp32", "sdpa", False, "adamw"),
-        ("v100", "cuda", "fp16", "sdpa", False, "paged_adamw_8bit"),
-        ("t4", "cuda", "fp16", "sdpa", False, "paged_adamw_8bit"),
+        ("cpu", "cpu", "fp32", "varlen", False, "adamw"),
+        ("t4", "cuda", "fp16", "varlen", False, "paged_adamw_8bit"),
         ("a10", "cuda", "bf16", "flash_attention_2", True, "paged_adamw_8bit"),
         ("l4", "cuda", "bf16", "flash_attention_2", True, "paged_adamw_8bit"),
         ("h100", "cuda", "bf16", "flash_attention_2", True, "paged_adamw_8bit"),
@@ -47,6 +51,7 @@ def test_auto_takes_the_best_that_a_machine_has(machine, device, precision, atte
         "precision": precision,
         "attention": attention,
         "liger_kernel": liger_kernel,
+        "fused_lora": device == "cuda",
         "compile": False,
     }
     plain = resolved(MACHINES[machine])
@@ -59,16 +64,15 @@ REFUSED = [
     ("cpu", {"device": "cuda"}, "hardware.device: found cuda", "auto or cpu"),
     ("h100", {"device": "mps"}, "hardware.device: found mps", "auto or cpu"),
     ("cpu", {"precision": "fp16"}, "hardware.precision: found fp16, fp16 needs a CUDA GPU", "auto"),
-    ("v100", {"precision": "bf16"}, "hardware.precision: found bf16, Tesla V100", "auto or fp16"),
     ("t4", {"precision": "bf16"}, "of compute capability 7.5 has no bf16", "auto or fp16"),
-    ("cpu", {"attention": "flash_attention_2"}, "train.attention: found flash_attention_2", "auto or sdpa"),
-    ("v100", {"attention": "flash_attention_2"}, "needs compute capability 8.0, found Tesla V100", "auto or sdpa"),
-    ("t4", {"attention": "flash_attention_2"}, "needs compute capability 8.0, found Tesla T4", "auto or sdpa"),
-    ("h100", {"attention": "flash_attention_2", "precision": "fp32"}, "has no fp32", "auto or sdpa"),
+    ("cpu", {"attention": "flash_attention_2"}, "train.attention: found flash_attention_2", "auto or varlen"),
+    ("t4", {"attention": "flash_attention_2"}, "needs compute capability 8.0, found Tesla T4", "auto or varlen"),
+    ("h100", {"attention": "flash_attention_2", "precision": "fp32"}, "has no fp32", "auto or varlen"),
     ("cpu", {"liger_kernel": True}, "train.liger_kernel: found true", "auto or false"),
+    ("cpu", {"fused_lora": True}, "train.fused_lora: found true", "auto or false"),
     ("t4", {"liger_kernel": True}, "Triton's compiler needs compute capability 8.0", "auto or false"),
     ("cpu", {"optimizer": "paged_adamw_8bit"}, "train.optimizer: found paged_adamw_8bit", "auto or adamw"),
-    ("v100", {"quantization": "8bit"}, "train.quantization: found 8bit, needs compute capability 7.5", "4bit"),
+    ("cpu", {"cuda_graphs": True}, "hardware.cuda_graphs: found true, CUDA graphs need a CUDA GPU", "auto or false"),
 ]
 
 
@@ -82,9 +86,24 @@ def test_what_a_machine_cannot_do_is_refused_with_the_key_and_what_to_set(machin
 
 
 @pytest.mark.parametrize(
+    ("device", "asked", "resolved"),
+    [
+        ("cuda", "auto", True),
+        ("cpu", "auto", False),
+        ("mps", "auto", False),
+        ("cuda", False, False),
+        ("cpu", False, False),
+    ],
+)
+def test_answers_are_generated_by_cuda_graphs_where_there_is_cuda(device, asked, resolved):
+    params = HardwareParams(device="auto", precision="auto", threads=2, cuda_graphs=asked)
+    assert choose_cuda_graphs(params, device).resolved is resolved
+
+
+@pytest.mark.parametrize(
     ("package", "asked", "key", "fallback"),
     [
-        ("flash_attn", {"attention": "flash_attention_2"}, "attention", "sdpa"),
+        ("flash_attn", {"attention": "flash_attention_2"}, "attention", "varlen"),
         ("liger_kernel", {"liger_kernel": True}, "liger_kernel", False),
     ],
 )
@@ -111,7 +130,34 @@ def test_what_is_asked_for_and_can_be_done_stands():
     asked = {"precision": "fp16", "attention": "sdpa", "liger_kernel": False, "compile": True, "quantization": "8bit"}
     assert {key: resolved(H100, **asked)[key] for key in asked} == asked
     assert resolved(H100, optimizer="paged_adamw_8bit")["optimizer"] == "paged_adamw_8bit"
-    assert resolved(H100, device="cpu")["attention"] == "sdpa"
+    assert resolved(H100, device="cpu")["attention"] == "varlen"
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "runs"),
+    [
+        (BUILT_FOR, (7, 0), False),
+        (BUILT_FOR, (8, 9), True),  # code for 8.0 or 8.6
+        (BUILT_FOR, (11, 0), False),
+        (BUILT_FOR, (12, 1), True),
+        (BUILT_FOR, (13, 0), True),  # compiled by the driver, from what is there for 12.0
+        (("sm_90a",), (9, 0), True),
+        ((), (7, 0), True),  # unknown
+    ],
+)
+def test_a_gpu_that_torch_was_not_built_for_is_refused_with_the_build_to_install(architectures, capability, runs):
+    machine = replace(V100, compute_capability=capability, architectures=architectures)
+    if runs:
+        assert resolved(machine)["device"] == "cuda"
+        return
+    with pytest.raises(ParameterError, match=r"was not built .*sm_75.*previous-versions"):
+        choose(machine)
+    assert resolved(machine, device="cpu")["device"] == "cpu"
+
+
+def test_eight_bits_need_turing():
+    with pytest.raises(ParameterError, match=r"train.quantization: found 8bit, needs compute capability 7.5.*4bit"):
+        choose(replace(V100, architectures=()), quantization="8bit")
 
 
 def test_compiling_without_a_compiler_is_refused():
@@ -130,7 +176,7 @@ def test_the_table_shows_what_was_asked_what_it_became_and_why():
     _, choices = choose(T4)
     lines = format_table(choices).splitlines()
     assert lines[0].split() == ["what", "asked", "resolved", "why"]
-    assert len(lines) == 8
+    assert len(lines) == 9
     (precision,) = [line for line in lines if line.startswith("hardware.precision")]
     assert precision.split(maxsplit=3) == [
         "hardware.precision",

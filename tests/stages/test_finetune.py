@@ -24,7 +24,7 @@ def test_what_the_stage_prints_records_and_leaves(project, run_stage):
     assert "finetune: will take about" in finished.stdout
 
     metrics = json.loads((project / "metrics/finetune.json").read_text(encoding="utf-8"))
-    assert metrics["resolved"]["train.attention"]["resolved"] == "sdpa"
+    assert metrics["resolved"]["train.attention"]["resolved"] == "varlen"
     assert metrics["steps_done"] == metrics["schedule"]["steps"] == 7
     run = json.loads((project / "metrics/runs/finetune.json").read_text(encoding="utf-8"))
     assert run["estimated_seconds"] > 0

@@ -23,7 +23,7 @@ from civilqa.training.varlen_attention import IGNORED_LABEL
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = ROOT / "params.yaml"
 MODEL = ModelParams(profile="tiny", seed=1)
-HARDWARE = TrainingHardware("cpu", "fp32", 1)  # one thread: matrices this small lose time to more
+HARDWARE = TrainingHardware("cpu", "fp32", 1, "varlen")  # one thread: matrices this small lose time to more
 EPOCHS, STEPS_AN_EPOCH = 3, 4  # of `train`
 
 TINY = Profile(name=str(ROOT / "models/tiny"), weights="random")

@@ -11,7 +11,7 @@ from civilqa.program.errors import MemoryShortage, ParameterError
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
 from civilqa.program.parameters import read_choice
 from civilqa.training import memory
-from civilqa.training.adapter import LoraParams, make_lora_config, prepare_for_training
+from civilqa.training.adapter import LoraParams, make_lora_config
 from civilqa.training.memory import (
     STATE_BYTES,
     Estimate,
@@ -51,7 +51,7 @@ def held(model):
 
 @pytest.mark.parametrize("quantization", ["none", "8bit", "4bit"])
 def test_the_estimate_is_what_the_loaded_base_holds(quantization):
-    base = prepare_for_training(load_base(MODEL, TINY, HARDWARE, quantization), gradient_checkpointing=False)
+    base = load_base(MODEL, TINY, HARDWARE, quantization)
     footprint = estimate_footprint(TINY, replace(RECIPE, quantization=quantization))
     assert footprint.weights == pytest.approx(held(base), rel=0.02)
 
@@ -80,12 +80,24 @@ def test_a_training_that_cannot_fit_says_what_would(monkeypatch):
     recipe = replace(RECIPE, hardware=GPU, lora=LoraParams())
     monkeypatch.setattr(memory, "free_memory_bytes", lambda device: 2 * GIB)
     with pytest.raises(
-        ParameterError, match=r"takes at least 2.36 GiB on the GPU .*2.00 GiB are free.*4bit needs 1.51 GiB"
+        ParameterError,
+        match=r"takes at least 2.36 GiB on the GPU .*2.00 GiB are free.*8bit needs 1.46 GiB.*4bit needs 1.02 GiB",
     ):
         check_memory(profile, recipe)
-    assert "at least 1.51 GiB on the GPU" in check_memory(profile, replace(recipe, quantization="4bit"))
+    assert "at least 1.02 GiB on the GPU" in check_memory(profile, replace(recipe, quantization="4bit"))
     with pytest.raises(ParameterError, match=r"tuning.\*.modules_to_save trains embed_tokens whole"):
         check_memory(profile, replace(recipe, lora=LoraParams(modules_to_save=["embed_tokens"])))
+
+
+def test_processes_that_share_the_weights_need_their_part_each(monkeypatch):
+    profile = read_choice("profiles", "llama-1b-random", Profile, "model.profile", PARAMS)
+    profile = profile.model_copy(update={"name": str(ROOT / profile.name)})
+    recipe = replace(RECIPE, hardware=GPU, lora=LoraParams(), processes=4)
+    monkeypatch.setattr(memory, "free_memory_bytes", lambda device: GIB)
+    with pytest.raises(ParameterError, match=r"at least 2.36 GiB"):  # DDP: each has the whole of them
+        check_memory(profile, recipe)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert "at least 0.59 GiB" in check_memory(profile, recipe)
 
 
 def test_what_a_process_holds_is_not_free():
@@ -147,6 +159,20 @@ def test_the_estimate_grows_with_the_steps(make_job):
     short = trial_pass(trainer, rows, recipe)
     long = trial_pass(trainer, rows, replace(recipe, steps=600))
     assert long.seconds > 10 * short.seconds
+
+
+@pytest.mark.parametrize(("device", "share"), [("cpu", 65 / 85), ("cuda", 1.0)])
+def test_a_step_shrinks_with_its_tokens_where_they_are_what_it_takes(make_job, monkeypatch, device, share):
+    """Not on a GPU at so few: starting the kernels takes the time there."""
+    trainer, rows, recipe = make_job()
+    passes = []
+    monkeypatch.setattr(memory, "_pass_seconds", lambda *_: passes.append(10.0 / len(passes or "1")) or passes[-1])
+    for name in ("peak_memory_bytes", "held_memory_bytes", "free_memory_bytes"):
+        monkeypatch.setattr(memory, name, lambda device: 1)
+    recipe = replace(recipe, hardware=replace(recipe.hardware, device=device))
+    estimate = trial_pass(trainer, rows, recipe)
+    assert len(passes) == (2 if device == "cuda" else 1)  # the first compiles kernels there, however long it takes
+    assert estimate.seconds == pytest.approx(recipe.steps * min(passes) * share)
 
 
 def test_a_training_that_does_not_fit_is_stopped_with_what_to_change():

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from civilqa.model.loading import load_base, load_tuned, save_adapter
 from civilqa.model.provenance import describe_making, open_adapter, seal
 from civilqa.program.errors import ModelError
+from civilqa.training import trainer as trainer_module
 from civilqa.training.examples import pack
 from civilqa.training.varlen_attention import IGNORED_LABEL
 from small_training import HARDWARE, MODEL, losses_of, recipe_of, trainer_of, varied_rows
@@ -185,6 +187,23 @@ def test_packed_training_learns(small_base, tmp_path):
     trainer.train()
     losses = losses_of(trainer)
     assert losses[-1] < losses[0] - 0.5
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "own"), [("cpu", None, True), ("cuda", (7, 5), True), ("cuda", (8, 0), False)]
+)
+def test_without_triton_the_loss_is_our_own(monkeypatch, device, capability, own):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    trainer = SimpleNamespace(args=SimpleNamespace(device=torch.device(device)), padding_free=True)
+    assert trainer_module.AdapterTrainer.uses_own_loss.fget(trainer) is own
+
+
+def test_liger_is_there_before_the_trial_pass_and_without_its_own_loss(small_base, tmp_path, monkeypatch):
+    """A loss of Liger's would take the place of trl's, which every other part of the training rests on."""
+    applied = []
+    monkeypatch.setattr(trainer_module, "apply_liger_kernel", lambda model, config: applied.append(config))
+    trainer_of(small_base, recipe_of(4, hardware=replace(HARDWARE, liger_kernel=True)), short_rows(), tmp_path)
+    assert applied == [{"fused_linear_cross_entropy": False}]
 
 
 @with_quantization

@@ -1,11 +1,19 @@
 """A padding-free batch computes what each of its records computes alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers.integrations.neftune import activate_neftune
 
 from civilqa.model.loading import load_base
-from civilqa.training.varlen_attention import IGNORED_LABEL, summed_answer_loss, supports_varlen_attention
+from civilqa.training.varlen_attention import (
+    IGNORED_LABEL,
+    attend_equal_records,
+    summed_answer_loss,
+    supports_varlen_attention,
+    varlen_attention,
+)
 from small_training import HARDWARE, MODEL, recipe_of, trainer_of
 
 
@@ -94,6 +102,24 @@ def test_the_noise_of_neftune_goes_with_the_length_of_a_record_not_of_the_row(ma
     ids, noisy = seen[0]
     noise = noisy - torch.nn.functional.embedding(ids, embeddings.weight)
     assert noise.abs().max().item() == pytest.approx(5.0 / (100 * 64) ** 0.5, rel=1e-2)
+
+
+def test_records_of_one_length_are_a_batch():
+    query, key, value = (torch.randn(1, heads, 24, 8) for heads in (4, 2, 2))
+    borders = torch.tensor([0, 8, 16, 24], dtype=torch.int32)
+    wanted, _ = varlen_attention(None, query, key, value, None, cu_seq_lens_q=borders, max_length_q=8)
+    torch.testing.assert_close(attend_equal_records(query, key, value, 3, 0.0, None), wanted)
+
+
+def test_padding_can_be_asked_for_and_has_the_same_loss(make):
+    rows = rows_of(30, 7, 19, 30)
+    padded = make(rows, hardware=replace(HARDWARE, attention="sdpa"))
+    batch = padded.data_collator(rows)
+    assert batch["input_ids"].shape == (4, 30)
+    with torch.inference_mode():
+        plain = make(rows)
+        unpadded = plain.batch_loss(plain.model.eval(), plain.data_collator(rows))
+        torch.testing.assert_close(padded.batch_loss(padded.model.eval(), batch), unpadded, rtol=1e-5, atol=1e-4)
 
 
 def test_models_with_another_attention_are_padded(small_base):

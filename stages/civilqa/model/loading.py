@@ -37,7 +37,10 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
         "8bit": {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)},
         "4bit": {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, **nf4)},
     }[quantization]
-    options |= {"dtype": hardware.dtype, "attn_implementation": hardware.attention, "device_map": {"": hardware.device}}
+    # By its number: transformers copies in threads of its own, whose "cuda" is the first GPU.
+    place = torch.cuda.current_device() if hardware.device == "cuda" else hardware.device
+    attention = "sdpa" if hardware.attention == "varlen" else hardware.attention  # the trainer puts varlen in its place
+    options |= {"dtype": hardware.dtype, "attn_implementation": attention, "device_map": {"": place}}
     try:
         base = _draw(model, profile, options) if profile.weights == "random" else _read(profile, options)
     except ModelError:

@@ -25,6 +25,11 @@ def local_index() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def shards_weights() -> bool:
+    """Return whether the processes share one copy of the weights (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
 def is_main_process() -> bool:
     """Return whether this process is the one that prints and writes files."""
     return os.environ.get("RANK", "0") == "0"

@@ -22,7 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.generation.decoding import Decoding, generate
-from civilqa.model.hardware import Hardware, peak_memory_bytes
+from civilqa.model.hardware import Hardware, peak_memory_bytes, reset_peak_memory
 from civilqa.model.loading import load_base
 from civilqa.program.parameters import BatchSize, Section, Seed, Tokens
 from civilqa.training.adapter import add_adapter
@@ -197,10 +197,13 @@ def measure_training(
         {"input_ids": ids, "labels": ids}
         for ids in random_prompts(recipe.steps * recipe.batch_size, params.train_length, tokenizer, recipe.seed)
     ]
+    reset_peak_memory(hardware.device)
     started = time.perf_counter()
     base = load_base(model_params, profile, hardware, recipe.quantization)
     synchronize(hardware.device)
     load_seconds = rounded(time.perf_counter() - started)
+    load_peak = peak_memory_bytes(hardware.device) if hardware.device == "cuda" else None  # a process has one peak
+    reset_peak_memory(hardware.device)
     model = add_adapter(base, profile, recipe.lora, recipe.gradient_checkpointing, recipe.seed)
     timer = StepTimer(hardware.device)
     splits = {"train": examples, "validation": []}
@@ -215,11 +218,15 @@ def measure_training(
     roofline = compare(work, statistics.median(seconds), limits)
     return {
         **{name: getattr(recipe, name) for name in ("preset", "quantization", "gradient_checkpointing", "batch_size")},
-        **{name: getattr(hardware, name) for name in ("attention", "optimizer", "liger_kernel", "compile")},
+        **{
+            name: getattr(hardware, name)
+            for name in ("attention", "optimizer", "liger_kernel", "fused_lora", "compile")
+        },
         "length_tokens": params.train_length,
         "load_seconds": load_seconds,
         "step_seconds": spread(seconds),
         "tokens_per_second": spread([tokens / second for second in seconds]),
+        "load_peak_memory_bytes": load_peak,
         "peak_memory_bytes": peak,
         "model_flops_utilization": roofline["compute_share"],
         "roofline": roofline,
@@ -243,11 +250,12 @@ def measure_generation(
     never = model.config.vocab_size  # no token: an answer that ends itself early would be counted as fast
 
     def measure(new_tokens: int, description: str) -> list[float]:
+        decoding = Decoding(new_tokens, batch_size, never, cuda_graphs=hardware.cuda_graphs)
         seconds = []
         for _ in tqdm(range(params.warmup + params.repeats), desc=f"{description}, batch {batch_size}"):
             synchronize(hardware.device)
             started = time.perf_counter()
-            generate(model, tokenizer, prompts, Decoding(new_tokens, batch_size, never))
+            generate(model, tokenizer, prompts, decoding)
             synchronize(hardware.device)
             seconds.append(time.perf_counter() - started)
         return seconds[params.warmup :]

@@ -1,11 +1,14 @@
 """The LoRA adapter on a base model: how it is tuned, and how it is put there."""
 
 import re
+from functools import partial
 from typing import Annotated, Literal
 
 import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear, Linear4bit, Linear8bitLt
 from pydantic import Field
 from transformers import PreTrainedModel, set_seed
 
@@ -71,7 +74,11 @@ def add_adapter(
                 f"params.yaml: tuning.*.{key}: found {', '.join(map(repr, absent))}, which the base '{profile.name}' "
                 f"has not; there are: {', '.join(parts)}"
             )
-    base = prepare_for_training(base, gradient_checkpointing)
+    # Beside quantised layers the others stay in 16 bits, as they do where the adapter is used. (peft's preparation for
+    # quantised training would turn them, and with them all that flows between the layers, into fp32.)
+    if gradient_checkpointing:
+        # Not reentrant: torch's own recommendation, and the form that works with frozen weights and with DDP.
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     base.config.use_cache = False
     set_seed(seed)  # here, since the trainer sets its own seed only after the adapter is made
     try:
@@ -85,14 +92,22 @@ def add_adapter(
     return model
 
 
-def prepare_for_training(base: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
-    """Return the base ready for LoRA: checkpointing switched on, a quantised one's other layers in fp32."""
-    # Not reentrant: torch's own recommendation, and the form that works with frozen weights and with DDP.
-    how = {"use_reentrant": False}
-    if getattr(base, "is_quantized", False):
-        return prepare_model_for_kbit_training(
-            base, use_gradient_checkpointing=gradient_checkpointing, gradient_checkpointing_kwargs=how
-        )
-    if gradient_checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
-    return base
+def fuse_lora(model: PeftModel) -> None:
+    """Have each adapted linear layer compute Wx + sB(Ax) in three products, of which the last adds up.
+
+    peft turns the layer's whole input into the adapter's fp32, which autocast turns back, and then scales and adds what
+    the adapter makes of it: passes over all of its numbers, and more kernels than the base's own. Autocast by itself
+    turns the two small matrices alone. The sums are rounded once where peft's are rounded three times.
+    """
+    for layer in model.modules():
+        if isinstance(layer, Linear | Linear4bit | Linear8bitLt):
+            layer.forward = partial(_add_adapter, layer)
+
+
+def _add_adapter(layer: Linear, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the layer's output with its adapter's, of shape (..., outputs)."""
+    outputs = layer.base_layer(inputs)
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    low = torch.nn.functional.linear(layer.lora_dropout["default"](inputs), a)  # (..., rank)
+    summed = torch.addmm(outputs.flatten(0, -2), low.flatten(0, -2), b.T, alpha=layer.scaling["default"])
+    return summed.unflatten(0, outputs.shape[:-1])

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 from civilqa.base_model.hub import CONFIG, locate
 from civilqa.base_model.profiles import Profile
 from civilqa.model.hardware import peak_memory_bytes
+from civilqa.model.processes import shards_weights
 from civilqa.program.errors import MemoryShortage, ParameterError
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
 from civilqa.training.recipe import Recipe
@@ -24,7 +25,9 @@ from civilqa.training.trainer import OPTIMIZERS, AdapterTrainer
 
 GIB = 2**30
 MIB = 2**20
-SLOW_SECONDS = 5.0  # a pass this long is measured once: warming up would change it little
+SLOW_SECONDS = 5.0  # a pass this long is measured once: warming up would change it little, but for a GPU's kernels
+# Of a batch on a GPU: below, a step's time is that of starting its kernels, whose number does not go with the tokens.
+LAUNCH_BOUND_TOKENS = 2000
 SAMPLES = 200  # of a run, at most: enough for a curve
 
 # Bytes a weight of a quantised linear layer: NF4 is half a byte and, with double quantisation, 0.127 bits a weight for
@@ -82,8 +85,7 @@ def estimate_footprint(profile: Profile, recipe: Recipe) -> Footprint:
     quantized = sum(layer.weight.numel() for layer in linear.values()) if is_quantized else 0
     plain = sum(parameter.numel() for parameter in model.parameters()) - quantized
     itemsize = recipe.hardware.dtype.itemsize
-    # peft keeps the layers that are not quantised in fp32 beside quantised ones (prepare_model_for_kbit_training).
-    weights = plain * (4 if quantized else itemsize) + quantized * QUANTIZED_BYTES.get(recipe.quantization, 0)
+    weights = plain * itemsize + quantized * QUANTIZED_BYTES.get(recipe.quantization, 0)
     # Two matrices of LoRA a layer, modules that are trained whole, and rows of the embeddings.
     lora, targets = recipe.lora, recipe.lora.target_modules
     trained = len(lora.trainable_token_indices) * model.get_input_embeddings().weight.shape[1]
@@ -103,6 +105,8 @@ def check_memory(profile: Profile, recipe: Recipe) -> str:
         ParameterError: it cannot, whatever the batch size; says what would.
     """
     footprint = estimate_footprint(profile, recipe)
+    if shards_weights():
+        footprint = Footprint(footprint.weights // recipe.processes, footprint.trained // recipe.processes)
     free = free_memory_bytes(recipe.hardware.device)
     place = "on the GPU" if recipe.hardware.device == "cuda" else "of memory"
     if footprint.total <= free:
@@ -155,7 +159,7 @@ def trial_pass(trainer: AdapterTrainer, examples: list[dict[str, Any]], recipe: 
     longest = sorted(examples, key=lambda example: len(example["input_ids"]), reverse=True)[: recipe.batch_size]
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         seconds = _pass_seconds(trainer, longest, recipe)
-        if seconds < SLOW_SECONDS:
+        if seconds < SLOW_SECONDS or device == "cuda":
             seconds = min(seconds, _pass_seconds(trainer, longest, recipe))
     # The time of a batch goes with its tokens. Batches are drawn at random: a step takes what mean records do.
     tokens = sum(lengths[: len(longest)])
@@ -163,10 +167,13 @@ def trial_pass(trainer: AdapterTrainer, examples: list[dict[str, Any]], recipe: 
     if not trainer.padding_free:  # a row is as long as the longest of its batch
         tokens = lengths[0] * len(longest)
         mean = sum(length * length for length in lengths) / sum(lengths)
+    share = mean * recipe.batch_size / tokens
+    if device == "cuda":
+        share = max(share, LAUNCH_BOUND_TOKENS / tokens)
     passes = recipe.steps * recipe.gradient_accumulation_steps
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     return Estimate(
-        seconds=passes * seconds * min(1.0, mean * recipe.batch_size / tokens),
+        seconds=passes * seconds * min(1.0, share),
         peak_memory_bytes=peak_memory_bytes(device) + trained * STATE_BYTES[recipe.hardware.optimizer],
         available_memory_bytes=held_memory_bytes(device) + free_memory_bytes(device),
     )

@@ -60,7 +60,8 @@ class Trained:
     plan: Plan
     trainer: AdapterTrainer
     parameters: dict[str, Any]
-    estimate: Estimate
+    estimate: Estimate | None  # None beside FSDP, whose shares of the weights are there only once it trains
+    load_peak_bytes: int
     memory: list[dict[str, float]]
     seconds: float
     resumed_from_step: int
@@ -108,10 +109,11 @@ class Trained:
             "machine": describe_machine(),
             "processes": recipe.processes,
             "resumed_from_step": self.resumed_from_step,
-            "estimated_seconds": round(self.estimate.seconds, 2),
-            "estimated_peak_memory_bytes": self.estimate.peak_memory_bytes,
+            "estimated_seconds": round(self.estimate.seconds, 2) if self.estimate else None,
+            "estimated_peak_memory_bytes": self.estimate.peak_memory_bytes if self.estimate else None,
             "train_seconds": round(self.seconds, 2),
             "tokens_per_second": round(sum(self.plan.lengths) * epochs / self.seconds, 1),
+            "load_peak_memory_bytes": self.load_peak_bytes,
             "peak_memory_bytes": peak_memory_bytes(recipe.hardware.device),
         }
 

@@ -1,7 +1,6 @@
 """The recipe of a training: what params.yaml asks for, and what it becomes on this machine and this dataset."""
 
 import math
-import os
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -9,7 +8,7 @@ from pydantic import Field
 
 from civilqa.base_model.profiles import ModelParams
 from civilqa.model.hardware import Choice, Hardware, HardwareParams, Machine, choose_device, inspect_machine, refusal
-from civilqa.model.processes import process_count
+from civilqa.model.processes import process_count, shards_weights
 from civilqa.program.errors import ParameterError
 from civilqa.program.parameters import BatchSize, Section, Seed, Text, Tokens, read_choice, read_sections
 from civilqa.training.adapter import LoraParams, Tuning
@@ -18,6 +17,7 @@ Epochs = Annotated[float, Field(gt=0, le=10_000)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1, le=10**9)]
 Quantization = Literal["none", "8bit", "4bit"]
+TRITON_CAPABILITY = (8, 0)  # the least compute capability that Triton compiles for
 Obstacles = list[tuple[bool, str]]  # whether each is there, and how it is told
 
 
@@ -30,9 +30,10 @@ class StepParams(Section):
     weight_decay: Annotated[float, Field(ge=0, le=10)]
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6)]
     neftune_noise_alpha: Annotated[float, Field(gt=0, le=1000)] | None
-    attention: Literal["auto", "flash_attention_2", "sdpa"]
+    attention: Literal["auto", "flash_attention_2", "varlen", "sdpa"]
     optimizer: Literal["auto", "adamw", "paged_adamw_8bit"]
     liger_kernel: Literal["auto"] | bool
+    fused_lora: Literal["auto"] | bool
     compile: Literal["auto"] | bool
 
 
@@ -68,6 +69,7 @@ class TrainingHardware(Hardware):
 
     optimizer: str = "adamw"
     liger_kernel: bool = False
+    fused_lora: bool = False
     compile: bool = False
 
 
@@ -130,13 +132,16 @@ def choose_hardware(
         (precision == "fp32", "FlashAttention has no fp32"),
         ("flash_attn" not in packages, "flash-attn is not installed (pip install flash-attn --no-build-isolation)"),
     ]
-    attention = _choose(train, "attention", "flash_attention_2", "sdpa", "faster on long sequences", obstacles)
+    other = "sdpa" if device == "mps" else "varlen"
+    attention = _choose(train, "attention", "flash_attention_2", other, "faster on long sequences", obstacles)
     obstacles = [  # Liger's fused Llama layers are compiled by Triton.
         (device != "cuda", f"Liger's kernels need a CUDA GPU, found {device}"),
-        (capability < (8, 0), f"Triton's compiler needs compute capability 8.0, found {machine}"),
+        (capability < TRITON_CAPABILITY, f"Triton's compiler needs compute capability 8.0, found {machine}"),
         ("liger_kernel" not in packages, "liger-kernel is not installed (it is for Linux only)"),
     ]
     liger_kernel = _choose(train, "liger_kernel", True, False, "fused layers: faster, less memory", obstacles)
+    obstacles = [(device != "cuda", f"it spares kernels and traffic of a CUDA GPU, found {device}")]
+    fused_lora = _choose(train, "fused_lora", True, False, "fewer operations: faster, less memory", obstacles)
     # A preset that quantises does so to save memory; elsewhere 8-bit states would cost accuracy for a few MB of LoRA.
     exact = train.optimizer == "auto" and quantization == "none"
     obstacles = [
@@ -152,7 +157,7 @@ def choose_hardware(
         (device == "cuda" and capability < (7, 0), f"needs compute capability 7.0, found {machine}"),
         (not machine.compiler, "torch.compile finds no C++ compiler (g++) or Triton"),
     ]
-    rest = [optimizer, liger_kernel, _choose(train, "compile", True, False, "", obstacles)]
+    rest = [optimizer, liger_kernel, fused_lora, _choose(train, "compile", True, False, "", obstacles)]
 
     is_own = train.quantization is not None
     key = "train.quantization" if is_own else f"presets.{train.preset}.quantization"
@@ -251,7 +256,7 @@ def refuse_fsdp_with_quantization(quantization: str) -> None:
     Raises:
         ParameterError: bitsandbytes packs its weights into bytes, which FSDP cannot cut into trained and frozen parts.
     """
-    if quantization != "none" and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+    if quantization != "none" and shards_weights():
         raise ParameterError(
             f"params.yaml: launch: found FSDP beside quantization {quantization}; set launch to DDP "
             "(stages/accelerate/ddp.yaml), or train.quantization to none"

@@ -14,7 +14,7 @@ from civilqa.training.adapter import LoraParams
 # What tokenizers call the places that they keep free: <|reserved_special_token_17|>, <unused42>, <extra_id_3>, [PAD7].
 RESERVED = re.compile(r"reserved|unused|extra_id|dummy|place.?holder|^\[PAD\d+\]$|^<pad_?\d+>$", re.IGNORECASE)
 MIN_RESERVED = 5  # fewer show no cluster
-SAMPLE = 4096  # ordinary rows that the reserved ones are compared with
+SAMPLE = 4096  # rows at least, if there are more: of the reserved ones, and of all, which they are compared with
 
 
 def check_special_tokens(base: PreTrainedModel, prompter: Prompter, profile: Profile, lora: LoraParams) -> str:
@@ -96,7 +96,7 @@ def find_untrained(weight: torch.Tensor, reserved: list[int], ids: list[int]) ->
     found = {i for i, flag in zip(ids, near_zero.tolist(), strict=True) if flag}
     if len(reserved) < MIN_RESERVED:
         return found or None
-    cluster = _rows(weight, reserved)
+    cluster = _rows(weight, reserved[:: max(1, len(reserved) // SAMPLE)])
     centre = cluster.median(dim=0).values
     near, far = ((rows - centre).norm(dim=1).median().item() for rows in (cluster, sample))
     if far < 3 * near:
