@@ -36,7 +36,7 @@ from civilqa.base_model.prompts import (
 )
 from civilqa.dataset.groups import describe_test, name_groups
 from civilqa.dataset.records import Record, question_id, read_records
-from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room
+from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room, choose_batch_size
 from civilqa.generation.baselines import few_shot_rows, nearest_record
 from civilqa.generation.decoding import Decoding
 from civilqa.model.hardware import HardwareParams, resolve_hardware, versions
@@ -66,7 +66,7 @@ GROUP_PLOT = Path("metrics/plots/scores_by_group.csv")
 
 
 class EvaluateParams(Section):
-    batch_size: BatchSize
+    batch_size: BatchSize | Literal["auto"]
     max_new_tokens: Tokens | Literal["auto"]
     max_train_records: Annotated[int, Field(ge=0)] | None
     few_shot_examples: Annotated[int, Field(ge=0, le=1000)]
@@ -128,7 +128,8 @@ def main() -> None:
     shown = show_examples(rows["test"], records["test"])
     pairs = find_pairs(read_contrasts(), records["test"], train, prompts, prompter)
     shown_pairs = show_examples(pairs.rows[: len(pairs.unseen)], pairs.unseen)
-    decoding = Decoding(limit, params.batch_size, prompter.end_token_id)
+    batch_size = choose_batch_size(params.batch_size, [*asked, *shown], limit, profile, hardware)
+    decoding = Decoding(limit, batch_size, prompter.end_token_id, cuda_graphs=hardware.cuda_graphs)
     asked_of = {"base": asked, "few_shot": shown, "adapter": asked}
     rated = [*pairs.rows, *pairs.unasked]
     rated_of = {"base": rated, "few_shot": shown_pairs, "adapter": rated}

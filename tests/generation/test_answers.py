@@ -65,8 +65,15 @@ def test_kept_answers_need_no_model(base, tokenizer):
 
 @pytest.mark.parametrize(
     "change",
-    [{"identity": "b"}, {"max_new_tokens": 5}, {"end_token_id": 2}, {"temperature": 0.5}, {"regenerate": True}],
-    ids=["other weights", "other limit", "other end token", "drawn", "asked to"],
+    [
+        {"identity": "b"},
+        {"max_new_tokens": 5},
+        {"end_token_id": 2},
+        {"temperature": 0.5},
+        {"cuda_graphs": True},
+        {"regenerate": True},
+    ],
+    ids=["other weights", "other limit", "other end token", "drawn", "by graphs", "asked to"],
 )
 def test_what_decides_an_answer_makes_it_again(base, tokenizer, change):
     loader = CountingLoader(base)

@@ -69,7 +69,7 @@ class AnswerStream:
             self._pieces.put(None)
 
     def close(self) -> None:
-        """Stop generating, and wait until it has stopped; at most one token more is computed."""
+        """Stop generating, and wait until it has stopped; at most the tokens of one look are computed more."""
         self.stop()
         for _ in self:
             pass

@@ -16,8 +16,10 @@ from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from civilqa.base_model.hub import CONFIG, locate
+from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import Prompter, read_formatted
 from civilqa.generation.decoding import Decoding, generate, make_cache
 from civilqa.model.hardware import DTYPES, Hardware, versions
@@ -28,6 +30,8 @@ from civilqa.program.files import read_json, sha256_json, write_json
 
 LOGIT_BYTES = 1 << 26
 ROOM_FOR_ANSWERS = 1.25  # of the longest training answer's tokens
+CPU_BATCH_SIZE = 64
+MAX_BATCH_SIZE = 256  # the cores of any GPU have enough to do by then
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,41 @@ def answer_limit(asked: int | Literal["auto"], train: Path) -> int:
         return asked
     longest = max(len(row["completion_ids"]) for row in read_formatted(train))
     return math.ceil(longest * ROOM_FOR_ANSWERS)
+
+
+def choose_batch_size(
+    asked: int | Literal["auto"], rows: list[dict[str, Any]], max_new_tokens: int, profile: Profile, hardware: Hardware
+) -> int:
+    """Return how many questions are asked at a time, of what `evaluate.batch_size` asks for.
+
+    auto: on cuda what the card has memory for. All of its memory rather than what is free decides, so that one card
+    always gives the same answers.
+    """
+    if asked != "auto":
+        return asked
+    if hardware.device != "cuda":
+        return CPU_BATCH_SIZE
+    config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
+    longest = max((len(row["prompt_ids"]) for row in rows), default=0)
+    memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    chosen = largest_batch(memory, config, hardware.dtype.itemsize, longest + max_new_tokens)
+    print(f"evaluate: {chosen} questions at a time (asked: auto)")
+    return chosen
+
+
+def largest_batch(memory_bytes: int, config: PreTrainedConfig, itemsize: int, tokens: int) -> int:
+    """Return how many rows of so many tokens fit beside the weights: a power of two, MAX_BATCH_SIZE at most."""
+    with torch.device("meta"):  # shapes alone, no memory
+        weights = sum(part.numel() for part in AutoModelForCausalLM.from_config(config).parameters()) * itemsize
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    cached = 2 * config.num_hidden_layers * heads * head * itemsize
+    # Of each token four times its keys and values: growing, fixed, moved, kept for later; and what the widest layer
+    # makes of a prompt. Of each row its logits, in the type of the weights and twice in fp32.
+    row = tokens * (4 * cached + 6 * config.intermediate_size * itemsize) + config.vocab_size * (itemsize + 8)
+    # A tenth is CUDA's own. Twice the weights: an adapter of a quantised base has a base beside the plain one.
+    fitting = max(1, int(0.9 * memory_bytes - 2 * weights) // row)
+    return min(1 << (fitting.bit_length() - 1), MAX_BATCH_SIZE)
 
 
 def check_room(rows: list[dict[str, Any]], max_new_tokens: int, context: int) -> None:

@@ -9,6 +9,8 @@ import torch
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicLayer
 
+from civilqa.generation.cuda_graphs import FixedBatch, kept_of, take_step
+
 Step = list[tuple[int, int]]  # of each answer that goes on: the index of its prompt, its next token
 GROWTH_TOKENS = 128  # the keys and values that are there are copied once every so many
 
@@ -29,6 +31,7 @@ class Decoding:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 0
+    cuda_graphs: bool = False
 
 
 def generate(
@@ -53,50 +56,116 @@ def decode(
     """Yield the next token of each answer that goes on, up to and with its end token.
 
     Who stops iterating stops the generation. A row that has ended leaves the batch: nothing is computed for it any
-    more. (transformers' generate goes on with it until the last row ends.)
+    more. (transformers' generate goes on with it until the last row ends.) With CUDA graphs tokens come in bursts,
+    and a row leaves when most others have; the answers are the same but for the last bits of a sum.
 
     Args:
         prompts: token ids; they are padded on the left to one batch of shape (len(prompts), longest prompt).
     """
-    width = max(map(len, prompts))
-    pad = tokenizer.pad_token_id
-    tokens = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = make_cache(model.config)
+    batch: GrowingBatch | FixedBatch = GrowingBatch(model, tokenizer.pad_token_id, prompts)
+    tokens = batch.tokens
     generator = torch.Generator(model.device).manual_seed(decoding.seed)  # the caller's draws stay as they were
     said: torch.Tensor | None = None  # (rows, vocabulary): whether a row holds a token; no penalty needs none
     rows = list(range(len(prompts)))  # whose answer each row of the batch is
-    for _ in range(decoding.max_new_tokens):
-        logits = model(
+    unseen: list[torch.Tensor] = []  # tokens of each row, (rows, 1), that nobody has looked at yet
+    interval = 1
+    try:
+        for count in range(1, decoding.max_new_tokens + 1):
+            logits = batch.read(tokens)
+            if decoding.repetition_penalty != 1:
+                if said is None:  # padding has been said by nobody
+                    said = torch.zeros_like(logits, dtype=torch.bool)
+                    for row, prompt in zip(said, prompts, strict=True):
+                        row[prompt] = True
+                else:
+                    said.scatter_(1, tokens, True)
+            tokens = choose(logits.float(), said, decoding, generator)
+            unseen.append(tokens)
+            # Looking waits for the GPU, which then has nothing to do until it is told what comes next.
+            if (count - 1) % interval and count < decoding.max_new_tokens:
+                continue
+            going = list(range(len(rows)))
+            for chosen in torch.cat(unseen, dim=1).T.tolist():
+                yield [(rows[row], chosen[row]) for row in going]
+                going = [row for row in going if chosen[row] != decoding.end_token_id]
+                if not going:
+                    return
+            unseen.clear()
+            if len(going) < len(rows):
+                rows = [rows[row] for row in going]
+                kept = torch.tensor(going, device=model.device)
+                batch.keep(kept)
+                tokens = tokens[kept]
+                said = None if said is None else said[kept]
+            if count == 1 < decoding.max_new_tokens and decoding.cuda_graphs:
+                batch = fix(batch, decoding.max_new_tokens)
+                if isinstance(batch, FixedBatch):
+                    interval = look_interval(len(rows), decoding)
+    finally:
+        if isinstance(batch, FixedBatch):
+            batch.close()
+
+
+class GrowingBatch:
+    """Rows of prompts and of the tokens after them, over a cache that grows with them."""
+
+    def __init__(self, model: PreTrainedModel, pad: int, prompts: list[list[int]]) -> None:
+        width = max(map(len, prompts))
+        filled = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        self.model, self.cache = model, make_cache(model.config)
+        self.tokens = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+        self.mask = torch.tensor(filled, device=model.device)
+        self.positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+
+    def read(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the logits, of shape (rows, vocabulary), after each row's next tokens, of shape (rows, tokens)."""
+        logits = self.model(
             input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
-        ).logits[:, -1]  # (rows, vocabulary)
-        if decoding.repetition_penalty != 1:
-            if said is None:  # padding has been said by nobody
-                said = torch.zeros_like(logits, dtype=torch.bool)
-                for row, prompt in zip(said, prompts, strict=True):
-                    row[prompt] = True
-            else:
-                said.scatter_(1, tokens, True)
-        tokens = choose(logits.float(), said, decoding, generator)
-        chosen = tokens[:, 0].tolist()
-        yield list(zip(rows, chosen, strict=True))
-        going = [row for row, token in enumerate(chosen) if token != decoding.end_token_id]
-        if not going:
-            break
-        positions = positions[:, -1:] + 1
-        if len(going) < len(rows):
-            rows = [rows[row] for row in going]
-            kept = torch.tensor(going, device=model.device)
-            cache.batch_select_indices(kept)
-            tokens, positions, mask = tokens[kept], positions[kept], mask[kept]
-            said = None if said is None else said[kept]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        ).logits[:, -1]
+        self.positions = self.positions[:, -1:] + 1
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        return logits
+
+    def keep(self, going: torch.Tensor) -> None:
+        """Go on with the rows of these indices alone."""
+        self.cache.batch_select_indices(going)
+        self.positions, self.mask = self.positions[going], self.mask[going]
+
+
+def fix(batch: GrowingBatch, max_new_tokens: int) -> GrowingBatch | FixedBatch:
+    """Return the rows of a batch over a cache of fixed room, where its model allows that, else as they are."""
+    model, layers = batch.model, batch.cache.layers
+    # Every layer must see all tokens, attention take a bias, and transformers hold the model fit for fixed shapes.
+    # LLM.int8 looks for outliers, which waits for the GPU: that cannot be captured.
+    if not (
+        getattr(model, "_can_compile_fullgraph", False)
+        and model.config._attn_implementation in ("sdpa", "eager")
+        and all(type(layer) is PreallocatedLayer for layer in layers)
+        and not getattr(model, "is_loaded_in_8bit", False)
+    ):
+        return batch
+    seen = batch.mask[:, :-1].bool()
+    rows, tokens = len(seen), seen.shape[1] + max_new_tokens
+    states = [(layer.keys, layer.values) for layer in layers]
+    own = kept_of(model)
+    step = take_step(model, own, rows, tokens, states)
+    if step is None:
+        return batch
+    step.load(states, seen, batch.positions)
+    return FixedBatch(model, own, step, rows, tokens)
+
+
+def look_interval(rows: int, decoding: Decoding) -> int:
+    """Return how many tokens are computed between two looks at them; who has ended is known then.
+
+    A reader sees four of one row's come at once, in some milliseconds. Drawing waits for the GPU by itself.
+    """
+    return 1 if decoding.temperature else 4 if rows == 1 else 16
 
 
 def choose(
