@@ -67,6 +67,10 @@ def make_parser() -> KoreanParser:
     batch.add_argument("source", metavar="질문파일", type=Path, help=columns)
     batch.add_argument("target", metavar="답변파일", type=Path, help="새로 쓸 .jsonl, .csv(엑셀용) 또는 .xlsx")
     batch.add_argument("--batch-size", type=int, help="한 번에 답할 질문 수")
+    batch.add_argument(
+        "--engine-url", metavar="주소", help="모델을 여기서 돌리지 않고 물을 서버: http://localhost:8000/v1"
+    )
+    batch.add_argument("--engine-model", metavar="이름", help="그 서버가 부르는 모델 이름. 하나뿐이면 없어도 됩니다")
     test = commands.add_parser("test", help="시험 사례에 답하게 하고 묶음별로 내용이 맞는지와 이유를 봅니다")
     web = commands.add_parser("web", help="이 컴퓨터의 웹 브라우저에서 묻습니다")
     web.add_argument("--host", default="127.0.0.1", help="주소. 기본값 127.0.0.1은 이 컴퓨터에서만 열립니다")
@@ -91,7 +95,7 @@ def add_model_options(parser: KoreanParser, default: Any = None) -> None:
 def main() -> None:
     arguments = make_parser().parse_args()
     engine = InferenceEngine()
-    given = {name: getattr(arguments, name, None) for name in (*SETTINGS, "batch_size")}
+    given = {name: getattr(arguments, name, None) for name in (*SETTINGS, "batch_size", "engine_url", "engine_model")}
     engine.configure(**{name: value for name, value in given.items() if value is not None})
     if arguments.category and arguments.category not in engine.categories:
         known = ", ".join(engine.categories)
@@ -120,8 +124,11 @@ def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
     from civilqa.chat.answer_files import check_target
     from civilqa.chat.batch import answer_file
+    from civilqa.chat.served import ServedEngine
 
     check_target(arguments.target)  # what is wrong with its name is said before the model is loaded
+    if engine.params.engine_url:
+        engine = ServedEngine().configure(**engine.params.model_dump())
     engine.load_finetuned_model(arguments.model)
     refused = answer_file(engine, arguments.source, arguments.target, arguments.category)
     print(f"{arguments.target}에 답변을 모두 썼습니다.")

@@ -35,8 +35,15 @@ class Echo:
             batch_size=3,
             max_question_characters=30,
             multi_turn="never",
+            engine_url=None,
+            engine_model=None,
+            engine_timeout_seconds=5.0,
         ).model_copy(update=settings)
         self.asked = []
+
+    @property
+    def group_size(self):
+        return self.params.batch_size
 
     def identity(self):
         return self.params.model_dump()

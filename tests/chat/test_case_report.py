@@ -38,6 +38,9 @@ class Engine:
         batch_size=2,
         max_question_characters=100,
         multi_turn="never",
+        engine_url=None,
+        engine_model=None,
+        engine_timeout_seconds=5.0,
     )
 
     def __init__(self):

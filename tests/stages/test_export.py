@@ -15,8 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import export
 from civilqa.base_model.profiles import Profile, read_profile
+from civilqa.chat.batch import answer_file
+from civilqa.chat.served import ServedEngine
 from civilqa.generation import answers
-from civilqa.inference import InferenceEngine
+from civilqa.inference import BENCHMARK_QUESTIONS, InferenceEngine
 from civilqa.model.hardware import Hardware
 from civilqa.model.loading import load_base, load_tuned, save_adapter
 from civilqa.model.provenance import open_adapter
@@ -198,47 +200,86 @@ def test_an_adapter_of_a_hub_base_loads_from_anywhere_at_its_revision(outside):
     assert seen["adapter_of_a_hub_base"] == pytest.approx(expected["adapter_of_a_hub_base"], rel=1e-6)
 
 
-@pytest.mark.slow
-def test_transformers_serve_answers_the_openai_client(at_project, engine):
-    from openai import OpenAI
+@contextlib.contextmanager
+def ended(server):
+    try:
+        yield server
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
 
+
+@pytest.fixture(scope="module")
+def transformers_serve(exported):
+    """The address of `transformers serve` with the merged model."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    folder = str(at_project / "models/merged")
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "models/merged"]
     server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "transformers.cli.transformers",
-            "serve",
-            folder,
-            "--port",
-            str(port),
-            "--device",
-            "cpu",
-        ],
+        [*command, "--port", str(port), "--device", "cpu"],
+        cwd=exported,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
-        client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+    with ended(server):
         wait_for(server, f"http://127.0.0.1:{port}/health")
-        expected = engine.generate_answer(QUESTION, max_new_tokens=16)["answer"]
-        asked = {"model": folder, "messages": system_messages(engine), "max_tokens": 16, "temperature": 0}
-        whole = client.chat.completions.create(**asked)
-        assert whole.choices[0].message.content.strip() == expected
-        pieces = [
-            chunk.choices[0].delta.content or ""
-            for chunk in client.chat.completions.create(**asked, stream=True)
-            if chunk.choices
-        ]
-        assert "".join(pieces).strip() == expected
-        assert len(pieces) > 3
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@pytest.fixture(scope="module")
+def llama_cpp(exported, tmp_path_factory):
+    """The address of llama.cpp's server with the merged model."""
+    pytest.importorskip("xllamacpp")
+    model = tmp_path_factory.mktemp("gguf") / "merged.gguf"
+    server = subprocess.Popen(
+        [sys.executable, ROOT / "tests/support/llama_cpp_server.py", "models/merged", model],
+        cwd=exported,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with ended(server):
+        yield f"{server.stdout.readline().strip()}/v1"
+
+
+@pytest.mark.slow
+def test_transformers_serve_answers_the_openai_client(at_project, engine, transformers_serve):
+    from openai import OpenAI
+
+    client = OpenAI(base_url=transformers_serve, api_key="none")
+    expected = engine.generate_answer(QUESTION, max_new_tokens=16)["answer"]
+    asked = {"model": "models/merged", "messages": system_messages(engine), "max_tokens": 16, "temperature": 0}
+    whole = client.chat.completions.create(**asked)
+    assert whole.choices[0].message.content.strip() == expected
+    pieces = [
+        chunk.choices[0].delta.content or ""
+        for chunk in client.chat.completions.create(**asked, stream=True)
+        if chunk.choices
+    ]
+    assert "".join(pieces).strip() == expected
+    assert len(pieces) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["transformers_serve", "llama_cpp"])
+def test_a_file_of_questions_is_answered_by_a_server_as_it_is_here(at_project, request, tmp_path, program):
+    source, settings = tmp_path / "in.csv", {"max_new_tokens": 48, "batch_size": 2}
+    source.write_text(
+        "\n".join(["question", *BENCHMARK_QUESTIONS * 4, "<|end_of_text|>은 무엇입니까?"]), encoding="utf-8"
+    )
+    here, there = (tmp_path / f"{name}.jsonl" for name in ("here", "there"))
+    answer_file(InferenceEngine().configure(**settings).load_finetuned_model("models/merged"), source, here)
+    settings |= {"engine_url": request.getfixturevalue(program), "engine_model": "models/merged"}
+    answer_file(ServedEngine().configure(**settings).load_finetuned_model(), source, there)
+    kept = ("line", "question", "answer", "citations", "tokens", "stopped", "error")
+    expected, found = (
+        [{name: json.loads(line)[name] for name in kept} for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in (here, there)
+    )
+    assert found == expected
 
 
 def wait_for(server, address):

@@ -1,8 +1,8 @@
 """A file of questions to a file of answers. Killed at any moment and started again, it ends with the same bytes.
 
-Questions are asked in groups of `chat.batch_size` by their place in the file. The answers of a whole group are appended
-to OUT.part at once, as JSON Lines whatever OUT is; a torn group is asked again, among the same neighbours and hence
-with the same answers. OUT appears when every question has its line.
+Questions are asked in groups of `chat.batch_size` by their place in the file, of several times as many where a server
+answers them. The answers of a whole group are appended to OUT.part at once, as JSON Lines whatever OUT is; a torn group
+is asked again, among the same neighbours and hence with the same answers. OUT appears when every question has its line.
 """
 
 import json
@@ -30,12 +30,13 @@ from civilqa.reading.tables import usable_tables
 WANTED = Wanted(fields=("question", "category"), required=("question",))
 
 # What a line of the output takes from a result of generate_answers; no seconds, which differ from run to run.
+NO_ANSWER = "모델이 아무 말도 하지 않고 답변을 끝냈습니다."
 RESULT_FIELDS = ("answer", "citations", "tokens", "stopped", "model", "notice")
 OWN_FIELDS = ("file", "line", "question", "category", *RESULT_FIELDS, "error")
 
 
 def answer_file(engine: Engine, source: Path, target: Path, category: str = "") -> int:
-    """Answer every row of a file's tables into another file and return how many rows could not be asked.
+    """Answer every row of a file's tables into another file and return how many rows have no answer.
 
     A row that cannot be asked has its line as well, with `error` in place of an answer. What else a row holds, an id
     above all, stands in its line too.
@@ -117,7 +118,7 @@ def read_row(item: Row | BadRow, category: str) -> dict[str, Any]:
 
 def answer_rows(engine: Engine, rows: list[dict[str, Any]], part: Path, target: Path, run: str) -> None:
     """Append the missing answers to the part file, which names its run on its first line."""
-    size = engine.params.batch_size
+    size = engine.group_size
     with open_part(part, target, run) as file:
         done = keep_whole_groups(file, size, len(rows))
         progress = tqdm(total=len(rows), initial=done, desc="답변", unit="건")
@@ -181,7 +182,7 @@ def answer_group(engine: Engine, group: list[dict[str, Any]]) -> Iterator[dict[s
             "question": row["question"],
             "category": row["category"],
             **{name: result[name] for name in RESULT_FIELDS},
-            "error": error,
+            "error": NO_ANSWER if result["answer"] == "" else error,
         }
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from logging import getLogger
 from pathlib import Path
@@ -23,11 +24,13 @@ from civilqa.law.verdicts import look_up_citations
 from civilqa.model.processes import ADAPTER, who_writes
 from civilqa.program.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
 from civilqa.program.files import sha256_file, stamp
-from civilqa.program.parameters import BatchSize, Section, check, read_sections
+from civilqa.program.parameters import BatchSize, Section, Text, check, read_sections
 from civilqa.reading.cleaning import clean
 
 if TYPE_CHECKING:
+    from civilqa.base_model.profiles import Profile
     from civilqa.generation.decoding import Decoding
+    from civilqa.model.hardware import HardwareParams
 
 MERGED = Path("models/merged")
 
@@ -39,7 +42,8 @@ class ChatParams(Section):
     """How questions are asked. Every field may be given to a call instead: generate_answer(question, temperature=0.5).
 
     temperature 0 is greedy; above it `top_p` and `seed` say how is drawn. multi_turn `auto` passes earlier turns on
-    where the base was made for conversations: training asks each question by itself.
+    where the base was made for conversations: training asks each question by itself. The fields `engine_` are for
+    civilqa.chat.served alone, which asks another program.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)]
@@ -50,6 +54,9 @@ class ChatParams(Section):
     batch_size: BatchSize
     max_question_characters: Annotated[int, Field(ge=1, le=100_000)]
     multi_turn: Literal["auto", "always", "never"]
+    engine_url: Text | None
+    engine_model: Text | None
+    engine_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)]
 
 
 Turn = tuple[str, str]  # an earlier question and its answer
@@ -67,6 +74,7 @@ class Engine:
         self.notice = self.profile.notice  # what a reader must be told beside any answer, in Korean
         self.name = ""
         self._model: Any = None
+        self._hardware: Any = None  # of a model in this process
         self._prompter: Any = None
         self.prompts: Any = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
@@ -134,13 +142,10 @@ class Engine:
 
         from civilqa.base_model import prompts
         from civilqa.model import provenance
-        from civilqa.model.hardware import HardwareParams, resolve_hardware
-        from civilqa.model.loading import load_base, load_tuned
+        from civilqa.model.hardware import HardwareParams
 
         logging.disable_progress_bar()
         self.prompts, hardware_params = read_sections(format=prompts.FormatParams, hardware=HardwareParams)
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for answers
-            self._hardware = resolve_hardware(hardware_params)
         self._folder, self._adapter, profile, manifest = folder, None, self.profile, None
         self._merged = folder is not None and not (folder / "adapter_config.json").is_file()
         template = folder or ADAPTER
@@ -158,13 +163,24 @@ class Engine:
             self._adapter = provenance.open_adapter(
                 folder, self.model_params, profile, template=self._prompter.template
             )
-            self._model = load_tuned(self._adapter, self._hardware)
-        else:
-            self._model = load_base(self.model_params, profile, self._hardware)
+        self._load_weights(profile, hardware_params)
         # The template that an export puts into its tokenizer is the one of training, and says nothing of the base.
         self._conversational = manifest.conversational if manifest else bool(self._prompter.tokenizer.chat_template)
         self.name = BASE if folder is None else f"{TUNED}({folder})" if self._merged else TUNED
         return self
+
+    def _load_weights(self, profile: "Profile", hardware: "HardwareParams") -> None:
+        """Load what generates: the adapter on its base, or the full model of a profile."""
+        from civilqa.model.hardware import resolve_hardware
+        from civilqa.model.loading import load_base, load_tuned
+
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for answers
+            self._hardware = resolve_hardware(hardware)
+        if self._adapter:
+            self._model = load_tuned(self._adapter, self._hardware)
+        else:
+            self._model = load_base(self.model_params, profile, self._hardware)
+        self._context_length = self._model.config.max_position_embeddings
 
     def _check_that_nothing_was_replaced(self) -> None:
         """Raise the ModelError that says that the folder is no longer the one whose weights are loaded."""
@@ -199,11 +215,17 @@ class Engine:
             "adapter": self._adapter.identity if self._adapter else None,
             "template": self._prompter.template,
             "system_prompts": self.prompts.system_prompts,
-            "settings": self.params.model_dump(),
+            "hardware": asdict(self._hardware) if self._hardware else None,
+            "settings": self.params.model_dump(exclude={"engine_url", "engine_model", "engine_timeout_seconds"}),
             "versions": versions(),
         }
 
     # What may be asked
+
+    @property
+    def group_size(self) -> int:
+        """How many questions of a file are given to generate_answers at once."""
+        return self.params.batch_size
 
     @property
     def categories(self) -> list[str]:
@@ -270,7 +292,7 @@ class Engine:
         if not (question := clean(question)):
             raise QuestionError("질문이 비어 있습니다. 질문을 입력해 주십시오.")
         instructions, asked = self._prompter.messages(question, self.prompts.system_prompt(category))
-        room = self._model.config.max_position_embeddings - settings.max_new_tokens
+        room = self._context_length - settings.max_new_tokens
         for start in range(len(history) + 1):
             earlier = [
                 {"role": role, "content": self._prompter.defuse(text.strip())}
@@ -367,20 +389,30 @@ class Engine:
         from civilqa.generation.decoding import Decoding
 
         chosen = settings.model_dump(include={"max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed"})
-        return Decoding(batch_size=batch_size, end_token_id=self._prompter.end_token_id, **chosen)
+        chosen |= {"cuda_graphs": self._hardware.cuda_graphs, "end_token_id": self._prompter.end_token_id}
+        return Decoding(batch_size=batch_size, **chosen)
 
     def _text(self, ids: list[int]) -> str:
         """Return tokens as text without the bytes of a syllable that is not whole yet."""
-        text = self._prompter.tokenizer.decode(ids, skip_special_tokens=True).lstrip()
-        while text and (text[-1].isspace() or text[-1] == "\ufffd"):
-            text = text.rstrip().rstrip("\ufffd")
-        return text
+        return without_torn_end(self._prompter.tokenizer.decode(ids, skip_special_tokens=True))
 
     def _describe(
         self, question: str, category: str, prompt_tokens: int, history_turns: int, ids: list[int]
     ) -> dict[str, Any]:
-        """Return what generate_answer does of an answer, but how long it took."""
-        answer = self._text(ids)
+        """Return what generate_answer does of an answer's tokens, but how long it took."""
+        stopped = bool(ids) and ids[-1] == self._prompter.end_token_id
+        return self._result(question, category, prompt_tokens, history_turns, self._text(ids), len(ids), stopped)
+
+    def _result(
+        self,
+        question: str,
+        category: str,
+        prompt_tokens: int,
+        history_turns: int,
+        answer: str,
+        tokens: int,
+        stopped: bool,
+    ) -> dict[str, Any]:
         return {
             "answer": answer,
             "citations": look_up_citations(answer),
@@ -390,6 +422,14 @@ class Engine:
             "notice": self.notice,
             "prompt_tokens": prompt_tokens,
             "history_turns": history_turns,
-            "tokens": len(ids),
-            "stopped": bool(ids) and ids[-1] == self._prompter.end_token_id,
+            "tokens": tokens,
+            "stopped": stopped,
         }
+
+
+def without_torn_end(text: str) -> str:
+    """Return an answer without spaces around it and without the bytes of a last syllable that is not whole."""
+    text = text.lstrip()
+    while text and (text[-1].isspace() or text[-1] == "\ufffd"):
+        text = text.rstrip().rstrip("\ufffd")
+    return text

@@ -21,6 +21,10 @@ class ModelError(PipelineError):
     """A base model or an adapter cannot be loaded or does not fit."""
 
 
+class EngineError(PipelineError):
+    """The server that chat.engine_url names is not there, or does not do what is asked of it. In Korean."""
+
+
 class QuestionError(PipelineError):
     """A question cannot be asked: it is empty, too long, or no text. In Korean, for the one who asked it."""
 

@@ -131,20 +131,30 @@ def check(section_type: type[Section], value: Any, place: str) -> tuple[Any, lis
     try:
         return section_type.model_validate(value), []
     except pydantic.ValidationError as error:
-        return None, [_describe(section_type, place, problem) for problem in error.errors()]
+        problems: dict[str, list[str]] = {}  # a key that may be of several kinds has one of each
+        for problem in error.errors():
+            found, wanted = _describe(section_type, value, place, problem)
+            problems.setdefault(found, []).append(wanted)
+        return None, [f"{found}{', or '.join(wanted)}" for found, wanted in problems.items()]
 
 
-def _describe(section_type: type[Section], place: str, problem: dict[str, Any]) -> str:
-    location = [str(part) for part in problem["loc"]]
+def _describe(section_type: type[Section], value: Any, place: str, problem: dict[str, Any]) -> tuple[str, str]:
+    """Return where something is found, and what is wanted there."""
+    location = []
+    for part in problem["loc"]:
+        if not isinstance(value, dict | list):
+            break  # pydantic goes on with the name of a kind
+        location.append(str(part))
+        value = value.get(part) if isinstance(value, dict) else value[part]
     where = ".".join([place, *location])
     if problem["type"] == "extra_forbidden":
         owner = _owner(section_type, location[:-1])
         known = [*owner.model_fields] if owner else []
-        return f"{'.'.join([place, *location[:-1]])}: {_unknown(location[-1], known, 'key')}"
+        return f"{'.'.join([place, *location[:-1]])}: ", _unknown(location[-1], known, "key")
     if problem["type"] == "missing":
-        return f"{where}: missing"
+        return f"{where}: ", "missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{where}: found {_found(problem['input'])}; {message}"
+    return f"{where}: found {_found(problem['input'])}; ", message
 
 
 def _found(value: Any) -> str:

@@ -9,7 +9,6 @@ again. The API key comes from the environment and is written nowhere.
 Source: Zheng et al. 2023, Judging LLM-as-a-judge with MT-Bench and Chatbot Arena (arXiv:2306.05685).
 """
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -18,14 +17,13 @@ from typing import Annotated, Any
 import requests
 import torch
 from pydantic import Field
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
-from urllib3.util import Retry
 
 from civilqa.program.errors import ModelError, PipelineError, RecordError
 from civilqa.program.files import read_json, sha256_json, write_json
 from civilqa.program.lifecycle.safe_output import CREDENTIALS, printable, without_secrets
+from civilqa.program.openai_session import open_session
 from civilqa.program.parameters import Section, Text
 from civilqa.scoring.korean import normalize
 from civilqa.scoring.predictions import SYSTEMS, Prediction
@@ -103,19 +101,7 @@ class Judge:
         if params.model is None:
             raise PipelineError("params.yaml: evaluate.judge.model: found null; name the model that judge.url serves")
         self.params, self.store = params, store
-        self.session = requests.Session()
-        # Also where the server says that it is busy; urllib3 honours Retry-After.
-        retry = Retry(
-            total=params.max_retries,
-            backoff_factor=0.5,
-            status_forcelist=[408, 409, 429, 500, 502, 503, 504],
-            allowed_methods=["POST"],
-            raise_on_status=False,
-        )
-        for scheme in ("http://", "https://"):
-            self.session.mount(scheme, HTTPAdapter(max_retries=retry))
-        if key := os.environ.get(KEY_VARIABLE):
-            self.session.headers["Authorization"] = f"Bearer {key}"
+        self.session = open_session(KEY_VARIABLE, params.max_retries)
 
     def score(self, question: str, answer: str, key_points: list[list[str]]) -> dict[str, float | None]:
         """Return the two scores of the judge for one answer.

@@ -5,7 +5,7 @@ import re
 import unicodedata
 
 # Where tokens and keys come from. What is shown may quote them: an error of a client library, a traceback.
-SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "JUDGE_API_KEY")
+SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "JUDGE_API_KEY", "ENGINE_API_KEY")
 SHORTEST_SECRET = 6  # a shorter value protects nothing, and would be found in ordinary words
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")  # https://user:password@host
