@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from make_dataset import make_rows, write_dataset
-from projects import describe_machine, make_project, run_stages
+from projects import make_project, run_stages
+
+from civilqa.model.hardware import describe_machine
 
 RESULT = Path(__file__).with_suffix(".json")
 STAGES = ("prepare", "split", "format")

@@ -5,7 +5,8 @@
 Writes generation_peers.json beside this file. The model is the tuned one, its adapter merged; the questions are those
 of data/formatted, taken again from the first where there are fewer than asked for (run `dvc repro` before). Every
 answer goes on to the last token, so that both ways do the same work. One by one is what a user writes down first: the
-model's `generate` on one prompt after the other. A ratio counts only if all answers are the same.
+model's `generate` on one prompt after the other. A ratio counts only if all answers are the same: so it is measured in
+fp32, on a GPU too. In 16 bits batches of other shapes round otherwise, and of two near-equal tokens the other one wins.
 """
 
 import argparse
@@ -48,9 +49,9 @@ def no_token(model: PreTrainedModel) -> int:
 
 
 def generate_batched(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], new: int, size: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], decoding: Decoding
 ) -> list[list[int]]:
-    decoding = Decoding(max_new_tokens=new, batch_size=size, end_token_id=no_token(model))
+    size = decoding.batch_size
     batches = (prompts[start : start + size] for start in range(0, len(prompts), size))
     return [answer for batch in batches for answer in generate(model, tokenizer, batch, decoding)]
 
@@ -96,14 +97,15 @@ def main() -> None:
     output = arguments.output.resolve()
     with contextlib.chdir(ROOT):
         (params,) = read_sections(hardware=HardwareParams)
-        hardware = resolve_hardware(params)
+        hardware = resolve_hardware(params.model_copy(update={"precision": "fp32"}))
         model_params, profile = read_profile()
         tokenizer = load_tokenizer(profile)
         model = load_tuned(open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED), hardware)
         prompts = read_prompts(arguments.prompts)
-    generate_batched(model, tokenizer, prompts[:size], 4, size)  # not measured: the first call is slower
+    decoding = Decoding(new, size, no_token(model), cuda_graphs=hardware.cuda_graphs)
+    generate_batched(model, tokenizer, prompts[:size], decoding)  # not measured: the first call is slower
     single, one_by_one = measure(lambda: generate_one_by_one(model, tokenizer, prompts, new), hardware.device, repeats)
-    batched, ours = measure(lambda: generate_batched(model, tokenizer, prompts, new, size), hardware.device, repeats)
+    batched, ours = measure(lambda: generate_batched(model, tokenizer, prompts, decoding), hardware.device, repeats)
     same = sum(left == right for left, right in zip(single, batched, strict=True))
     ratio = round(one_by_one["seconds"] / ours["seconds"], 2)
     print(f"one by one {one_by_one['tokens_per_second']:>10,.0f} tokens/s, {one_by_one['seconds']:.2f} s")

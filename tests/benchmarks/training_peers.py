@@ -5,11 +5,14 @@
 
 Writes training_peers.json (or training_peers_cuda.json) beside this file. All three get the same base weights, the same
 training rows as tokens, LoRA on all linear layers, learning rate and its schedule, batch, steps, precision and threads;
-everything else is each program's default (trl's has gradient checkpointing on; a fourth run shows it without). Neither
-validates; ours keeps its checkpoint of each epoch. A peer counts only if it reaches the same loss: the mean of the last
-tenth of the steps.
+everything else is each program's default (trl's has gradient checkpointing on; another run shows it without, and on
+CUDA a last one has trl's default precision, an fp32 base under autocast). The rows are taken again from the first until
+all steps are one epoch: each program then writes one checkpoint, at its end, and none validates. Ours warms up before
+its loop, in its trial pass; the time of the whole process holds both. A peer counts only if it reaches the same loss:
+the mean of the last tenth of the steps.
 
-LLaMA-Factory gets an environment of its own, made at the first run in the user's cache (several minutes, PyPI).
+LLaMA-Factory gets an environment of its own, made at the first run in the user's cache (several minutes, PyPI);
+`--peers trl` leaves it out, and needs neither network nor git where data/formatted is there.
 """
 
 import argparse
@@ -23,10 +26,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from projects import Finished, call, edit_params, make_project, run_stages, write_report
+from projects import Finished, call, copy_data, edit_params, make_project, run_stages, write_report
 
 RESULT = Path(__file__).with_suffix(".json")
 REQUIREMENTS = Path(__file__).with_name("llamafactory_requirements.txt")
@@ -35,14 +39,19 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "civilq
 BATCH = 4
 PROFILES = {"cpu": "tiny", "cuda": "llama-1b-random"}
 PRECISIONS = {"cpu": "fp32", "cuda": "bf16"}  # of the base's weights as files
+DTYPES = {"cpu": "float32", "cuda": "bfloat16"}  # the same, as trl calls them
 LEARNING_RATES = {"cpu": 3e-3, "cuda": 2e-4}
 LORA = {"rank": 32, "alpha": 64, "dropout": 0.0}
 SEED = 20260608
 SAME_LOSS = 0.05  # relative: the programs draw the adapter's first weights and the rows' order each in its own way
 
 
-def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
-    """Make the project, its training tokens and the base's weights as files; returns the number of training rows."""
+def prepare_project(folder: Path, device: str, steps: int, threads: int, base: Path | None) -> int:
+    """Make the project, its training tokens and the base's weights as files; returns the number of different rows.
+
+    Args:
+        base: the folder of the base's weights and tokenizer; None: they are drawn and saved.
+    """
     profile, tuning = f"profiles.{PROFILES[device]}", f"tuning.{PROFILES[device]}"
     make_project(
         folder,
@@ -50,7 +59,6 @@ def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
             "hardware.threads": threads,
             "hardware.device": device,
             "model.profile": PROFILES[device],
-            "split.validation_fraction": 0.0,
             "train.batch_size": BATCH,
             "train.learning_rate": LEARNING_RATES[device],
             "train.neftune_noise_alpha": None,
@@ -61,7 +69,28 @@ def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
             f"{tuning}.modules_to_save": [],
         },
     )
-    run_stages(folder, ("prepare", "split", "format"), threads)
+    if not copy_data(folder):
+        run_stages(folder, ("prepare", "split", "format"), threads)
+    rows = repeat_rows(folder / "data/formatted", steps * BATCH)
+    if base is None:
+        save_base(folder, device, threads)
+    else:
+        (folder / "base").symlink_to(base, target_is_directory=True)
+    write_tokens(folder)
+    edit_params(
+        folder / "params.yaml",
+        **{
+            f"{profile}.name": "base",
+            f"{profile}.weights": "pretrained",
+            f"{profile}.tokenizer": None,
+            "train.epochs": 1,
+        },
+    )
+    return rows
+
+
+def save_base(folder: Path, device: str, threads: int) -> None:
+    """Draw the base's weights and save them with its tokenizer in the project's folder `base`."""
     save = (
         "import sys; sys.path.insert(0, 'stages')\n"
         "from civilqa.model.hardware import Hardware\n"
@@ -73,19 +102,18 @@ def prepare_project(folder: Path, device: str, steps: int, threads: int) -> int:
         "load_tokenizer(profile).save_pretrained('base')\n"
     )
     call([sys.executable, "-c", save], folder, threads)
-    rows = write_tokens(folder)
-    batches = -(-rows // BATCH)
-    edit_params(
-        folder / "params.yaml",
-        **{
-            f"{profile}.name": "base",
-            f"{profile}.weights": "pretrained",
-            f"{profile}.tokenizer": None,
-            # half a step less: it is rounded up, whatever the last bit of the quotient is
-            "train.epochs": (steps - 0.5) / batches,
-        },
-    )
-    return rows
+
+
+def repeat_rows(formatted: Path, number: int) -> int:
+    """Make the training rows of a formatted dataset so many, taken again from the first; returns how many differ.
+
+    Those of the validation split are among them, which is empty afterwards.
+    """
+    paths = [formatted / f"{name}.jsonl" for name in ("train", "validation")]
+    rows = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    paths[0].write_text("".join(f"{row}\n" for row in islice(cycle(rows), number)), encoding="utf-8")
+    paths[1].write_text("", encoding="utf-8")
+    return len(rows)
 
 
 def write_tokens(folder: Path) -> int:
@@ -103,7 +131,7 @@ def write_tokens(folder: Path) -> int:
 
 
 def run_ours(folder: Path, device: str, steps: int, threads: int) -> dict[str, Any]:
-    """Run the finetune stage. Its loop includes the checkpoint of each epoch."""
+    """Run the finetune stage."""
     finished = run_stages(folder, ["finetune"], threads)["finetune"]
     with (folder / "metrics/plots/loss_train.csv").open(encoding="utf-8") as file:
         losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
@@ -114,18 +142,18 @@ def run_ours(folder: Path, device: str, steps: int, threads: int) -> dict[str, A
 def run_trl(folder: Path, device: str, steps: int, threads: int, *options: str) -> dict[str, Any]:
     """Run trl's command line."""
     output = folder / "trl"
-    precision = ("--use_cpu", "True", "--bf16", "False", "--dtype", "float32") if device == "cpu" else ()
+    cpu = ("--use_cpu", "True", "--bf16", "False") if device == "cpu" else ()
     shutil.rmtree(output, ignore_errors=True)
     finished = call(
         [
-            *(str(Path(sys.executable).with_name("trl")), "sft", "--model_name_or_path", "base"),
+            *(sys.executable, "-m", "trl.cli.main", "sft", "--model_name_or_path", "base"),
             *("--dataset_name", "tokens", "--output_dir", str(output), "--report_to", "none"),
             *("--use_peft", "--lora_r", str(LORA["rank"]), "--lora_alpha", str(LORA["alpha"])),
             *("--lora_dropout", str(LORA["dropout"]), "--lora_target_modules", "all-linear"),
             *("--learning_rate", str(LEARNING_RATES[device]), "--lr_scheduler_type", "linear"),
             *("--warmup_steps", str(warmup(steps)), "--weight_decay", "0.01", "--seed", str(SEED)),
             *("--per_device_train_batch_size", str(BATCH), "--max_steps", str(steps), "--logging_steps", "1"),
-            *precision,
+            *cpu,
             *options,
         ],
         folder,
@@ -237,6 +265,7 @@ def compare(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, Any]:
     return {
         "loop": round(ours["loop_seconds"] / peer["loop_seconds"], 3),
         "whole": round(ours["whole_seconds"] / peer["whole_seconds"], 3),
+        "memory": round(ours["peak_mib"] / peer["peak_mib"], 3),
         "same_loss": abs(ours["final_loss"] - peer["final_loss"]) <= SAME_LOSS * peer["final_loss"],
     }
 
@@ -259,38 +288,47 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of each program, in turns; the median counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=PROFILES, default="cpu")
+    parser.add_argument("--peers", choices=("all", "trl"), default="all")
+    parser.add_argument("--base", type=Path, help="folder of the base's weights; default: drawn and saved")
     parser.add_argument("--output", type=Path, help="default: beside this file")
     arguments = parser.parse_args()
     device, steps, threads = arguments.device, arguments.steps, arguments.threads
     output = arguments.output or (RESULT if device == "cpu" else RESULT.with_stem(f"{RESULT.stem}_{device}"))
-    make_environment()
+    base, with_factory = arguments.base and arguments.base.resolve(), arguments.peers == "all"
+    if with_factory:
+        make_environment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "project"
-        rows = prepare_project(folder, device, steps, threads)
+        rows = prepare_project(folder, device, steps, threads, base)
         trl = functools.partial(run_trl, folder, device, steps, threads)
+        dtype = ("--dtype", DTYPES[device])
         programs = {
             "ours": functools.partial(run_ours, folder, device, steps, threads),
-            "trl sft": trl,
-            "trl sft, no checkpointing": functools.partial(trl, "--gradient_checkpointing", "False"),
-            f"LLaMA-Factory {LLAMAFACTORY}": functools.partial(run_llamafactory, folder, device, steps, threads),
+            "trl sft, no checkpointing": functools.partial(trl, *dtype, "--gradient_checkpointing", "False"),
+            "trl sft, its defaults": trl if device == "cuda" else functools.partial(trl, *dtype),
         }
+        if with_factory:
+            factory = functools.partial(run_llamafactory, folder, device, steps, threads)
+            programs[f"LLaMA-Factory {LLAMAFACTORY}"] = factory
         runs: dict[str, list[dict[str, Any]]] = {program: [] for program in programs}
         for repeat in range(arguments.repeats):
             for program, run in programs.items():
                 runs[program].append(run())
                 print(f"{repeat + 1}/{arguments.repeats} {program}: {runs[program][-1]}", flush=True)
-    medians = {program: median_run(found) for program, found in runs.items()}
-    ratios = {program: compare(medians["ours"], run) for program, run in medians.items() if program != "ours"}
+                # After each: whoever has to stop here keeps what was measured.
+                medians = {name: median_run(found) for name, found in runs.items() if found}
+                ratios = {name: compare(medians["ours"], run) for name, run in medians.items() if name != "ours"}
+                write_report(
+                    output,
+                    {
+                        **{"device": device, "profile": PROFILES[device], "steps": steps, "batch_size": BATCH},
+                        **{"rows": rows, "threads": threads, "learning_rate": LEARNING_RATES[device]},
+                        **{"lora": LORA, "repeats": arguments.repeats},
+                        **({"peers_versions": peers_versions()} if with_factory else {}),
+                        **{"runs": medians, "ours_divided_by": ratios},
+                    },
+                )
     print_table(medians, ratios)
-    write_report(
-        output,
-        {
-            **{"device": device, "profile": PROFILES[device], "steps": steps, "batch_size": BATCH, "rows": rows},
-            **{"threads": threads, "learning_rate": LEARNING_RATES[device]},
-            **{"lora": LORA, "repeats": arguments.repeats, "peers_versions": peers_versions()},
-            **{"runs": medians, "ours_divided_by": ratios},
-        },
-    )
 
 
 def peers_versions() -> dict[str, str]:
