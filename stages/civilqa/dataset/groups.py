@@ -7,10 +7,13 @@ is the answer to questions that have nothing else in common; only their question
 
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from civilqa.dataset.near_duplicates import group_normalized, normalize
+from civilqa.dataset.parallel import count_processes
 from civilqa.dataset.records import Record
 from civilqa.program.errors import RecordError
 
@@ -50,16 +53,16 @@ class Grouping:
 
 def group_records(records: list[Record], likeness: Likeness) -> Grouping:
     """Return the records in the smallest groups that no pair of near-duplicates is divided between."""
-    by_question = group_normalized([normalize(record.question) for record in records], likeness.question)
-    labels = by_question
+    jobs = [([normalize(record.question) for record in records], likeness.question, 0, sys.maxsize)]
     if likeness.answer is not None:
         answers = [normalize(record.answer) for record in records]
-        for similarity, shorter_than in ((likeness.answer, sys.maxsize), (likeness.answer**2, SHORT_ANSWER)):
-            chosen = [i for i, text in enumerate(answers) if likeness.answer_characters <= len(text) < shorter_than]
-            by_answer = list(range(len(records)))
-            for index, label in zip(chosen, group_normalized([answers[i] for i in chosen], similarity), strict=True):
-                by_answer[index] = chosen[label]
-            labels = join_labels(labels, by_answer)
+        least = likeness.answer_characters
+        jobs.append((answers, likeness.answer, least, sys.maxsize))
+        jobs.append((answers, likeness.answer**2, least, SHORT_ANSWER))
+    # numpy's work on large arrays runs beside other threads.
+    with ThreadPoolExecutor(min(len(jobs), count_processes())) as threads:
+        by_question, *by_answer = threads.map(group_texts, *zip(*jobs, strict=True))
+    labels = reduce(join_labels, by_answer, by_question)
     groups: dict[int, Group] = {}
     question_of: dict[int, int] = {}
     by_answers = set()
@@ -74,6 +77,15 @@ def group_records(records: list[Record], likeness: Likeness) -> Grouping:
         question_groups=len(set(by_question)),
         by_answers=frozenset(groups[label][0].id for label in by_answers),
     )
+
+
+def group_texts(texts: list[str], similarity: float, least: int, below: int) -> list[int]:
+    """Return a label for each normalized text; one of a length outside `least` to `below` is a group by itself."""
+    chosen = [i for i, text in enumerate(texts) if least <= len(text) < below]
+    labels = list(range(len(texts)))
+    for index, label in zip(chosen, group_normalized([texts[i] for i in chosen], similarity), strict=True):
+        labels[index] = chosen[label]
+    return labels
 
 
 def join_labels(first: list[int], second: list[int]) -> list[int]:
