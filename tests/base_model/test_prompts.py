@@ -1,9 +1,11 @@
 import csv
+import dataclasses
 import json
 import re
 import shutil
 
 import pytest
+from tokenizers import AddedToken
 
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, load_tokenizer
@@ -134,6 +136,24 @@ def test_a_special_token_typed_by_a_user_is_text(prompter, params, text):
         assert [i for i in row[part] if i in special] == [i for i in clean[part] if i in special]
 
 
+def test_white_space_that_is_one_token_is_text(tiny):
+    prompter = prompter_of(tiny, "korean_plain")
+    prompter.tokenizer.add_tokens([AddedToken("\n\n", special=False, normalized=False)])
+    assert prompter.messages("가\n\n나\n다", "라\n\n마")[1]["content"] == "가\n\n나\n다"
+    assert prompter.render(prompter.messages("가", "라"), "가\n\n나")[1].startswith("가\n\n나")
+    ends_in_it = dataclasses.replace(prompter, template=prompter.template.replace("eos_token", r"'\n\n'"))
+    with pytest.raises(TemplateError, match="is no special token"):
+        _ = ends_in_it.end_token_id
+
+
+def test_a_base_that_a_script_beside_it_makes_names_the_script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/fetch.py").touch()
+    with pytest.raises(ModelError, match=r"models/base: is not here yet; run `python models/fetch.py`"):
+        load_tokenizer(Profile(name="models/base"))
+
+
 def test_the_system_prompt_is_the_categorys_or_the_general_one(prompter, params):
     def shown(category):
         row = format_record(record(category=category), params, prompter)
@@ -214,7 +234,7 @@ def test_a_padding_token_that_is_unknown_or_ends_answers_is_refused(tiny, pad_to
         load_tokenizer(tiny.model_copy(update={"pad_token": pad_token}))
 
 
-@pytest.mark.parametrize("name", ["tiny", "llama-1b", "llama-1b-instruct", "llama-1b-random"])
+@pytest.mark.parametrize("name", ["tiny", "llama-1b", "llama-1b-instruct", "gemma-270m", "llama-1b-random"])
 def test_every_profiles_template_exists(name):
     profile = read_choice("profiles", name, Profile, "model.profile")
     assert (ROOT / profile.template).is_file()

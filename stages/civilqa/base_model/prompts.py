@@ -100,8 +100,12 @@ class Prompter:
 
     @cached_property
     def special_strings(self) -> list[str]:
-        """The strings that the tokenizer would read as one special token wherever they stand, longest first."""
-        return sorted((token.content for token in self.tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
+        """The strings that the tokenizer would read as one special token wherever they stand, longest first.
+
+        White space is text, also where one token stands for it, as in Gemma for up to 31 line breaks.
+        """
+        strings = (token.content for token in self.tokenizer.added_tokens_decoder.values())
+        return sorted((string for string in strings if string.strip()), key=len, reverse=True)
 
     def defuse(self, text: str) -> str:
         """Return text in which no special token's string is left: a space goes behind its first character.
@@ -154,7 +158,7 @@ class Prompter:
         question = [{"role": "user", "content": "가"}]
         _, completion = self.render(question, "나")
         ids = self.encode([completion.partition("나")[2]])[0]
-        if not ids or ids[0] not in self.tokenizer.added_tokens_decoder:
+        if not ids or self.tokenizer.convert_ids_to_tokens(ids[0]) not in self.special_strings:
             raise TemplateError(
                 f"the chat template ends an answer with {completion[1:]!r}, which is no special token of "
                 f"{self.tokenizer.name_or_path}: a model trained with it would not stop"

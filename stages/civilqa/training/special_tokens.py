@@ -35,7 +35,8 @@ def check_special_tokens(base: PreTrainedModel, prompter: Prompter, profile: Pro
     messages = [{"role": "system", "content": "가"}, {"role": "user", "content": "나"}]
     parts = prompter.encode(list(prompter.render(messages, "다")))
     # Without those that the tokenizer puts around any text (Llama's begin token): the base was trained with them.
-    special = set(prompter.tokenizer.added_tokens_decoder) - set(prompter.tokenizer("가")["input_ids"])
+    special = set(prompter.tokenizer.convert_tokens_to_ids(prompter.special_strings))
+    special -= set(prompter.tokenizer("가")["input_ids"])
     prompt_ids, completion_ids = ([i for i in dict.fromkeys(part) if i in special] for part in parts)
     names = {i: prompter.tokenizer.convert_ids_to_tokens(i) for i in [*prompt_ids, *completion_ids]}
     found = f"special tokens of the template {', '.join(names.values()) or 'none'}:"
