@@ -58,7 +58,7 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     """Train from the beginning or a cut-off run's last checkpoint; None if asked for an estimate only."""
     profile, recipe = plan.profile, plan.recipe
     take_hold(recipe.hardware)
-    print(f"finetune: {check_base(profile, plan.prompter.tokenizer)}")
+    print(f"finetune: {check_base(profile, plan.prompter.tokenizer, plan.prompter.template)}")
     print(f"finetune: {check_memory(profile, recipe)}")
     # FSDP puts its part of each layer on the GPU when the training begins; the whole may not fit there.
     place = replace(recipe.hardware, device="cpu") if shards_weights() else recipe.hardware

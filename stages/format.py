@@ -168,7 +168,7 @@ def main() -> None:
     (params,) = read_sections(format=FormatParams)
     model, profile = read_profile()
     prompter = load_prompter(profile, params.style)
-    print(f"format: {check_base(profile, prompter.tokenizer)}")
+    print(f"format: {check_base(profile, prompter.tokenizer, prompter.template)}")
     end_token = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
 
     sample = next(iterate_records(SPLIT_FOLDER / "train.jsonl"), None)

@@ -41,7 +41,7 @@ def change_config(folder, **changes):
 
 def test_a_folder_of_ones_own_is_a_base(folder):
     profile = profile_of(folder)
-    assert check_base(profile, load_tokenizer(profile)) == f"base {folder}, weights on this disk"
+    assert check_base(profile, load_tokenizer(profile), "{{ eos_token }}") == f"base {folder}, weights on this disk"
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,29 @@ def test_a_folder_of_ones_own_is_a_base(folder):
         ({"architectures": ["LlamaForSequenceClassification"]}, "which is no causal language model"),
         ({"architectures": None}, "its architecture is not named"),
         ({"quantization_config": {"quant_method": "gptq"}}, r"its weights are quantised already \(gptq\)"),
-        ({"vocab_size": IDS[PAD]}, f"has embeddings for {IDS[PAD]} tokens, and the tokenizer in .* has ids up to 1279"),
+        (
+            {"vocab_size": IDS[PAD]},
+            f"has embeddings for {IDS[PAD]} tokens, and the tokenizer in .* has ids up to {IDS[PAD]}",
+        ),
     ],
 )
 def test_a_base_that_cannot_be_trained_here_is_refused(folder, changes, message):
     change_config(folder, **changes)
     profile = profile_of(folder)
     with pytest.raises(ModelError, match=message):
-        check_base(profile, load_tokenizer(profile))
+        check_base(profile, load_tokenizer(profile), "{{ eos_token }}")
+
+
+def test_a_special_token_without_an_embedding_is_let_be_unless_the_template_uses_it(folder):
+    profile = profile_of(folder)
+    tokenizer = load_tokenizer(profile)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    assert check_base(profile, tokenizer, "{{ eos_token }}").startswith("base ")
+    with pytest.raises(ModelError, match="has ids up to 1280"):
+        check_base(profile, tokenizer, "<image>{{ eos_token }}")
+    tokenizer.add_tokens(["새말"])
+    with pytest.raises(ModelError, match="has ids up to 1281"):
+        check_base(profile, tokenizer, "{{ eos_token }}")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{'architectures'}", '{"architectures": 3}'])

