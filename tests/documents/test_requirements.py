@@ -25,10 +25,11 @@ def test_every_package_is_pinned_exactly():
 
 
 def test_what_the_project_imports_is_pinned():
-    own = {path.stem for folder in ("stages", "tests") for path in (ROOT / folder).rglob("*.py")} | {"civilqa"}
+    scripts = [path for folder in ("stages", "tests", "models", "data") for path in (ROOT / folder).rglob("*.py")]
+    own = {path.stem for path in scripts} | {"civilqa"}
     distributions = packages_distributions()
     missing = set()
-    for script in [path for folder in ("stages", "tests", "models", "data") for path in (ROOT / folder).rglob("*.py")]:
+    for script in scripts:
         for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
