@@ -11,7 +11,7 @@ from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, load_tokenizer
 from civilqa.dataset.records import Record, record_id
 from civilqa.program.errors import ModelError, ParameterError, TemplateError
-from civilqa.program.parameters import read_choice, read_sections
+from civilqa.program.parameters import read_choice, read_params, read_sections
 from conftest import ROOT
 from format import format_records
 
@@ -234,7 +234,7 @@ def test_a_padding_token_that_is_unknown_or_ends_answers_is_refused(tiny, pad_to
         load_tokenizer(tiny.model_copy(update={"pad_token": pad_token}))
 
 
-@pytest.mark.parametrize("name", ["tiny", "llama-1b", "llama-1b-instruct", "gemma-270m", "llama-1b-random"])
+@pytest.mark.parametrize("name", read_params(ROOT / "params.yaml")["profiles"])
 def test_every_profiles_template_exists(name):
     profile = read_choice("profiles", name, Profile, "model.profile")
     assert (ROOT / profile.template).is_file()

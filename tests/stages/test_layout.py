@@ -135,6 +135,8 @@ CHANGES = {
 PARAMETERS = {
     "presets.fast.epochs": [],
     "profiles.llama-1b.revision": [],
+    "profiles.gemma-270m.name": [],
+    "tuning.gemma-270m": [],
     "tuning.llama-1b.rank": [],
     "tuning.tiny.rank": ["finetune", "benchmark"],
     "tuning.tiny.keep": ["finetune", "benchmark"],
