@@ -23,6 +23,8 @@ import argparse
 import json
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -80,6 +82,18 @@ def read_metadata(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     return metadata, tensors
 
 
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turn what transformers or gguf raise over a file, which may hold anything, into a ModelError."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        found = f"transformers {transformers.__version__} cannot read it: {type(error).__name__}: {error}"
+        raise ModelError(f"{file}: {found}; if the file is whole, {INSTEAD}") from None
+
+
 def read_model(file: Path) -> PreTrainedModel:
     """Return the model of a GGUF file in fp32, all of its weights multiplied out.
 
@@ -87,7 +101,7 @@ def read_model(file: Path) -> PreTrainedModel:
         ModelError: transformers cannot read it, or does not read all of it.
     """
     metadata, tensors = read_metadata(file)
-    try:
+    with reading(file):
         model, report = AutoModelForCausalLM.from_pretrained(
             str(file.parent),
             gguf_file=file.name,
@@ -96,21 +110,16 @@ def read_model(file: Path) -> PreTrainedModel:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        # The file may hold anything, and whatever part of transformers or gguf meets it fails in a way of its own.
-        found = f"transformers {transformers.__version__} cannot read it: {type(error).__name__}: {error}"
-        raise ModelError(f"{file}: {found}; if the file is whole, {INSTEAD}") from None
     absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     left = find_unread(metadata["general.architecture"], tensors, model, report["unexpected_keys"])
+    if ROPE_FACTORS in left and model.config.model_type == "llama":
+        left.remove(ROPE_FACTORS)
+        (factors,) = (tensor.data for tensor in gguf.GGUFReader(str(file)).tensors if tensor.name == ROPE_FACTORS)
+        set_llama3_rope(file, model, factors)
     for what, names in (("holds nothing that fits", absent), ("holds what its model has no place for:", left)):
         if names:
             some = f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
             raise ModelError(f"{file}: {what} {some}: it would be another model; {INSTEAD}")
-    if ROPE_FACTORS in tensors:
-        (factors,) = (tensor.data for tensor in gguf.GGUFReader(str(file)).tensors if tensor.name == ROPE_FACTORS)
-        set_llama3_rope(file, model, factors)
     return model
 
 
@@ -124,7 +133,7 @@ def find_unread(architecture: str, tensors: tuple[str, ...], model: PreTrainedMo
     number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(number, model.config.num_hidden_layers)
     read = {names.get_name(name, (".weight", ".bias")) for name in model.state_dict()}
-    return sorted(name for name in tensors if name not in {*read, ROPE_FACTORS} and "_exps" not in name)
+    return sorted(name for name in tensors if name not in read and "_exps" not in name)
 
 
 def set_llama3_rope(file: Path, model: PreTrainedModel, factors: np.ndarray) -> None:
@@ -175,7 +184,9 @@ def write_tokenizer(file: Path, folder: Path, size: int) -> None:
 
     transformers builds a byte-level one as GPT-2's, whose <|endoftext|> it adds behind the vocabulary.
     """
-    AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(str(folder))
+    with reading(file):
+        read = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    read.save_pretrained(str(folder))
     path, config_path = folder / TOKENIZER, folder / "tokenizer_config.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     added = {token["content"] for token in tokenizer["added_tokens"] if token["id"] >= size}
