@@ -142,7 +142,7 @@ def _describe(section_type: type[Section], value: Any, place: str, problem: dict
     """Return where something is found, and what is wanted there."""
     location = []
     for part in problem["loc"]:
-        if not isinstance(value, dict | list):
+        if not isinstance(value, dict if isinstance(part, str) else list):
             break  # pydantic goes on with the name of a kind
         location.append(str(part))
         value = value.get(part) if isinstance(value, dict) else value[part]
