@@ -10,6 +10,7 @@ import time
 import openpyxl
 import pytest
 from filelock import FileLock
+from question_files import QUESTIONS, answered, write_questions
 
 from civilqa.chat.answer_files import write_answers
 from civilqa.chat.batch import answer_file
@@ -18,8 +19,6 @@ from civilqa.law.verdicts import look_up_citations
 from civilqa.program.errors import QuestionError, RecordError
 from civilqa.reading.tables import open_table
 from source_files import write, write_xlsx
-
-QUESTIONS = [f"{number}번째 질문입니다." for number in range(11)]
 
 
 class Echo:
@@ -61,13 +60,7 @@ class Echo:
 
 @pytest.fixture
 def source(tmp_path):
-    path = tmp_path / "in.csv"
-    path.write_text("질문,분야\n" + "".join(f"{question},전세사기\n" for question in QUESTIONS), encoding="utf-8")
-    return path
-
-
-def answered(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return write_questions(tmp_path / "in.csv")
 
 
 def test_every_question_is_answered_in_its_order(source, tmp_path):

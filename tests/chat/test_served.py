@@ -10,6 +10,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from question_files import QUESTIONS, answered, write_questions
 
 import chat
 from civilqa.chat.batch import NO_ANSWER, answer_file
@@ -17,7 +18,6 @@ from civilqa.chat.served import ServedEngine
 from civilqa.program.errors import EngineError, ParameterError, RecordError
 from conftest import ROOT
 
-QUESTIONS = [f"{number}번째 질문입니다." for number in range(11)]
 OF_TRANSFORMERS = {"model", "prompt", "max_tokens", "temperature"}
 
 
@@ -131,13 +131,7 @@ def engine_at(adapter_folder, monkeypatch):
 
 @pytest.fixture
 def source(tmp_path):
-    path = tmp_path / "in.csv"
-    path.write_text("질문,분야\n" + "".join(f"{question},전세사기\n" for question in QUESTIONS), encoding="utf-8")
-    return path
-
-
-def answered(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return write_questions(tmp_path / "in.csv")
 
 
 @pytest.mark.parametrize(

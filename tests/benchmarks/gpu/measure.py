@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import gc
 import os
 import statistics
 import sys
@@ -41,7 +40,15 @@ from civilqa.base_model.hub import CONFIG, locate
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import load_tokenizer
 from civilqa.generation.decoding import Decoding, generate
-from civilqa.model.hardware import Hardware, HardwareParams, inspect_machine, resolve_hardware, take_hold, versions
+from civilqa.model.hardware import (
+    Hardware,
+    HardwareParams,
+    inspect_machine,
+    reset_peak_memory,
+    resolve_hardware,
+    take_hold,
+    versions,
+)
 from civilqa.model.loading import load_base
 from civilqa.program.files import read_jsonl
 from civilqa.program.parameters import read_choice, read_sections
@@ -83,14 +90,6 @@ def peak_mib() -> dict[str, int]:
         "peak_allocated_mib": torch.cuda.max_memory_allocated() // MIB,
         "peak_reserved_mib": torch.cuda.max_memory_reserved() // MIB,
     }
-
-
-def reset_peak() -> None:
-    gc.collect()  # trainers and their models are cycles
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -218,10 +217,10 @@ def check_optimizer(small: bool) -> dict[str, Any]:
 def check_peak(small: bool) -> dict[str, Any]:
     if DEVICE == "cpu":
         return {"ok": None, "why": "no GPU"}
-    reset_peak()
+    reset_peak_memory(DEVICE)
     torch.empty(2**30, dtype=torch.uint8, device=DEVICE)
     before = peak_mib()
-    reset_peak()
+    reset_peak_memory(DEVICE)
     after = peak_mib()
     return {"before": before, "after": after, "ok": after["peak_allocated_mib"] < before["peak_allocated_mib"]}
 
@@ -305,7 +304,7 @@ def uneven_prompts(n: int, length: int, tokenizer: Any, seed: int) -> list[list[
 def machine_limits(device: str, dtype: torch.dtype) -> Limits:
     """Return the machine's limits, measured once; the memory that it took is free again."""
     limits = measurements.measure_limits(device, dtype)
-    reset_peak()
+    reset_peak_memory(DEVICE)
     return limits
 
 
@@ -334,7 +333,7 @@ def measure_decode(case: str, small: bool) -> dict[str, Any]:
     }
     timed: dict[int, list[float]] = {1: [], new: []}
     first_seconds = seconds_of(lambda: run[way](new))  # captures, compiles, loads kernels
-    reset_peak()
+    reset_peak_memory(DEVICE)
     for count, seconds in timed.items():
         for _ in range(repeats):
             seconds.append(seconds_of(lambda count=count: run[way](count)))
@@ -425,7 +424,7 @@ def main() -> None:
     # Liger's kernels replace the classes of transformers for good: what goes without them goes first.
     cases = sorted(arguments.cases, key=lambda case: "noliger" not in case)
     for number, case in enumerate(cases):
-        reset_peak()
+        reset_peak_memory(DEVICE)
         started = time.perf_counter()
         try:
             with contextlib.redirect_stdout(sys.stderr):
