@@ -1,7 +1,8 @@
 """Asks base and tuned model the same questions and says how much better the tuned one is, and how sure that is.
 
-Reads:  data/formatted, data/splits, data/raw (gold, contrasts, further cases), data/reference, models/adapter, the
-        profile's base model, metrics/finetune.json (the losses), metrics/scorer.json (how far scores can be trusted)
+Reads:  data/formatted, data/splits, data/raw (gold, contrasts, further cases, labelled answers), data/reference,
+        models/adapter, the profile's base model, metrics/finetune.json (the losses), metrics/scorer.json (how far
+        scores can be trusted)
 Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/scores.csv,
         metrics/plots/scores_by_group.csv, data/predictions/test.jsonl, data/predictions/train.jsonl,
         data/predictions/contrasts.jsonl, data/predictions/report.html
@@ -46,10 +47,11 @@ from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_json, read_jsonl, write_csv, write_json, write_jsonl, write_text
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
+from civilqa.scoring.bert_score import BertScore, add_bert_scores
 from civilqa.scoring.comparison import COLUMNS, Permutations, compare_systems, group_rows, plot_rows
 from civilqa.scoring.contrasts import compare_contrasts, find_pairs, read_contrasts
 from civilqa.scoring.gold import read_gold
-from civilqa.scoring.optional_scores import BertScore, Judge, JudgeParams, add_optional_scores
+from civilqa.scoring.llm_judge import Judge, JudgeParams, add_judge_marks
 from civilqa.scoring.predictions import SYSTEMS, make_predictions
 from civilqa.scoring.report import render_report
 from civilqa.scoring.similarity import chrf_signature
@@ -108,6 +110,7 @@ def main() -> None:
     prompter = Prompter(load_tokenizer(profile), read_template(FORMATTED))
     adapter = open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED)
     golds = read_gold()
+    judge = Judge(params.judge, answer_store()) if params.judge.url else None
     permutations = Permutations(params.permutations, params.seed)
 
     train = read_records(SPLITS / "train.jsonl")
@@ -149,9 +152,9 @@ def main() -> None:
     near_duplicates = list(read_jsonl(SPLITS / "near_duplicates.jsonl"))
     tested = describe_test(records["test"], train, near_duplicates)
     name_groups([*lines["test"], *contrasts], near_duplicates)
-    encoder = BertScore(params.bert_score_model, hardware.device) if params.bert_score_model else None
-    judge = Judge(params.judge, answer_store()) if params.judge.url else None
-    add_optional_scores(lines["test"], encoder, judge)
+    if params.bert_score_model:
+        add_bert_scores(lines["test"], BertScore(params.bert_score_model, hardware.device))
+    agreement = add_judge_marks(lines["test"], golds, judge, params.seed) if judge else None
     for name, part in {**lines, "contrasts": contrasts}.items():
         write_jsonl(PREDICTIONS / f"{name}.jsonl", part)
 
@@ -163,6 +166,7 @@ def main() -> None:
         "max_new_tokens": limit,
         "few_shot_examples": min(examples, default=0),
         "test_data": tested,
+        **({"judge": agreement} if agreement else {}),
         **compare_systems(lines, compare_contrasts(contrasts, permutations), permutations),
         "chrf_signature": chrf_signature(),
         "versions": versions(),

@@ -74,6 +74,7 @@ def main() -> None:
     evaluated, *further = (json.loads(git("show", f"{one.revision}:./metrics/evaluate.json")) for one in experiments)
     metrics = {
         **{key: evaluated[key] for key in ("notice", "profile", "chrf_signature", "versions")},
+        **({"judge": evaluated["judge"]} if "judge" in evaluated else {}),
         "experiments": {str(experiment.fold): experiment.name for experiment in experiments},
         **compare_systems({"test": lines}, compare_contrasts(pairs, permutations), permutations),
         "test_data": add_up([fold["test_data"] for fold in (evaluated, *further)]),

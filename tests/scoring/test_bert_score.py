@@ -5,7 +5,7 @@ from transformers import BertConfig, BertModel
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import load_tokenizer
 from civilqa.program.errors import ModelError
-from civilqa.scoring.optional_scores import BertScore
+from civilqa.scoring.bert_score import BertScore
 from conftest import ROOT
 
 

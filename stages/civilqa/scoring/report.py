@@ -18,6 +18,7 @@ from civilqa.scoring.comparison import AT_CEILING, AT_FLOOR, BETTER, PRIMARY, UN
 from civilqa.scoring.contrasts import KINDS as ERRORS
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
+from civilqa.scoring.llm_judge import CONCLUSION, ERROR, KEY_POINT, MADE_UP_LAW, read_vote
 from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.scorer import describe_scores, may_lead, read_scorer
 from civilqa.scoring.scores import SCORES
@@ -37,6 +38,8 @@ VERDICTS = {
     AT_FLOOR: "둘 다 바닥이라 알 수 없음",
     AT_CEILING: "둘 다 만점이라 알 수 없음",
 }
+RUBRIC = {CONCLUSION: "결론", KEY_POINT: "핵심 내용", ERROR: "틀린 설명", MADE_UP_LAW: "없는 법"}
+MARKS = {1: "해당함", 0: "해당하지 않음", None: "알 수 없음"}
 MOST_END = 0.5  # of the answers; below, that they do not end is the first thing to say
 GROUPS = {"test_by_category": "분야별", "test_by_difficulty": "난이도별", "test_by_fold": "폴드별"}
 DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", None: "참고용"}
@@ -55,7 +58,7 @@ def render_report(
     tidy = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, **tidy)
     environment.filters |= {"figure": figure, "share": lambda value: "–" if value is None else f"{100 * value:.0f}%"}
-    environment.globals |= {"url": article_url}
+    environment.globals |= {"url": article_url, "read_vote": read_vote}
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
     ranked = {part: [*enumerate(sorted(found, key=badness), start=1)] for part, found in lines.items()}
     forgotten = [pair for pair in ranked.get("train", []) if not pair[1]["adapter"]["scores"]["recalled"]]
@@ -75,6 +78,8 @@ def render_report(
         labels=LABELS,
         verdicts=VERDICTS,
         directions=DIRECTIONS,
+        rubric=RUBRIC,
+        marks=MARKS,
         kinds=KINDS,
         as_of=reference.as_of,
         acts=len(reference.acts),

@@ -43,8 +43,9 @@ SCORES = {
     "content_score": Score("법률 내용", "내용 점수", "higher"),
     "conclusion_score": Score("법률 내용", "결론", "higher"),
     "key_point_recall": Score("법률 내용", "핵심 내용 재현율", "higher"),
-    "judged_key_point_recall": Score("법률 내용", "핵심 내용 재현율 (LLM 판정)", "higher"),
-    "judge_failures": Score("법률 내용", "LLM 판정을 얻지 못한 핵심 내용 수", None, None),
+    "judged_right": Score("법률 내용", "옳은 답변 (LLM 채점)", "higher"),
+    "judged_key_point_recall": Score("법률 내용", "핵심 내용 재현율 (LLM 채점)", "higher"),
+    "judge_failures": Score("법률 내용", "LLM 채점을 얻지 못한 항목 수", None, None),
     "forbidden_rate": Score("법률 내용", "틀린 설명이 든 답변", "lower"),
     "number_f1": Score("법률 내용", "숫자 F1", "higher"),
     "citation_rate": Score("조문 인용", "조문을 인용한 답변", "higher"),
@@ -73,7 +74,8 @@ SCORES = {
 }
 
 OF_PAIRS = ("contrast_accuracy", "contrast_per_character", "contrast_per_token", "contrast_text_only")  # of no answer
-OPTIONAL = ("judged_key_point_recall", "judge_failures", "bert_score")
+OF_JUDGE = ("judged_right", "judged_key_point_recall", "judge_failures")
+OPTIONAL = (*OF_JUDGE, "bert_score")
 
 
 def score_answer(

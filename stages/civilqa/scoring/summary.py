@@ -3,7 +3,9 @@
 from typing import Any
 
 from civilqa.scoring.comparison import BETTER, PRIMARY, WORSE
+from civilqa.scoring.llm_judge import describe_agreement
 from civilqa.scoring.predictions import SYSTEMS
+from civilqa.scoring.scores import OF_JUDGE
 
 SHOWN = (*PRIMARY, "bits_per_character", "chrf", "citation_f1", "key_point_recall", "repetition")
 
@@ -60,6 +62,11 @@ def print_summary(metrics: dict[str, Any], notice: str) -> None:
         columns = " ".join(f"{'-':>9}" if mean is None else f"{mean:>9.3f}" for mean in means)
         interval = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
         print(f"  {name:<22} {columns}   {interval} {difference.get('verdict', '')}".rstrip())
+    if "judge" in metrics:
+        print(f"judge: {describe_agreement(metrics['judge'])}")
+        for name in OF_JUDGE:
+            means = [f"{system} {test[system][name]:.3f}" for system in SYSTEMS["test"] if name in test[system]]
+            print(f"  {name:<23} {', '.join(means) or '-'}")
     print(f"training recall: {recall['n']} training questions asked again")
     for name in ("chrf", "recalled"):
         means = [f"{recall[system].get(name, 0):.3f}" for system in ("base", "adapter")]
