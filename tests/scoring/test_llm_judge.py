@@ -302,6 +302,10 @@ def test_votes_are_0_or_1_and_nothing_else(text, expected):
     assert read_vote(text) == expected
 
 
+def test_a_reply_can_be_written_whatever_it_holds():
+    assert read_reply({"choices": [{"message": {"content": "1 \ud800"}}]}) == "1 ?"
+
+
 @pytest.mark.parametrize("reply", [None, {}, {"choices": []}, [], {"choices": [{"text": "1"}]}])
 def test_a_reply_of_another_shape_is_no_vote(reply):
     assert read_reply(reply) is None

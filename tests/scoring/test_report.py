@@ -238,3 +238,38 @@ def test_a_score_of_the_text_leads_only_where_it_was_found_to_tell_right_from_wr
 )
 def test_figures_are_written_as_a_reader_wants_them(value, name, signed, expected):
     assert figure(value, name, signed) == expected
+
+
+# --- a language model's marks ---
+
+
+JUDGED = {
+    "model": "judge-1 " + ATTACK, "votes": 3, "answers": 100, "kappa": 0.71, "kappa_interval": [0.52, 0.86],
+    "right_accepted": {"k": 44, "n": 50}, "wrong_accepted": {"k": 6, "n": 50}, "least_kappa": 0.6, "counted": True,
+}  # fmt: skip
+
+
+def judged(**changes):
+    lines, metrics = make(["답은 민법 제750조입니다."])
+    marks = [
+        {"kind": "conclusion", "line": "답", "votes": ["1", "<think>음</think>1", "0"], "mark": 1},
+        {"kind": "made_up_law", "line": "없는 법", "votes": ["1", None, ATTACK], "mark": None},
+    ]
+    lines["test"][0]["adapter"]["judge"] = {"right": None, "lines": marks}
+    page = Page(render_report(lines, {**metrics, "judge": JUDGED | changes}, NOTICE))
+    assert page.of("img") == []
+    return " ".join(page.text.split())
+
+
+def test_a_judge_is_shown_with_its_agreement_and_every_vote():
+    text = judged()
+    assert "옳고 그름을 미리 아는 답변 100개에서 일치도(코헨의 카파) 0.71 [95% 구간 0.52, 0.86]" in text
+    assert "옳은 답변 50개 가운데 44개를, 틀린 답변 50개 가운데 6개를" in text
+    assert "LLM 채점: 알 수 없음 결론: 답 해당함 표 1 1 0없는 법: 없는 법 알 수 없음 표 1 – –" in text
+    assert "세지 않" not in text
+
+
+def test_a_judge_that_does_not_agree_is_shown_and_said_not_to_count():
+    assert "어디에도 세지 않습니다" in judged(kappa=0.4, counted=False)
+    assert "LLM 채점: 알 수 없음 (믿을 만하지 않아 세지 않음)" in judged(kappa=0.4, counted=False)
+    assert "채점을 하나도 얻지 못했습니다" in judged(kappa=None, counted=False)

@@ -158,22 +158,23 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 def test_a_judge_that_refuses_leaves_no_key_anywhere(run_copy, tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    judge = {"url": f"http://127.0.0.1:{server.server_port}/v1", "model": "m", "max_retries": 0, "timeout_seconds": 5.0}
-    edit_params(run_copy / "params.yaml", **{"evaluate.judge": judge})
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    judge = {"url": url, "model": "m", "max_retries": 0, "timeout_seconds": 5.0}
+    edit_params(run_copy / "params.yaml", **{f"evaluate.judge.{key}": value for key, value in judge.items()})
     try:
         finished = run(run_copy, "dvc", "repro", "evaluate", HF_HUB_OFFLINE="1")
     finally:
         server.shutdown()
         server.server_close()
     assert finished.returncode == 0, finished.stderr
-    assert "judge: no verdict" in finished.stdout
+    assert "judge: no vote" in finished.stdout
     assert leaks(finished.stdout + finished.stderr) == []
     assert leaking_files(run_copy, tmp_path / "home") == []
     metrics = json.loads((run_copy / "metrics/evaluate.json").read_text(encoding="utf-8"))
     assert metrics["test"]["adapter"]["judge_failures"] > 0
 
-    judge["url"] = judge["url"].replace("http://", f"http://user:{PASSWORD}@")
-    edit_params(run_copy / "params.yaml", **{"evaluate.judge": judge})
+    with_password = url.replace("http://", f"http://user:{PASSWORD}@")
+    edit_params(run_copy / "params.yaml", **{"evaluate.judge.url": with_password})
     finished = run(run_copy, "python", "stages/evaluate.py", HF_HUB_OFFLINE="1")
     assert finished.returncode == 1
     assert "evaluate.judge.url: holds a user or password" in finished.stderr

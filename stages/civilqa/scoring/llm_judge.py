@@ -112,7 +112,7 @@ def describe_law(gold: Gold) -> str:
 class Judge:
     """Asks for votes, keeps them, and knows how far its marks agree with the labels of answers."""
 
-    def __init__(self, params: JudgeParams, store: Path, labelled: Path = LABELLED) -> None:
+    def __init__(self, params: JudgeParams, store: Path) -> None:
         """Read the labelled answers; nothing is asked.
 
         Raises:
@@ -125,9 +125,9 @@ class Judge:
             )
         if params.model is None:
             raise PipelineError("params.yaml: evaluate.judge.model: found null; name the model that judge.url serves")
-        self.params, self.store, self.labelled = params, store, labelled
+        self.params, self.store = params, store
         self.known = read_test_cases()
-        self.cases = read_labelled(labelled, self.known)
+        self.cases = read_labelled(LABELLED, self.known)
         self.session = open_session(KEY_VARIABLE, params.max_retries, CONNECTIONS)
         # One vote is the likeliest one. Several are drawn, or they would all be the same; of the temperatures 1 alone
         # is taken by every server.
@@ -239,7 +239,8 @@ def read_reply(reply: Any) -> str | None:
         text = reply["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
         return None
-    return text if isinstance(text, str) else None
+    # Half a character, which JSON can say, could not be written into the predictions.
+    return text.encode(errors="replace").decode() if isinstance(text, str) else None
 
 
 def read_vote(text: Any) -> int | None:
@@ -304,7 +305,7 @@ def read_labelled(path: Path, known: Mapping[str, Gold]) -> list[Case]:
 
 
 def draw_cases(cases: list[Case], number: int, seed: int) -> list[Case]:
-    """Return so many of the labelled answers, half of them right ones, in an order drawn from the seed; or all of them."""
+    """Return so many of the labelled answers, half of them right ones, in an order drawn from the seed."""
     order = [cases[index] for index in np.random.default_rng(seed).permutation(len(cases))]
     halves = {
         "right": [case for case in order if case.label == "right"][: (number + 1) // 2],
