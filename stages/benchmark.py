@@ -71,7 +71,7 @@ def print_summary(notice: str, limits: Limits, training: dict[str, Any], generat
 def main() -> None:
     params, hardware_params = read_sections(benchmark=BenchmarkParams, hardware=HardwareParams)
     model_params, profile = read_profile()
-    hardware = resolve_hardware(hardware_params)
+    hardware = resolve_hardware(hardware_params, profile)
     # An adapter that cannot be used is said now, not after minutes of measuring.
     adapter = open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED)
     tokenizer = load_tokenizer(profile)
@@ -89,7 +89,7 @@ def main() -> None:
     generation["load_seconds"] = load_seconds
     del model  # its memory is none of training's
     # Batch, length and number of steps are the benchmark's own, so that figures of different presets can be compared.
-    train, preset, tuning, step_hardware, _ = read_parameters(model_params)
+    train, preset, tuning, step_hardware, _ = read_parameters(model_params, profile)
     batch_size, steps = params.train_batch_size, params.warmup + params.repeats
     recipe = make_recipe(train, preset, tuning, step_hardware, batch_size=batch_size, steps=steps, seed=params.seed)
     training = measure_training(model_params, profile, tokenizer, recipe, params, limits)

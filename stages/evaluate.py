@@ -106,7 +106,7 @@ def main() -> None:
         evaluate=EvaluateParams, format=FormatParams, hardware=HardwareParams
     )
     model_params, profile = read_profile()
-    hardware = resolve_hardware(hardware_params)
+    hardware = resolve_hardware(hardware_params, profile)
     prompter = Prompter(load_tokenizer(profile), read_template(FORMATTED))
     adapter = open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED)
     golds = read_gold()

@@ -130,7 +130,7 @@ def export(output: Path, precision: str) -> None:
     before = stamp(ADAPTER)
     prompter = load_prompter(profile, prompts.style)
     trained = open_adapter(ADAPTER, model_params, profile, template=prompter.template)
-    hardware = resolve_hardware(hardware_params)
+    hardware = resolve_hardware(hardware_params, profile)
     questions = parity_prompts(trained, prompter, prompts)
     conversational = bool(prompter.tokenizer.chat_template)  # before the one of training is put there
     quantization, quantized = trained.manifest.quantization, None

@@ -138,7 +138,7 @@ def main() -> None:
     params, hardware_params = read_sections(probe=ProbeParams, hardware=HardwareParams)
     model_params, profile = read_profile()
     version = find_harness(params.python)
-    hardware = resolve_hardware(hardware_params)
+    hardware = resolve_hardware(hardware_params, profile)
     adapter = open_adapter(ADAPTER, model_params, profile)
     reference = load_reference()
     items = make_items(reference, params.items, params.seed)

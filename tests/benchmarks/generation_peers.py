@@ -97,8 +97,8 @@ def main() -> None:
     output = arguments.output.resolve()
     with contextlib.chdir(ROOT):
         (params,) = read_sections(hardware=HardwareParams)
-        hardware = resolve_hardware(params.model_copy(update={"precision": "fp32"}))
         model_params, profile = read_profile()
+        hardware = resolve_hardware(params.model_copy(update={"precision": "fp32"}), profile)
         tokenizer = load_tokenizer(profile)
         model = load_tuned(open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED), hardware)
         prompts = read_prompts(arguments.prompts)

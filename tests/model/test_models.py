@@ -14,6 +14,7 @@ from civilqa.program.errors import ModelError, ParameterError
 from civilqa.program.parameters import read_choice
 from civilqa.training.adapter import Tuning
 from conftest import ROOT
+from small_training import TINY
 
 HARDWARE = Hardware("cpu", "fp32", 2)
 MODEL = ModelParams(profile="tiny", seed=1)
@@ -95,16 +96,16 @@ def test_the_identity_of_a_folder_is_its_bytes(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ParameterError, match=r"hardware.device: found cuda, which this machine does not have"):
-        resolve_hardware(HardwareParams(device="cuda", precision="auto", threads=2, cuda_graphs="auto"))
+        resolve_hardware(HardwareParams(device="cuda", precision="auto", threads=2, cuda_graphs="auto"), TINY)
 
 
 def test_fp16_on_the_cpu_is_refused():
     with pytest.raises(ParameterError, match="fp16 needs a CUDA GPU"):
-        resolve_hardware(HardwareParams(device="cpu", precision="fp16", threads=2, cuda_graphs="auto"))
+        resolve_hardware(HardwareParams(device="cpu", precision="fp16", threads=2, cuda_graphs="auto"), TINY)
 
 
 def test_auto_is_fp32_on_the_cpu_and_the_threads_are_pinned():
-    hardware = resolve_hardware(HardwareParams(device="cpu", precision="auto", threads=1, cuda_graphs="auto"))
+    hardware = resolve_hardware(HardwareParams(device="cpu", precision="auto", threads=1, cuda_graphs="auto"), TINY)
     assert (hardware.precision, torch.get_num_threads()) == ("fp32", 1)
     torch.set_num_threads(2)
 

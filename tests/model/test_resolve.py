@@ -19,6 +19,7 @@ def gpu(name, capability, packages=ALL):
 
 
 CPU = Machine(packages=ALL)
+AMX = replace(CPU, cpu_bf16=True)
 V100, T4 = gpu("Tesla V100", (7, 0)), gpu("Tesla T4", (7, 5))
 A10, L4, H100 = gpu("NVIDIA A10", (8, 6)), gpu("NVIDIA L4", (8, 9)), gpu("NVIDIA H100", (9, 0))
 MACHINES = {"cpu": CPU, "v100": V100, "t4": T4, "a10": A10, "l4": L4, "h100": H100}
@@ -27,7 +28,8 @@ MACHINES = {"cpu": CPU, "v100": V100, "t4": T4, "a10": A10, "l4": L4, "h100": H1
 def choose(machine, preset="balanced", **asked):
     auto = {"device": "auto", "precision": "auto", "cuda_graphs": "auto"}
     hardware = HardwareParams(threads=2, **{key: asked.pop(key, value) for key, value in auto.items()})
-    return choose_hardware(hardware, read_train(preset=preset, **asked), read_preset(preset), machine)
+    pretrained = asked.pop("pretrained", True)
+    return choose_hardware(hardware, read_train(preset=preset, **asked), read_preset(preset), machine, pretrained)
 
 
 def resolved(machine, **asked):
@@ -58,6 +60,21 @@ def test_auto_takes_the_best_that_a_machine_has(machine, device, precision, atte
     assert plain == {**expected, "quantization": "none", "optimizer": "adamw"}
     small = resolved(MACHINES[machine], preset="memory_efficient")
     assert small == {**expected, "quantization": "4bit", "optimizer": optimizer_of_4bit}
+
+
+@pytest.mark.parametrize(
+    ("machine", "pretrained", "asked", "precision", "fused_lora"),
+    [
+        (CPU, True, "auto", "fp32", False),
+        (AMX, True, "auto", "bf16", True),
+        (AMX, False, "auto", "fp32", False),
+        (AMX, True, "fp32", "fp32", False),
+        (replace(AMX, devices=("mps", "cpu")), True, "auto", "fp32", False),
+    ],
+)
+def test_a_cpu_with_amx_computes_pretrained_weights_in_bf16(machine, pretrained, asked, precision, fused_lora):
+    found = resolved(machine, pretrained=pretrained, precision=asked)
+    assert (found["precision"], found["fused_lora"]) == (precision, fused_lora)
 
 
 REFUSED = [

@@ -15,10 +15,10 @@ from civilqa.model.hardware import take_hold
 from civilqa.model.loading import load_base, save_adapter
 from civilqa.program.parameters import read_choice, read_sections
 from civilqa.training.adapter import Tuning, add_adapter
+from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.checkpoints import STATE_FILE, find_resumable, seal
 from civilqa.training.recipe import Preset, Recipe, TrainingHardware, TrainParams, resolve_recipe
 from civilqa.training.trainer import AdapterTrainer, make_trainer
-from civilqa.training.varlen_attention import IGNORED_LABEL
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = ROOT / "params.yaml"

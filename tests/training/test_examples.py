@@ -3,8 +3,8 @@ import pytest
 from civilqa.base_model.prompts import read_formatted
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.files import write_jsonl
+from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.examples import check_validation, make_examples, pack
-from civilqa.training.varlen_attention import IGNORED_LABEL
 from small_training import recipe_of, varied_rows
 
 

@@ -12,6 +12,7 @@ from civilqa.program.lifecycle.machine_errors import is_out_of_memory
 from civilqa.program.parameters import read_choice
 from civilqa.training import memory
 from civilqa.training.adapter import LoraParams, make_lora_config
+from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.memory import (
     STATE_BYTES,
     Estimate,
@@ -27,7 +28,6 @@ from civilqa.training.memory import (
     trial_pass,
 )
 from civilqa.training.recipe import TrainingHardware
-from civilqa.training.varlen_attention import IGNORED_LABEL
 from small_training import HARDWARE, MODEL, PARAMS, ROOT, TINY, losses_of, recipe_of, tiny_tuning, trainer_of
 
 GIB = 2**30

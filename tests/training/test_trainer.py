@@ -10,8 +10,8 @@ from civilqa.model.loading import load_base, load_tuned, save_adapter
 from civilqa.model.provenance import describe_making, open_adapter, seal
 from civilqa.program.errors import ModelError
 from civilqa.training import trainer as trainer_module
+from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.examples import pack
-from civilqa.training.varlen_attention import IGNORED_LABEL
 from small_training import HARDWARE, MODEL, losses_of, recipe_of, trainer_of, varied_rows
 
 with_quantization = pytest.mark.parametrize(

@@ -4,13 +4,23 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Exaone4Config,
+    Gemma2Config,
+    Gemma3TextConfig,
+    Llama4TextConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 from transformers.integrations.neftune import activate_neftune
 
 from civilqa.model.loading import load_base
+from civilqa.training.answer_loss import IGNORED_LABEL, summed_answer_loss
 from civilqa.training.varlen_attention import (
-    IGNORED_LABEL,
+    VARLEN_ATTENTION,
     attend_equal_records,
-    summed_answer_loss,
     supports_varlen_attention,
     varlen_attention,
 )
@@ -49,7 +59,7 @@ def test_a_row_of_records_has_the_losses_and_gradients_of_a_padded_batch(make, s
     rows = rows_of(30, 7, 19, 30)
     trainer = make(rows)
     plain = load_base(MODEL, small_base, HARDWARE)  # a new adapter changes nothing
-    loss, tokens = summed_answer_loss(trainer.model.eval(), trainer.data_collator(rows))
+    loss, tokens = summed_answer_loss(trainer.model.eval(), trainer.data_collator(rows), None)
     assert tokens == sum(len(row["input_ids"]) - 4 for row in rows)
     expected = padded_losses(plain, rows).sum()
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-3)
@@ -66,10 +76,10 @@ def test_no_record_sees_another(make):
     model = trainer.model.eval()
     first, other, second = *rows_of(12, 12), rows_of(12, 12, 9)[2]
     with torch.inference_mode():
-        alone = summed_answer_loss(model, trainer.data_collator([second]))[0]
+        alone = summed_answer_loss(model, trainer.data_collator([second]), None)[0]
         for before in (first, other):
-            both = summed_answer_loss(model, trainer.data_collator([before, second]))[0]
-            rest = summed_answer_loss(model, trainer.data_collator([before]))[0]
+            both = summed_answer_loss(model, trainer.data_collator([before, second]), None)[0]
+            rest = summed_answer_loss(model, trainer.data_collator([before]), None)[0]
             torch.testing.assert_close(both - rest, alone, rtol=1e-5, atol=1e-3)
 
 
@@ -122,8 +132,58 @@ def test_padding_can_be_asked_for_and_has_the_same_loss(make):
         torch.testing.assert_close(padded.batch_loss(padded.model.eval(), batch), unpadded, rtol=1e-5, atol=1e-4)
 
 
-def test_models_with_another_attention_are_padded(small_base):
-    base = load_base(MODEL, small_base, HARDWARE)
-    assert supports_varlen_attention(base)
-    base.config.sliding_window = 16
-    assert not supports_varlen_attention(base)
+WINDOW = 8
+SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "pad_token_id": 0,
+}
+HALF = ["sliding_attention", "full_attention"] * 2
+SLIDING = {
+    "Mistral": (MistralConfig, {"sliding_window": WINDOW}),
+    "Gemma 3": (Gemma3TextConfig, {"sliding_window": WINDOW, "layer_types": HALF, "query_pre_attn_scalar": 8}),
+    "Qwen 2": (Qwen2Config, {"use_sliding_window": True, "sliding_window": WINDOW, "layer_types": HALF}),
+    "Qwen 3": (Qwen3Config, {"use_sliding_window": True, "sliding_window": WINDOW, "layer_types": HALF}),
+    "EXAONE 4": (Exaone4Config, {"sliding_window": WINDOW, "layer_types": HALF}),
+}
+
+
+@pytest.mark.parametrize("name", SLIDING)
+def test_records_longer_than_a_sliding_window_are_attended_to_as_alone(name):
+    kind, traits = SLIDING[name]
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(kind(**SMALL, **traits), attn_implementation="sdpa").eval()
+    assert supports_varlen_attention(model)
+    lengths = (5, 30, WINDOW, 17)
+    ids = [torch.arange(length)[None] * 7 % 290 + 3 for length in lengths]
+    with torch.inference_mode():
+        alone = torch.cat([model(row, use_cache=False).logits for row in ids], dim=1)
+        model.set_attn_implementation(VARLEN_ATTENTION)
+        borders = torch.tensor([0, *lengths]).cumsum(0).int()
+        places = torch.cat([torch.arange(length) for length in lengths])[None]
+        row = {"input_ids": torch.cat(ids, dim=1), "position_ids": places, "use_cache": False}
+        together = model(**row, cu_seq_lens_q=borders, cu_seq_lens_k=borders, max_length_q=30, max_length_k=30).logits
+        model.config.sliding_window = None
+        for module in model.modules():
+            module.sliding_window = None
+        wide = model(**row, cu_seq_lens_q=borders, cu_seq_lens_k=borders, max_length_q=30, max_length_k=30).logits
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert (wide - alone).abs().max() > 1e-2, "the windows make a difference"
+
+
+@pytest.mark.parametrize(
+    ("kind", "traits"),
+    [
+        (Gemma2Config, {}),  # caps the products that attention weighs by
+        (Gemma3TextConfig, {"attn_logit_softcapping": 50.0}),
+        (Gemma3TextConfig, {"use_bidirectional_attention": True}),
+        (Llama4TextConfig, {"attention_chunk_size": 16, "intermediate_size_mlp": 64, "num_local_experts": 2}),
+    ],
+)
+def test_models_with_another_attention_are_padded(kind, traits):
+    assert not supports_varlen_attention(AutoModelForCausalLM.from_config(kind(**SMALL | traits)))

@@ -175,7 +175,7 @@ class Engine:
         from civilqa.model.loading import load_base, load_tuned
 
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for answers
-            self._hardware = resolve_hardware(hardware)
+            self._hardware = resolve_hardware(hardware, profile)
         if self._adapter:
             self._model = load_tuned(self._adapter, self._hardware)
         else:

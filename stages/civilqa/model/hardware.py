@@ -20,6 +20,7 @@ import psutil
 import torch
 from pydantic import Field
 
+from civilqa.base_model.profiles import Profile
 from civilqa.model.processes import local_index
 from civilqa.program.errors import ParameterError
 from civilqa.program.parameters import Section
@@ -66,6 +67,7 @@ class Machine:
     `compute_capability` is that of the first NVIDIA GPU, (8, 0) for an A100. `architectures` are those that torch was
     built for: sm_80 runs on 8.0 and later ones of 8, compute_90 on 9.0 and all later ones. `packages` are the optional
     ones that can be imported: bitsandbytes, flash_attn, liger_kernel. `compiler`: torch.compile finds its own.
+    `cpu_bf16`: the processor multiplies matrices in bf16 by instructions of its own (AMX).
     """
 
     devices: tuple[str, ...] = ("cpu",)
@@ -74,6 +76,7 @@ class Machine:
     architectures: tuple[str, ...] = ()
     packages: frozenset[str] = frozenset()
     compiler: bool = True
+    cpu_bf16: bool = False
 
     def __str__(self) -> str:
         return f"{self.gpu or 'the GPU'} of compute capability {'.'.join(map(str, self.compute_capability))}"
@@ -102,12 +105,16 @@ def inspect_machine() -> Machine:
         architectures=tuple(torch.cuda.get_arch_list()) if gpu and torch.version.cuda else (),  # not AMD's
         packages=frozenset(filter(importlib.util.find_spec, optional)),
         compiler=bool(importlib.util.find_spec("triton") if gpu else any(map(shutil.which, compilers))),
+        cpu_bf16=bool(torch.cpu.get_capabilities().get("amx_bf16")),
     )
 
 
-def choose_device(params: HardwareParams, machine: Machine) -> tuple[Choice, Choice]:
+def choose_device(params: HardwareParams, machine: Machine, pretrained: bool) -> tuple[Choice, Choice]:
     """Resolve device and precision. Auto takes a CUDA GPU, then Apple's, then the CPU; bf16 on a GPU that has it, fp16
-    on an older one, fp32 elsewhere.
+    on an older one; on a CPU with AMX bf16 for pretrained weights, which were trained in it; fp32 elsewhere.
+
+    Args:
+        pretrained: the base's weights are not random ones, whose small model computes no faster in bf16.
 
     Raises:
         ParameterError: one was asked for that the machine does not have.
@@ -135,7 +142,9 @@ def choose_device(params: HardwareParams, machine: Machine) -> tuple[Choice, Cho
     if device != "cuda":
         if precision == "fp16":
             raise refusal(key, precision, f"fp16 needs a CUDA GPU, found {device}", "auto")
-        if precision == "auto":
+        if precision == "auto" and device == "cpu" and machine.cpu_bf16 and pretrained:
+            precision, why = "bf16", "the processor has AMX, which multiplies in bf16"
+        elif precision == "auto":
             precision, why = "fp32", f"half precision gains nothing on {device}"
     elif precision == "auto":
         precision, why = ("fp16", no_bf16) if no_bf16 else ("bf16", "compute capability 8.0 or more")
@@ -186,9 +195,10 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def resolve_hardware(params: HardwareParams) -> Hardware:
+def resolve_hardware(params: HardwareParams, profile: Profile) -> Hardware:
     """Resolve `auto` from the machine, pin the number of threads, and say what was resolved."""
-    device, precision = (choice.resolved for choice in choose_device(params, inspect_machine()))
+    chosen = choose_device(params, inspect_machine(), profile.weights == "pretrained")
+    device, precision = (choice.resolved for choice in chosen)
     print(f"hardware: {device}, {precision}, {params.threads} threads (asked: {params.device}, {params.precision})")
     graphs = choose_cuda_graphs(params, device).resolved
     hardware = Hardware(device, precision, params.threads, cuda_graphs=graphs)

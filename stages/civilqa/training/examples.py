@@ -12,8 +12,8 @@ from trl import pack_dataset
 
 from civilqa.base_model.prompts import ROWS_CHECKED, Prompter, check_tokens, read_formatted
 from civilqa.program.errors import ParameterError, RecordError
+from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.recipe import Recipe, TrainParams
-from civilqa.training.varlen_attention import IGNORED_LABEL
 
 Examples = dict[str, list[dict[str, Any]]]  # by split; each with input_ids, labels, and seq_lengths once packed
 

@@ -121,7 +121,7 @@ class Trained:
 def read_plan(formatted: Path) -> Plan:
     """Read parameters and data, resolve what is left to the machine, and print what came of it."""
     model, profile = read_profile()
-    train, preset, tuning, hardware, choices = read_parameters(model)
+    train, preset, tuning, hardware, choices = read_parameters(model, profile)
     print(format_table(choices))
 
     prompter = Prompter(load_tokenizer(profile), read_template(formatted))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from civilqa.base_model.profiles import ModelParams
+from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.model.hardware import Choice, Hardware, HardwareParams, Machine, choose_device, inspect_machine, refusal
 from civilqa.model.processes import process_count, shards_weights
 from civilqa.program.errors import ParameterError
@@ -114,14 +114,14 @@ class Recipe:
 
 
 def choose_hardware(
-    params: HardwareParams, train: StepParams, preset: Preset, machine: Machine
+    params: HardwareParams, train: StepParams, preset: Preset, machine: Machine, pretrained: bool
 ) -> tuple[TrainingHardware, list[Choice]]:
     """Resolve everything that depends on the machine; returns it with a row of explanation for each choice.
 
     Raises:
         ParameterError: something was asked for that this machine cannot do.
     """
-    chosen = choose_device(params, machine)
+    chosen = choose_device(params, machine, pretrained)
     device, precision = (choice.resolved for choice in chosen)
     capability, packages = machine.compute_capability, machine.packages
     quantization = _first_given(train.quantization, preset.quantization)
@@ -140,7 +140,9 @@ def choose_hardware(
         ("liger_kernel" not in packages, "liger-kernel is not installed (it is for Linux only)"),
     ]
     liger_kernel = _choose(train, "liger_kernel", True, False, "fused layers: faster, less memory", obstacles)
-    obstacles = [(device != "cuda", f"it spares kernels and traffic of a CUDA GPU, found {device}")]
+    obstacles = [
+        (device != "cuda" and precision == "fp32", f"it spares casts and kernels; in fp32 on {device} are none")
+    ]
     fused_lora = _choose(train, "fused_lora", True, False, "fewer operations: faster, less memory", obstacles)
     # A preset that quantises does so to save memory; elsewhere 8-bit states would cost accuracy for a few MB of LoRA.
     exact = train.optimizer == "auto" and quantization == "none"
@@ -187,12 +189,15 @@ def _choose(train: StepParams, name: str, wanted: Any, fallback: Any, why: str, 
     return Choice(key, asked, asked)
 
 
-def read_parameters(model: ModelParams) -> tuple[TrainParams, Preset, Tuning, TrainingHardware, list[Choice]]:
+def read_parameters(
+    model: ModelParams, profile: Profile
+) -> tuple[TrainParams, Preset, Tuning, TrainingHardware, list[Choice]]:
     """Return what params.yaml says of the training of the selected profile, and what this machine makes of it."""
     train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
     preset = read_choice("presets", train.preset, Preset, "train.preset")
     tuning = read_choice("tuning", model.profile, Tuning, "model.profile")
-    return train, preset, tuning, *choose_hardware(hardware_params, train, preset, inspect_machine())
+    pretrained = profile.weights == "pretrained"
+    return train, preset, tuning, *choose_hardware(hardware_params, train, preset, inspect_machine(), pretrained)
 
 
 def make_recipe(

@@ -18,10 +18,11 @@ from trl import SFTConfig, SFTTrainer
 from civilqa.program.errors import ParameterError
 from civilqa.program.lifecycle.machine_errors import writing
 from civilqa.training.adapter import fuse_lora
+from civilqa.training.answer_loss import ends_in_frozen_head, summed_answer_loss
 from civilqa.training.checkpoints import SaveEverySteps, SealCheckpoints
 from civilqa.training.examples import Examples
 from civilqa.training.recipe import TRITON_CAPABILITY, Recipe
-from civilqa.training.varlen_attention import VARLEN_ATTENTION, summed_answer_loss, supports_varlen_attention
+from civilqa.training.varlen_attention import VARLEN_ATTENTION, supports_varlen_attention
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}  # transformers' names
 
@@ -64,7 +65,7 @@ class AdapterTrainer(SFTTrainer):
         """Return the mean loss of the answer tokens of a batch, in nats, without counting it."""
         if not self.uses_own_loss:
             return model(**inputs, fused_lm_head=True, use_cache=False).loss
-        loss, tokens = summed_answer_loss(model, inputs)
+        loss, tokens = summed_answer_loss(model, inputs, self._frozen_head)
         return loss / max(tokens, 1)
 
     def compute_loss(
@@ -82,7 +83,7 @@ class AdapterTrainer(SFTTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if num_items_in_batch is None:
             return self.batch_loss(model, inputs)
-        loss, _ = summed_answer_loss(model, inputs)
+        loss, _ = summed_answer_loss(model, inputs, self._frozen_head)
         # The count is that of all processes and all passes of a step; DDP takes the mean of the processes' gradients.
         return loss / num_items_in_batch * self.accelerator.num_processes
 
@@ -92,6 +93,11 @@ class AdapterTrainer(SFTTrainer):
     @cached_property
     def _embeddings(self) -> torch.nn.Module:
         return self.accelerator.unwrap_model(self.model).get_input_embeddings()
+
+    @cached_property
+    def _frozen_head(self) -> torch.nn.Linear | None:
+        base = self.accelerator.unwrap_model(self.model).get_base_model()
+        return base.get_output_embeddings() if ends_in_frozen_head(base) else None
 
     @cached_property
     def _trained(self) -> list[torch.nn.Parameter]:
@@ -179,7 +185,7 @@ def make_trainer(
         if padding_free:
             model.get_base_model().set_attn_implementation(VARLEN_ATTENTION)
         else:
-            print("finetune: batches are padded: not every layer of the base is plain causal attention")
+            print("finetune: batches are padded: not every layer of the base is causal attention alone")
     if hardware.fused_lora:
         fuse_lora(model)
     arguments = SFTConfig(

@@ -15,13 +15,12 @@ from typing import Any
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
 VARLEN_ATTENTION = "sdpa_varlen"
 GROUPED_QUERIES = "enable_gqa" in inspect.signature(varlen_attn).parameters  # since torch 2.13
-IGNORED_LABEL = -100  # what the loss skips, in torch and transformers
 
 
 def varlen_attention(
@@ -32,6 +31,7 @@ def varlen_attention(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int | None = None,
     **kwargs: Any,
@@ -40,6 +40,7 @@ def varlen_attention(
 
     Args:
         query: (1, heads, tokens, head size); key and value may have fewer heads.
+        sliding_window: how many tokens each attends to, itself the last of them; None: all before it.
         cu_seq_lens_q: (records + 1,), where each record begins and the last one ends.
         max_length_q: tokens of the longest record.
 
@@ -49,8 +50,10 @@ def varlen_attention(
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     groups, records = query.shape[1] // key.shape[1], len(cu_seq_lens_q) - 1
+    if sliding_window is not None and sliding_window >= max_length_q:
+        sliding_window = None  # no record is longer
     if query.is_cuda and supports_flash_attention(query):
-        if records * max_length_q == query.shape[2]:
+        if records * max_length_q == query.shape[2] and sliding_window is None:
             return attend_equal_records(query, key, value, records, dropout, scaling), None
         query, key, value = in_16_bits(query, key, value)
         if not GROUPED_QUERIES:
@@ -59,21 +62,24 @@ def varlen_attention(
             *(states[0].transpose(0, 1).contiguous() for states in (query, key, value)),  # (tokens, heads, head size)
             *(cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q),
             scale=scaling,
-            window_size=(-1, 0),  # causal
+            window_size=(-1 if sliding_window is None else sliding_window - 1, 0),  # how many before, how many after
             **({"enable_gqa": groups > 1} if GROUPED_QUERIES else {}),
         )
         return attended[None], None
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    records = [
-        scaled_dot_product_attention(
-            *(states[:, :, start:end] for states in (query, key, value)),
-            dropout_p=dropout,
-            is_causal=True,
-            scale=scaling,
+    records = []
+    for start, end in pairwise(cu_seq_lens_q.tolist()):
+        band = (
+            causal_band(end - start, sliding_window, query) if sliding_window and end - start > sliding_window else None
         )
-        for start, end in pairwise(cu_seq_lens_q.tolist())
-    ]
+        record = (states[:, :, start:end] for states in (query, key, value))
+        records.append(scaled_dot_product_attention(*record, band, dropout, is_causal=band is None, scale=scaling))
     return torch.cat(records, dim=2).transpose(1, 2).contiguous(), None
+
+
+def causal_band(length: int, sliding_window: int, like: torch.Tensor) -> torch.Tensor:
+    """Return which of the tokens before it, and itself, each token of a record attends to: (length, length)."""
+    return torch.ones(length, length, dtype=torch.bool, device=like.device).tril().triu(1 - sliding_window)
 
 
 def attend_equal_records(
@@ -105,23 +111,13 @@ AttentionInterface.register(VARLEN_ATTENTION, varlen_attention)  # without a mas
 
 
 def supports_varlen_attention(base: PreTrainedModel) -> bool:
-    """Return whether every layer of a model is plain causal attention, so that varlen attention computes the same."""
+    """Return whether every layer of a model is causal attention, sliding windows included, and nothing besides."""
     config = base.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return base._supports_attention_backend and kinds == {"full_attention"} and not getattr(config, "sliding_window", 0)
-
-
-def summed_answer_loss(model: torch.nn.Module, row: dict[str, Any]) -> tuple[torch.Tensor, int]:
-    """Return the summed loss in nats of the answer tokens of a row, and their number.
-
-    The output layer, with a vocabulary a good part of a small model's work, runs on the tokens before them alone.
-
-    Args:
-        row: what trl's collator makes without padding; `labels` of shape (1, tokens), those of the prompts and of each
-            record's first token ignored.
-    """
-    inputs = {name: value for name, value in row.items() if name != "labels"}
-    labels = row["labels"][0]
-    before = (labels[1:] != IGNORED_LABEL).nonzero()[:, 0]
-    logits = model(**inputs, logits_to_keep=before, use_cache=False).logits[0]  # (answer tokens, vocabulary)
-    return cross_entropy(logits.float(), labels[before + 1], reduction="sum"), len(before)
+    others = ("attn_logit_softcapping", "use_bidirectional_attention", "attention_chunk_size")
+    return (
+        base._supports_attention_backend
+        and base._supports_sdpa  # no sinks
+        and kinds <= {"full_attention", "sliding_attention"}
+        and not any(getattr(config, name, None) for name in others)
+    )

@@ -152,7 +152,8 @@ def loss_and_gradients(device: str, precision: str) -> tuple[float, dict[str, to
     tuning = read_choice("tuning", model_params.profile, Tuning, "model.profile").model_copy(update={"dropout": 0.0})
     train = train.model_copy(update={"neftune_noise_alpha": None})
     asked = asked.model_copy(update={"device": device, "precision": precision})
-    hardware = dataclasses.replace(choose_hardware(asked, train, preset, inspect_machine())[0], liger_kernel=False)
+    hardware, _ = choose_hardware(asked, train, preset, inspect_machine(), profile.weights == "pretrained")
+    hardware = dataclasses.replace(hardware, liger_kernel=False)
     recipe = make_recipe(train, preset, tuning, hardware, batch_size=4, steps=1, seed=SEED)
     path = Path("data/formatted/train.jsonl")
     examples, _ = make_examples(path, list(read_jsonl(path))[:4], None, "stop")
@@ -276,7 +277,7 @@ def measure_train(case: str, small: bool) -> dict[str, Any]:
     preset = read_choice("presets", train.preset, Preset, "train.preset")
     tuning = read_choice("tuning", model_params.profile, Tuning, "model.profile")
     tuning = tuning.model_copy(update={"dropout": 0.0} if "drop0" in changes else {})
-    hardware, _ = choose_hardware(asked, train, preset, inspect_machine())
+    hardware, _ = choose_hardware(asked, train, preset, inspect_machine(), profile.weights == "pretrained")
     take_hold(hardware)
     counts = {"warmup": PROFILED_STEP, "repeats": 2} if small else {"warmup": PROFILED_STEP + 1, "repeats": 6}
     sizes = sizes.model_copy(update={"train_batch_size": rows, "train_length": length, **counts})
@@ -319,7 +320,7 @@ def measure_decode(case: str, small: bool) -> dict[str, Any]:
     way, rows, *uneven = case.split(":")
     length, new, repeats, rows = *((16, 8, 1) if small else (128, 256, 3)), int(rows)
     (asked,) = read_sections(hardware=HardwareParams)
-    hardware = resolve_hardware(asked)
+    hardware = resolve_hardware(asked, read_profile()[1])
     model, tokenizer = the_model(hardware)
     never = model.config.vocab_size
     prompts = (uneven_prompts if uneven else random_prompts)(rows, length, tokenizer, 7)
