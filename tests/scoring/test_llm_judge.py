@@ -3,7 +3,6 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 
 from civilqa.program.errors import PipelineError, RecordError
@@ -16,7 +15,6 @@ from civilqa.scoring.llm_judge import (
     Judge,
     JudgeParams,
     add_judge_marks,
-    cohen_kappa,
     describe_agreement,
     draw_cases,
     kappa_interval,
@@ -314,23 +312,32 @@ def test_a_reply_of_another_shape_is_no_vote(reply):
 # --- agreement with the labels ---
 
 
+def kappa_of(ww, wr, rw, rr):
+    """Of so many answers with each label (first) and mark: wrong or right."""
+    counts = {(False, False): ww, (False, True): wr, (True, False): rw, (True, True): rr}
+    labels, marks = zip(*(pair for pair, n in counts.items() for _ in range(n)), strict=True)
+    return kappa_interval(labels, marks, ["q"] * len(labels), 1)[0]
+
+
 def test_kappa_by_hand():
     # Of 50: both yes 20, both no 15, 5 and 10 apart: observed 0.7, by chance 0.5; kappa 0.4.
-    assert cohen_kappa(15, 10, 5, 20, axis=()) == pytest.approx(0.4)
-    assert cohen_kappa(5, 0, 0, 5, axis=()) == 1
-    assert cohen_kappa(0, 5, 5, 0, axis=()) == -1
-    assert cohen_kappa(0, 5, 0, 5, axis=()) == 0, "a judge who accepts everything"
-    assert cohen_kappa(0, 0, 0, 9, axis=()) == 0
+    assert kappa_of(15, 10, 5, 20) == 0.4
+    assert kappa_of(5, 0, 0, 5) == 1
+    assert kappa_of(0, 5, 5, 0) == -1
+    assert kappa_of(0, 5, 0, 5) == 0, "a judge who accepts everything"
+    assert kappa_of(0, 0, 0, 9) == 0
 
 
 def test_the_interval_of_kappa_is_drawn_by_question():
-    tables = [np.array([[2, 0], [0, 2]])] * 60 + [np.array([[0, 2], [2, 0]])] * 20
-    kappa, (low, high) = kappa_interval(tables, 1)
+    labels = [False, False, True, True] * 80
+    marks = labels[:240] + [not label for label in labels[240:]]  # on 60 of 80 questions the judge agrees
+    questions = [str(index // 4) for index in range(320)]
+    kappa, (low, high) = kappa_interval(labels, marks, questions, 1)
     assert kappa == 0.5
-    # Of 80 questions 60 agree: 0.75 ± 1.96·√(0.75·0.25/80) is 0.655 to 0.845, kappa 2p − 1.
+    # 0.75 ± 1.96·√(0.75·0.25/80) is 0.655 to 0.845, kappa 2p − 1.
     assert (low, high) == pytest.approx((0.31, 0.69), abs=0.05)
-    assert kappa_interval(tables, 1) == kappa_interval(tables, 1)
-    assert kappa_interval(tables[:1], 1) == (1, [1, 1])
+    assert kappa_interval(labels, marks, questions, 1) == (kappa, (low, high))
+    assert kappa_interval(labels[:4], marks[:4], questions[:4], 1) == (1, (1, 1))
 
 
 def test_the_sample_is_half_right_and_drawn_from_the_seed():

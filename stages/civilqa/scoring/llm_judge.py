@@ -22,6 +22,7 @@ import pydantic
 import requests
 from pydantic import Field
 from scipy.stats import bootstrap
+from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 
 from civilqa.dataset.records import question_id
@@ -320,60 +321,55 @@ def measure_agreement(judge: Judge, seed: int) -> dict[str, Any]:
     An answer without a mark counts as one marked wrongly: a judge that fails is none to trust.
     """
     sample = draw_cases(judge.cases, judge.params.checked_answers, seed)
-    tables: dict[str, np.ndarray] = {}
+    found: list[tuple[bool, bool, str]] = []  # of each answer: is it right, is it marked so, its question
     marked, accepted = 0, {"right": 0, "wrong": 0}
     for case in tqdm(sample, desc="judge: labelled answers", unit=" answer"):
         gold = judge.known[case.question_id]
         right, label = marked_right(judge.mark(gold, gold.answer, case.text)), case.label == "right"
         marked += right is not None
         accepted[case.label] += right is True
-        table = tables.setdefault(case.question_id, np.zeros((2, 2), int))
-        table[int(label), int(not label if right is None else right)] += 1
-    kappa, interval = kappa_interval(list(tables.values()), seed) if marked else (None, None)
+        found.append((label, not label if right is None else right, case.question_id))
+    kappa, interval = kappa_interval(*map(list, zip(*found, strict=True)), seed) if marked else (None, None)
     labels = [case.label for case in sample]
     return {
         "model": judge.params.model,
         "votes": judge.params.votes,
         "sampling": "the server's own" if judge.sampling_refused else judge.sampling,
         "answers": len(sample),
-        "questions": len(tables),
+        "questions": len({question for *_, question in found}),
         "marked": marked,
         **{f"{label}_accepted": share(k, labels.count(label)) for label, k in accepted.items()},
         "kappa": kappa,
-        "kappa_interval": interval,
+        "kappa_interval": interval and list(interval),
         "least_kappa": judge.params.least_kappa,
         "counted": kappa is not None and kappa >= judge.params.least_kappa,
     }
 
 
-def cohen_kappa(ww: Any, wr: Any, rw: Any, rr: Any, axis: int = -1) -> Any:
-    """Return Cohen's kappa of labels and marks, each wrong (w) or right (r), from counts that are summed over `axis`.
+def kappa_interval(
+    labels: list[bool], marks: list[bool], questions: list[str], seed: int
+) -> tuple[float, tuple[float, float]]:
+    """Return Cohen's kappa of the labels and marks of answers, and its 95 % interval, bootstrapped by question.
 
-    1 is full agreement, 0 what chance would give. 0 too where chance alone would agree everywhere.
+    1 is full agreement, 0 what chance would give; 0 too where chance alone would agree everywhere. Of a single question
+    the interval is no more than kappa.
 
     Source: Cohen 1960, A coefficient of agreement for nominal scales, doi:10.1177/001316446002000104.
     """
-    ww, wr, rw, rr = (np.sum(counts, axis=axis) for counts in (ww, wr, rw, rr))
-    n = ww + wr + rw + rr
-    chance = ((ww + wr) * (ww + rw) + (rw + rr) * (wr + rr)) / n**2
-    beyond = 1 - chance
-    return np.where(beyond > 0, ((ww + rr) / n - chance) / np.where(beyond > 0, beyond, 1), 0.0)
+    names, question = np.unique(questions, return_inverse=True)
 
+    def kappa(drawn: np.ndarray) -> float:
+        weights = np.bincount(drawn, minlength=len(names))[question]
+        kept = {"labels": [False, True], "sample_weight": weights, "replace_undefined_by": 0.0}
+        return float(cohen_kappa_score(labels, marks, **kept))
 
-def kappa_interval(tables: list[np.ndarray], seed: int) -> tuple[float, list[float]]:
-    """Return Cohen's kappa and its 95 % interval, bootstrapped by question; of a single question no more than kappa.
-
-    Args:
-        tables: of each question, how many answers have each label (rows) and mark (columns): wrong, right.
-    """
-    counts = np.array(tables).reshape(len(tables), 4).T  # (4, questions)
-    kappa = round(float(cohen_kappa(*counts)), 3)
-    if len(tables) < 2:
-        return kappa, [kappa, kappa]
-    drawn = np.random.default_rng(seed)
-    how = {"paired": True, "vectorized": True, "n_resamples": RESAMPLES, "method": "percentile", "rng": drawn}
-    interval = bootstrap(tuple(counts), cohen_kappa, **how).confidence_interval
-    return kappa, [round(float(end), 3) for end in interval]
+    whole = np.arange(len(names))
+    found = round(kappa(whole), 3)
+    if len(names) < 2:
+        return found, (found, found)
+    how = {"vectorized": False, "n_resamples": RESAMPLES, "method": "percentile", "rng": np.random.default_rng(seed)}
+    interval = bootstrap((whole,), kappa, **how).confidence_interval
+    return found, (round(float(interval.low), 3), round(float(interval.high), 3))
 
 
 def describe_agreement(measured: Mapping[str, Any]) -> str:
