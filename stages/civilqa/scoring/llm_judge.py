@@ -22,7 +22,6 @@ import pydantic
 import requests
 from pydantic import Field
 from scipy.stats import bootstrap
-from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 
 from civilqa.dataset.records import question_id
@@ -356,6 +355,8 @@ def kappa_interval(
 
     Source: Cohen 1960, A coefficient of agreement for nominal scales, doi:10.1177/001316446002000104.
     """
+    from sklearn.metrics import cohen_kappa_score  # a second to import, which whoever has no judge is spared
+
     names, question = np.unique(questions, return_inverse=True)
 
     def kappa(drawn: np.ndarray) -> float:
