@@ -33,6 +33,7 @@ from civilqa.inference import BENCHMARK_QUESTIONS
 from civilqa.model.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import load_adapter, load_base, load_tuned
 from civilqa.model.model_card import write_merged_card
+from civilqa.model.other_programs import MAX_NEW_TOKENS, make_modelfile, with_older_keys
 from civilqa.model.provenance import MANIFEST_FILE, TRAINED_ON, Adapter, MergedManifest, open_adapter, seal
 from civilqa.program.errors import ModelError, ParameterError, RecordError
 from civilqa.program.files import folder_aside, read_json, sha256_file, stamp, write_json, write_text
@@ -42,7 +43,6 @@ from civilqa.program.parameters import read_sections
 FORMATTED = Path("data/formatted")
 
 PARITY_PROMPTS = 6
-MAX_NEW_TOKENS = 512
 
 
 def parity_prompts(adapter: Adapter, prompter: Prompter, prompts: FormatParams) -> list[list[int]]:
@@ -71,6 +71,8 @@ def write_model(model: PreTrainedModel, prompter: Prompter, precision: str, fold
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": end, "pad_token_id": tokenizer.pad_token_id}
     model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=MAX_NEW_TOKENS, **ids)
     model.save_pretrained(str(folder))
+    path = folder / "config.json"
+    write_json(path, with_older_keys(read_json(path)))
     tokenizer.chat_template = prompter.template
     # Servers end an answer at the tokenizer's end token unless they are told another.
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
@@ -81,26 +83,6 @@ def write_model(model: PreTrainedModel, prompter: Prompter, precision: str, fold
     config = {key: value for key, value in read_json(path).items() if key not in of_this_disk}
     config["additional_special_tokens"] = config.pop("extra_special_tokens", [])
     write_json(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
-
-
-def make_modelfile(prompter: Prompter, prompts: FormatParams) -> str:
-    """Return Ollama's Modelfile: the prompt of training in Go's template language, for one question.
-
-    Ollama puts the start token there itself. It reads special tokens in a question as such; no template prevents it.
-    """
-    turns = [{"role": "system", "content": "{{ .System }}"}, {"role": "user", "content": "{{ .Prompt }}"}]
-    prompt, completion = prompter.render(turns, "{{ .Response }}")
-    template = (prompt + completion).removeprefix(prompter.tokenizer.bos_token or "")
-    end = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
-    return (
-        "# ollama create civil-law -f Modelfile\n"
-        "FROM .\n"
-        f'TEMPLATE """{template}"""\n'
-        f'SYSTEM """{prompts.system_prompt("")}"""\n'
-        f"PARAMETER stop {end}\n"
-        "PARAMETER temperature 0\n"
-        f"PARAMETER num_predict {MAX_NEW_TOKENS}\n"
-    )
 
 
 def check_output(folder: Path) -> None:
@@ -158,7 +140,7 @@ def export(output: Path, precision: str) -> None:
         if stamp(ADAPTER) != before:
             raise ModelError(f"{ADAPTER}: was replaced while it was exported; export again once its training has ended")
         write_merged_card(folder, trained, prompts, manifest)
-        write_text(folder / "Modelfile", make_modelfile(prompter, prompts))
+        write_text(folder / "Modelfile", make_modelfile(prompter, prompts, conversational))
         seal(folder, manifest)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest.parity}")

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3TextConfig, LlamaConfig, Qwen3Config
 
 import export
 from civilqa.base_model.profiles import Profile, read_profile
@@ -21,6 +22,7 @@ from civilqa.generation import answers
 from civilqa.inference import BENCHMARK_QUESTIONS, InferenceEngine
 from civilqa.model.hardware import Hardware
 from civilqa.model.loading import load_base, load_tuned, save_adapter
+from civilqa.model.other_programs import make_modelfile, with_older_keys
 from civilqa.model.provenance import open_adapter
 from civilqa.program.errors import ModelError
 from civilqa.training.adapter import LoraParams, add_adapter
@@ -93,14 +95,88 @@ def test_the_merged_folder_is_whole_and_ignored_by_git(at_project):
     assert str(at_project) not in card
 
 
-def test_ollama_gets_the_prompt_of_training(at_project, engine):
-    template = Path("models/merged/Modelfile").read_text(encoding="utf-8").split('"""')[1]
-    asked = template.replace("{{ .System }}", engine.prompts.system_prompt("")).replace("{{ .Prompt }}", QUESTION)
-    prompt, _, end = asked.partition("{{ .Response }}")
+def read_modelfile(path):
+    """Return its template, its system prompt and its parameters."""
+    text = Path(path).read_text(encoding="utf-8")
+    template, system = (re.search(f'{key} """(.*?)"""', text, re.DOTALL)[1] for key in ("TEMPLATE", "SYSTEM"))
+    return template, system, dict(re.findall(r"PARAMETER (\S+) (.+)", text))
+
+
+def test_ollama_answers_as_here_by_parameters_that_it_sets_otherwise(at_project, engine):
+    _, system, parameters = read_modelfile("models/merged/Modelfile")
+    assert system == engine.prompts.system_prompt("")
+    end = engine._prompter.tokenizer.convert_ids_to_tokens(engine._prompter.end_token_id)
+    assert parameters == {"stop": end, "temperature": "0", "repeat_penalty": "1", "num_predict": "512"}
+
+
+# Ollama's template language is Go's text/template, with a turn's Role and Content.
+GO = """
+package main
+
+import ("encoding/json"; "os"; "text/template")
+
+type Message struct { Role, Content string }
+type Asked struct { System, Prompt, Response string; Messages []*Message }
+
+func main() {
+    var asked Asked
+    if json.Unmarshal([]byte(os.Args[2]), &asked) != nil { panic("no JSON") }
+    template.Must(template.New("").Parse(os.Args[1])).Execute(os.Stdout, asked)
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go's own templates decide what Ollama's make of a question")
+@pytest.mark.parametrize("earlier", [[], [("user", "앞의 질문"), ("assistant", "앞의 답변")]])
+def test_ollama_gets_the_prompt_of_training_whatever_was_asked_before(at_project, engine, tmp_path, earlier):
+    template, system, _ = read_modelfile("models/merged/Modelfile")
+    (tmp_path / "render.go").write_text(GO, encoding="utf-8")
+    turns = [("system", system), *earlier, ("user", QUESTION)]
+    asked = {"System": system, "Messages": [{"Role": role, "Content": content} for role, content in turns]}
+    command = ["go", "run", str(tmp_path / "render.go"), template, json.dumps(asked)]
+    environment = os.environ | {"GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod"}
+    rendered = subprocess.run(command, capture_output=True, check=True, env=environment, timeout=300).stdout.decode()
     # Ollama puts the start token there itself.
-    ids = engine._prompt(QUESTION, "", (), engine.params)[0]
-    assert engine._prompter.encode([prompt])[0] == ids[1:]
-    assert engine._prompter.encode([end])[0] == [engine._prompter.end_token_id]
+    assert engine._prompter.encode([rendered])[0] == engine._prompt(QUESTION, "", (), engine.params)[0][1:]
+
+
+def test_a_base_made_for_conversations_gets_the_turns_before(engine):
+    modelfile = make_modelfile(engine._prompter, engine.prompts, conversational=True)
+    assert "{{ .Prompt }}" in modelfile
+    assert "range" not in modelfile
+
+
+L3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+L3 |= {"original_max_position_embeddings": 1024}
+PLAIN = {"rope_type": "default", "rope_theta": 1e6}
+ROPES = [
+    (LlamaConfig, PLAIN, {"rope_theta": 1e6, "rope_scaling": None}),
+    (LlamaConfig, {**L3, "rope_theta": 5e5}, {"rope_theta": 5e5, "rope_scaling": L3}),
+    (Qwen3Config, PLAIN, {"rope_theta": 1e6, "rope_scaling": None}),
+    (
+        Gemma3TextConfig,
+        {"full_attention": PLAIN, "sliding_attention": {"rope_type": "default", "rope_theta": 3e4}},
+        {"rope_theta": 1e6, "rope_scaling": None, "rope_local_base_freq": 3e4},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "rope", "older"), ROPES)
+def test_older_readers_find_the_rotary_embedding_under_their_names(tmp_path, kind, rope, older):
+    """transformers 4.57.6 gave the same logits with these keys, and others without (8 architectures, run by hand)."""
+    kind(rope_parameters=rope, dtype="float32").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    written = with_older_keys(json.loads(path.read_text(encoding="utf-8")))
+    assert {key: written[key] for key in older} == older
+    assert written["torch_dtype"] == "float32"
+    path.write_text(json.dumps(written), encoding="utf-8")
+    assert kind.from_pretrained(tmp_path).rope_parameters == kind(rope_parameters=rope).rope_parameters
+
+
+def test_the_export_has_them(at_project):
+    config = json.loads(Path("models/merged/config.json").read_text(encoding="utf-8"))
+    assert (config["rope_theta"], config["rope_scaling"]) == (10000.0, None)
 
 
 def test_the_tokenizer_of_the_export_renders_the_prompt_of_training(at_project, engine):
