@@ -212,6 +212,15 @@ def test_every_forbidden_statement_is_found_where_it_is_made_and_in_no_reference
     assert_none([key for key in statements if not made(f"그렇습니다. {key[1]}.", key[1])])
 
 
+def test_every_row_and_every_case_was_read_against_the_law_once_more():
+    with (ROOT / "data/raw/reviews.csv").open(encoding="utf-8", newline="") as file:
+        reviews = list(csv.DictReader(file))
+    assert Counter(review["id"] for review in reviews) == Counter(e["id"] for e in ENTRIES)
+    assert_none([review for review in reviews if not all(review.values())])
+    day = r"\d{4}-\d\d-\d\d"
+    assert_none([r for r in reviews if not (re.fullmatch(day, r["read_on"]) and re.match(f"{day}: .", r["basis"]))])
+
+
 # --- What holds for the cases alone ----------------------------------------------------------------------------------
 
 
