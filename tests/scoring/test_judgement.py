@@ -64,6 +64,19 @@ def test_what_is_no_answer_says_why(text, reason):
     assert judged.reasons[: len(judged.faults)] == judged.faults
 
 
+def test_words_without_sentences_say_no_key_point():
+    salad = (
+        "대항력이 임대인의 이율은 마친 다음 날부터 2년 주택의 인도와 전입신고를 지위를 새 연 기간은 소유자는 생깁니다."
+    )
+    for text in (salad, f"{salad} 세무 정하지 부정한테 열쇠를 밝 전원 판례입니다으십시오 맡 소멸 기각 담 인감증명서."):
+        judged = judge_answer(text, GOLD, RIGHT)
+        assert judged.faults
+        assert judged.key_points_hit == (False,) * 4
+        assert judged.scores["key_point_recall"] == judged.scores["conclusion_score"] == 0
+    wrong = judge_answer(f"{RIGHT} 민법 제3000조도 있습니다.", GOLD, RIGHT)
+    assert wrong.scores["key_point_recall"] == 1, "a sentence of wrong law leaves the others what they are"
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -40,7 +40,8 @@ class Judgement:
             - conclusion_score: how much of the claims that say the conclusion stands in the answer, less how much of
               those that deny it and of the typical errors: the mean of the nearest CLAIMS of each. A yes or no in
               front counts a fifth.
-            - key_point_recall: of the key points, the share that is said.
+            - key_point_recall: of the key points, the share that is said. It and the conclusion are 0 for what is no
+              answer by its form: words without sentences say nothing, whatever they happen to hold.
             - forbidden_rate: 1 if a typical wrong statement is made.
             - citation_precision: of the articles cited, acceptable ones aside, the share that is required.
             - citation_recall: of the required articles, the share that is cited.
@@ -134,15 +135,18 @@ def judge_answer(text: str, gold: Gold, reference_answer: str | None = None) -> 
     for_it = [said for said, _ in says] + [denied for _, denied in reading.nearest(gold.conclusion.denies)]
     against = [said for said, _ in denies + errors] + [denied for _, denied in turned]
     conclusion = _mean_of_nearest(for_it) - _mean_of_nearest(against) + _lead(sentences, gold) / 5
-    faults = _faults(text, sentences, reference, reference_answer, judgement, acceptable | gold.required, gold)
+    form, law = _faults(text, sentences, reference, reference_answer, judgement, acceptable | gold.required, gold)
+    faults = form + law
+    hit = tuple(said and not form for said in hit)
     off = len(judgement.numbers_wrong) + len(judgement.wrong_citations)
     content = max(0.0, min(1.0, (10 * conclusion + 6 * sum(points) / max(1, len(points)) - off) / 16))
     judgement = replace(
         judgement,
         faults=faults,
+        key_points_hit=hit,
         scores={
             "content_score": 0.0 if faults else content,
-            "conclusion_score": max(0.0, min(1.0, conclusion)),
+            "conclusion_score": 0.0 if form else max(0.0, min(1.0, conclusion)),
             "key_point_recall": sum(hit) / len(hit) if hit else None,
             "forbidden_rate": float(bool(judgement.forbidden_found)) if gold.forbidden else None,
             "number_f1": overlap_scores(found, wanted, allowed)[2],
@@ -193,10 +197,10 @@ def _faults(
     judgement: Judgement,
     acceptable: frozenset[Any],
     gold: Gold,
-) -> tuple[str, ...]:
-    """Return in Korean why a text cannot be taken for an answer, whatever it holds besides."""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return in Korean why a text cannot be taken for an answer, whatever it holds: by its form, and by its law."""
     if reference_answer and len(text) > LENGTHS * len(reference_answer):
-        return ("기준 답변의 세 배를 넘게 늘어놓음",)
+        return ("기준 답변의 세 배를 넘게 늘어놓음",), ()
     allowed: frozenset[Quantity] = frozenset().union(*(sentence.quantities for sentence in reference))
     pairs = [(mine, other) for mine in sentences for other in reference if copies(mine, other)]
     copied = len({mine for mine, _ in pairs})
@@ -212,17 +216,11 @@ def _faults(
         bool(sentence.words) and any(len(sentence.words & other.words) >= 0.8 * len(sentence.words) for other in before)
         for sentence, before in ((sentence, sentences[:index]) for index, sentence in enumerate(sentences))
     )
-    found = (
-        (turned or (2 * copied > len(reference) and len(openings) == 2), "기준 답변의 내용을 뒤집음"),
-        (2 * copied > len(reference) and added and left_out, "기준 답변과 다른 조문을 인용함"),
+    form = (
         (
             len(words & wanted) > SAID * len(wanted) > 0 and 2 * copied < len(reference),
             "기준 답변의 낱말을 문장 없이 늘어놓음",
         ),
-        (judgement.forbidden_found, "틀린 설명이 들어 있음: " + " / ".join(judgement.forbidden_found)),
-        (cited.invented, "없는 조문을 인용함: " + ", ".join(map(write_article, sorted(cited.invented)))),
-        (cited.deleted, "삭제된 조문을 인용함: " + ", ".join(map(write_article, sorted(cited.deleted)))),
-        (2 * len(off) > len(cited.all), "인용한 조문의 절반 넘게 다른 조문임"),
         (
             2 * sum(sentence.asserts for sentence in sentences) < len(sentences),
             "끝맺은 문장이 아닌 말이 절반을 넘음",
@@ -231,7 +229,16 @@ def _faults(
         (2 * len(words & related) < len(words), "질문과 상관없는 말이 절반을 넘음"),
         (repeated > REPEATED * len(sentences) or repeated_words(text) > REDUNDANT, "같은 말을 되풀이함"),
     )
-    return tuple(fault for wrong, fault in found if wrong)
+    law = (
+        (turned or (2 * copied > len(reference) and len(openings) == 2), "기준 답변의 내용을 뒤집음"),
+        (2 * copied > len(reference) and added and left_out, "기준 답변과 다른 조문을 인용함"),
+        (judgement.forbidden_found, "틀린 설명이 들어 있음: " + " / ".join(judgement.forbidden_found)),
+        (cited.invented, "없는 조문을 인용함: " + ", ".join(map(write_article, sorted(cited.invented)))),
+        (cited.deleted, "삭제된 조문을 인용함: " + ", ".join(map(write_article, sorted(cited.deleted)))),
+        (2 * len(off) > len(cited.all), "인용한 조문의 절반 넘게 다른 조문임"),
+    )
+    by_form, by_law = (tuple(fault for wrong, fault in found if wrong) for found in (form, law))
+    return by_form, by_law
 
 
 def overlap_scores(
