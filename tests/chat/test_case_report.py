@@ -49,7 +49,8 @@ class Engine:
     def generate_answers(self, questions, categories):
         self.asked += zip(questions, categories, strict=True)
         wrong = "민법 제9999조에 따릅니다."
-        return [{"answer": wrong if question.startswith("2") else case(0, "묶음").answer} for question in questions]
+        given = {"2": wrong, "4": "모르겠습니다. 변호사와 상담하십시오."}
+        return [{"answer": given.get(question[0], case(0, "묶음").answer)} for question in questions]
 
 
 def test_the_cases_are_shown_by_group_with_the_reason(capsys):
@@ -63,5 +64,9 @@ def test_the_cases_are_shown_by_group_with_the_reason(capsys):
     assert "✗ 내용 안 맞음 [case-2] 2번 사례에서" in out
     assert "- 필수 조문을 인용하지 않음: 주택임대차보호법 제3조의3" in out
     assert "- 없는 조문을 인용함: 민법 제9999조" in out
-    assert "모두 3건 가운데 2건 내용 맞음" in out
+    assert "모두 3건 가운데 2건 내용 맞음\n" in out
+    report_cases(engine, [*cases, case(4, "전세사기 상담")])
+    out = capsys.readouterr().out
+    assert "– 답하지 않음 [case-4]" in out
+    assert "모두 4건 가운데 2건 내용 맞음, 1건 답하지 않음" in out
     assert out.index("시험용입니다") < out.index("부동산물권")

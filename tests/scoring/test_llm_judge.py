@@ -380,7 +380,7 @@ def test_without_labels_there_is_no_judge(tmp_path, change, said):
 
 def make_lines():
     def answer(text):
-        return {"answer": text, "scores": {"chrf": 1.0}}
+        return {"answer": text, "scores": {"chrf": 1.0, "abstention_rate": float(text == "모릅니다")}}
 
     line = {"id": "q-1", "question": GOLD.question, "reference": "기준", "gold": {"required_citations": []}}
     line |= {"base": answer("틀린 답변"), "nearest": answer("옳은 답변"), "adapter": answer("옳은 답변입니다")}
@@ -399,8 +399,17 @@ def test_marks_of_a_judge_that_agrees_are_scores(serve, judge_at):
     assert lines[0]["base"]["judge"]["right"] is False
     assert lines[0]["base"]["judge"]["lines"][0]["votes"] == ["0"]
     assert "judge" not in lines[1]["base"], "a question without gold"
-    assert lines[1]["base"]["scores"] == {"chrf": 1.0}
+    assert lines[1]["base"]["scores"] == {"chrf": 1.0, "abstention_rate": 0}
     assert "kappa 1.00 [1.00, 1.00], 10 of 10 right and 0 of 10 wrong ones accepted" in describe_agreement(found)
+
+
+def test_who_abstains_is_neither_right_nor_wrong_to_the_judge(serve, judge_at):
+    line, _ = make_lines()
+    line["adapter"] = line["base"] | {"answer": "모릅니다", "scores": {"abstention_rate": 1.0}}
+    add_judge_marks([line], {"q-1": GOLD}, judge_at(serve(of_label).url, votes=1), 1)
+    assert line["adapter"]["judge"]["lines"][0]["mark"] == 0
+    assert line["adapter"]["scores"]["judged_right"] is None
+    assert line["base"]["scores"]["judged_right"] == 0
 
 
 def test_the_labelled_answers_come_first_and_the_others_in_an_order_of_the_seed(judge_at, monkeypatch):
@@ -425,7 +434,7 @@ def test_marks_of_a_judge_that_does_not_agree_are_shown_and_no_score(serve, judg
     server, lines = serve((200, "1")), make_lines()
     found = add_judge_marks(lines, {"q-1": GOLD}, judge_at(server.url, votes=1), 1)
     assert (found["kappa"], found["counted"]) == (0, False)
-    assert lines[0]["base"]["scores"] == {"chrf": 1.0, "judge_failures": 0}
+    assert lines[0]["base"]["scores"] == {"chrf": 1.0, "abstention_rate": 0, "judge_failures": 0}
     assert lines[0]["base"]["judge"]["lines"][0]["mark"] == 1
     assert "below the 0.6" in describe_agreement(found)
 
@@ -434,7 +443,7 @@ def test_a_judge_that_never_votes_is_not_counted(serve, judge_at):
     server, lines = serve((500, "")), make_lines()
     found = add_judge_marks(lines, {"q-1": GOLD}, judge_at(server.url, max_retries=0), 1)
     assert (found["kappa"], found["marked"], found["counted"]) == (None, 0, False)
-    assert lines[0]["base"]["scores"] == {"chrf": 1.0, "judge_failures": LINES}
+    assert lines[0]["base"]["scores"] == {"chrf": 1.0, "abstention_rate": 0, "judge_failures": LINES}
     assert "marked none of 20 labelled answers" in describe_agreement(found)
 
 

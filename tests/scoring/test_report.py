@@ -157,6 +157,19 @@ def test_answers_that_do_not_end_or_go_round_in_circles_are_the_first_to_be_show
     assert "3개 가운데 2개가 스스로 끝맺고" in page.text
 
 
+def test_an_abstention_stands_between_wrong_and_right_answers():
+    texts = ["답은 민법 제750조입니다. 가해자가 손해를 배상합니다.", "모르겠습니다.", "배상하지 않습니다."]
+    lines, metrics = make(texts)
+    page = Page(render_report(lines, metrics, NOTICE))
+    order = [attributes["id"] for attributes in page.of("article") if "id" in attributes]
+    assert lines["test"][0]["adapter"]["judgement"]["accepted"]
+    assert order == ["q-2", "q-1", "q-0"]
+    assert re.search(r"튜닝한 모델\s*답하지 않음\s*모르겠습니다\.", page.text)
+    assert metrics["test"]["adapter"]["abstention_rate"] == pytest.approx(1 / 3)
+    assert metrics["test"]["n_scored"]["adapter"]["content_accepted"] == 2
+    assert "1개는 답하지 않았습니다" in page.text
+
+
 def test_the_same_results_give_the_same_bytes():
     lines, metrics = make(["답은 민법 제750조입니다.", ATTACK])
     assert render_report(lines, metrics, NOTICE) == render_report(lines, metrics, NOTICE)
@@ -213,16 +226,19 @@ def test_the_headline_claims_no_more_than_the_scores_named_in_advance(verdicts, 
 
 
 def test_a_score_of_the_text_leads_only_where_it_was_found_to_tell_right_from_wrong():
-    metrics = {"difference": {}, "contrasts": {}, "test": {"n": 12, "adapter": {"content_accepted": 0.25}}}
+    adapter = {"content_accepted": 0.25, "abstention_rate": 1 / 3}
+    test = {"n": 12, "n_scored": {"adapter": {"content_accepted": 8}}, "adapter": adapter}
+    metrics = {"difference": {}, "contrasts": {}, "test": test}
 
     def usable(auc):
         measured = {"auc": auc, "right_accepted": {"k": 9, "n": 10}, "wrong_accepted": {"k": 1, "n": 10}}
         scorer = {"cases": {"held_out": {"scores": {"content_score": measured}}}}
         return {asked: text for asked, text, _ in headline(metrics, scorer)["lines"]}["쓸 만한 답변"]
 
-    assert usable(0.92).startswith("내용 점수로 12개 가운데 3개. 옳게 쓴 답변 10개 가운데 9개를")
+    assert usable(0.92).startswith("내용 점수로 12개 가운데 2개, 답하지 않은 것 4개. 옳게 쓴 답변 10개 가운데 9개를")
     assert "가릴 수 없습니다" in usable(0.72)
-    assert "3개" not in usable(0.72)
+    assert "2개" not in usable(0.72).partition("내용 점수는")[0]
+    assert "4개는 답하지 않았습니다" in usable(0.72)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,14 @@ from civilqa.scoring.summary import summarize
 COMPARED = {"mean": -0.58520912, "low": -0.67, "high": -0.5, "n": 12, "verdict": "better"}
 METRICS = {
     "adapter_sha256": "a",
-    "test": {"adapter": {"bits_per_character": 4.65317847, "ends_cleanly": 1.0, "reference_citation_f1": 0.25}},
+    "test": {
+        "adapter": {
+            "bits_per_character": 4.65317847,
+            "ends_cleanly": 1.0,
+            "abstention_rate": 0.25,
+            "reference_citation_f1": 0.25,
+        }
+    },
     "contrasts": {"unseen": {"adapter": {"contrast_accuracy": 0.612345}}},
     "difference": {
         "base": {
@@ -24,6 +31,7 @@ def test_the_summary_is_flat_and_rounded():
         "citation_f1": 0.25,
         "citation_f1_vs_base": "+0.000 undecided",
         "ends": 1.0,
+        "abstains": 0.25,
         "bits": 4.6532,
         "recall": 0.9767,
         "train_loss": 0.133,

@@ -12,6 +12,7 @@ from compare_answers import check_lines, compare, difference, merge_words
 def line(name, answer, passed, chrf):
     scores = {
         "content_accepted": passed,
+        "abstention_rate": 0.0,
         "forbidden_rate": 0.0,
         "invented_citation_rate": 0.0,
         "deleted_citation_rate": 0.0,

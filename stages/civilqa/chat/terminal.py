@@ -18,6 +18,7 @@ from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict
 from civilqa.program.errors import QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
 from civilqa.program.lifecycle.safe_output import printable
+from civilqa.scoring.abstention import abstains
 from civilqa.scoring.gold import TestCase
 from civilqa.scoring.judgement import judge_answer
 
@@ -239,22 +240,26 @@ def report_cases(engine: Engine, cases: list[TestCase]) -> None:
     for start in tqdm(range(0, len(cases), size), desc="시험 사례", unit="묶음"):
         batch = cases[start : start + size]
         answers += engine.generate_answers([case.question for case in batch], [case.category for case in batch])
-    judged = [(case, judge_answer(result["answer"], case)) for case, result in zip(cases, answers, strict=True)]
+    texts = [result["answer"] for result in answers]
+    judged = [(case, abstains(text), judge_answer(text, case)) for case, text in zip(cases, texts, strict=True)]
     judged.sort(key=lambda pair: pair[0].group)
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     console.print(f"\n{engine.notice}\n", style="yellow")
     for group, pairs in groupby(judged, key=lambda pair: pair[0].group):
         members = list(pairs)
-        accepted = sum(judgement.accepted for _, judgement in members)
+        accepted = sum(judgement.accepted for *_, judgement in members)
         console.print(f"{printable(group)}: {accepted}/{len(members)} 내용 맞음", style="bold")
-        for case, judgement in members:
+        for case, abstained, judgement in members:
             mark, style = ("✓ 내용 맞음", "green") if judgement.accepted else ("✗ 내용 안 맞음", "red")
+            mark, style = ("– 답하지 않음", "yellow") if abstained else (mark, style)
             question = case.question if len(case.question) <= 60 else f"{case.question[:59]}…"
             console.print(f"  {mark} [{printable(case.id)}] {printable(question)}", style=style)
             for reason in judgement.reasons:
                 console.print(f"      - {printable(reason)}")
         console.print()
-    accepted = sum(judgement.accepted for _, judgement in judged)
-    console.print(f"모두 {len(judged)}건 가운데 {accepted}건 내용 맞음", style="bold")
+    accepted = sum(judgement.accepted for *_, judgement in judged)
+    declined = sum(abstained for _, abstained, _ in judged)
+    besides = f", {declined}건 답하지 않음" if declined else ""
+    console.print(f"모두 {len(judged)}건 가운데 {accepted}건 내용 맞음{besides}", style="bold")
     console.print("낱말로 판정하므로, 같은 뜻을 다른 말로 쓴 답을 틀렸다고 할 수 있습니다.", style="dim")

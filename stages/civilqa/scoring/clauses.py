@@ -118,7 +118,7 @@ _EMPTY_HEADS = {
 }
 _JOINING = re.compile(r"[게지]|려고?|으려고?|기")
 _SERIAL = re.compile(r"[어아여]")
-_QUOTING = re.compile(r"(?:[ᆫ느는]?다|[으이]?라|자|냐|으냐|느냐)(?:고|는|던|며|면서|는데|더라)|라는|다는")
+QUOTING = re.compile(r"(?:[ᆫ느는]?다|[으이]?라|자|냐|으냐|느냐)(?:고|는|던|며|면서|는데|더라)|라는|다는")
 _CONDITION = re.compile(r".*(?:면|거든)$|고서|고는")
 _NECESSARY = re.compile(r".*[어아여]야$|여야")
 _CONCEDING = re.compile(r".*(?:[어아여]도|더라도|라도|지라도)$")
@@ -195,7 +195,7 @@ def read_sentences(text: str) -> tuple[Sentence, ...]:
     before: list[list[Morpheme]] = []
     rejecting = False  # a heading rejects all that follows
     for written, morphemes in split_sentences(_plain(normalize(text))):
-        parts = _split(morphemes)
+        parts = split_clauses(morphemes)
         words = {form for part in parts for form, _ in part}
         false = _calls_false(parts)
         start = written.lstrip("\"'“‘( ")
@@ -226,7 +226,7 @@ def _plain(text: str) -> str:
     return "".join([*kept, text[end:]])
 
 
-def _split(morphemes: Iterable[Morpheme]) -> list[list[Morpheme]]:
+def split_clauses(morphemes: Iterable[Morpheme]) -> list[list[Morpheme]]:
     """Split a sentence's morphemes after each ending that joins clauses."""
     morphemes = list(morphemes)
     parts: list[list[Morpheme]] = [[]]
@@ -240,10 +240,10 @@ def _split(morphemes: Iterable[Morpheme]) -> list[list[Morpheme]]:
                 after[0] in ("되", "하", "좋") or (after[0] in ("안", "아니") and beyond[0].startswith("되"))
             )
             serial = _SERIAL.fullmatch(form) and after[1].startswith("V")
-            helped = after[1] == "VX" and not _QUOTING.fullmatch(form)
+            helped = after[1] == "VX" and not QUOTING.fullmatch(form)
             ends = not (_JOINING.fullmatch(form) or serial or modal or helped)
         elif tag == "ETM":
-            ends = bool(_QUOTING.fullmatch(form)) or not (after[1] == "NNB" or after[0] in _EMPTY_HEADS)
+            ends = bool(QUOTING.fullmatch(form)) or not (after[1] == "NNB" or after[0] in _EMPTY_HEADS)
         elif tag in ("EF", "SSC"):
             ends = "EF" in [t for _, t in parts[-1]] and after[1] not in ("SSC", "JKQ", "SF", "")
         else:
@@ -253,7 +253,7 @@ def _split(morphemes: Iterable[Morpheme]) -> list[list[Morpheme]]:
     return [part for part in parts if part]
 
 
-def _negative(part: list[Morpheme]) -> bool:
+def is_denied(part: list[Morpheme]) -> bool:
     """Whether an odd number of negations stands in a clause."""
     following = [*part[1:], ("", "")]
     return sum(
@@ -272,7 +272,7 @@ def _calls_false(parts: list[list[Morpheme]]) -> bool:
     """Whether some clause of these calls something false, or the law of former times."""
     for part in parts:
         forms = {form for form, _ in part}
-        denied = _negative(part)
+        denied = is_denied(part)
         if {"사실", "다르"} <= forms and not denied:
             return True
         if (denied and forms & _TRUE) or (not denied and forms & _FALSE) or (denied and forms & _LAWS):
@@ -287,7 +287,7 @@ def _calls_false(parts: list[list[Morpheme]]) -> bool:
 
 def _is_hearsay(parts: list[list[Morpheme]]) -> bool:
     """Whether a sentence tells what people say: 당일부터라고들 합니다."""
-    quoted = any(tag == "JKQ" or (tag == "EC" and _QUOTING.fullmatch(form)) for p in parts for form, tag in p)
+    quoted = any(tag == "JKQ" or (tag == "EC" and QUOTING.fullmatch(form)) for p in parts for form, tag in p)
     return quoted and bool({form for form, _ in parts[-1]} & _BELIEF)
 
 
@@ -308,7 +308,7 @@ def _read(written: str, morphemes: tuple[Morpheme, ...], parts: list[list[Morphe
         forms = [form for form, _ in part]
         former = bool(set(forms[:4]) & _PAST and ("었" in forms or "았" in forms))
         words = [*_words(part)] or [form for form, tag in part if tag.startswith("VV")]
-        clauses.append(Clause(frozenset(words), _negative(part) != former, words[-1] if words else "", link))
+        clauses.append(Clause(frozenset(words), is_denied(part) != former, words[-1] if words else "", link))
     clauses = _frames(clauses, parts)
     # …지 않으면 …지 못한다 is …어야 …다.
     for index in range(len(clauses) - 1):
@@ -340,7 +340,7 @@ def _frames(clauses: list[Clause], parts: list[list[Morpheme]]) -> list[Clause]:
     for index, part in enumerate(parts[:-1]):
         form, tag = next(((f, t) for f, t in reversed(part) if t not in ("SP", "JX", "SSC")), ("", ""))
         following = parts[index + 1 :]
-        quoted = tag == "JKQ" or (tag in ("EC", "ETM") and _QUOTING.fullmatch(form))
+        quoted = tag == "JKQ" or (tag in ("EC", "ETM") and QUOTING.fullmatch(form))
         quoted = quoted or (tag == "EF" and part[-1][1] == "SSC")
         if not quoted:
             continue
@@ -390,7 +390,7 @@ def repeated_words(text: str) -> float:
     words = [
         word
         for _, morphemes in split_sentences(_plain(normalize(text)))
-        for part in _split(morphemes)
+        for part in split_clauses(morphemes)
         for word in _words(part)
     ]
     if len(words) < 5:

@@ -406,8 +406,10 @@ def add_judge_marks(lines: list[Prediction], golds: Mapping[str, Gold], judge: J
     for index in tqdm(np.random.default_rng(seed).permutation(len(asked)), desc="judge", unit=" answer"):
         line, system = asked[index]
         marks = judge.mark(golds[question_id(line["id"])], line["reference"], line[system]["answer"])
+        scores = line[system]["scores"]
         line[system]["judge"] = {"right": marked_right(marks), "lines": marks}
-        line[system]["scores"]["judge_failures"] = float(sum(entry["mark"] is None for entry in marks))
+        scores["judge_failures"] = float(sum(entry["mark"] is None for entry in marks))
         if agreement["counted"]:
-            line[system]["scores"] |= mark_scores(marks)
+            # Who abstains is neither right nor wrong, whatever the conclusion's line says.
+            scores |= mark_scores(marks) | ({"judged_right": None} if scores["abstention_rate"] else {})
     return agreement

@@ -127,11 +127,15 @@ def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> It
     differences = metrics["difference"].get("base", {})
     adapter, nearest, n = test.get("adapter", {}), test.get("nearest", {}), test["n"]
     measured = describe_scores(scorer).get("content_score")
+    abstained = round(adapter.get("abstention_rate", 0) * n)
+    declined = f", 답하지 않은 것 {abstained}개" if abstained else ""
     if may_lead(scorer, "content_score"):
-        count = round(adapter.get("content_accepted", 0) * n)
-        yield "쓸 만한 답변", f"내용 점수로 {n}개 가운데 {count}개. {measured}", None
+        scored = test.get("n_scored", {}).get("adapter", {}).get("content_accepted", n)
+        count = round(adapter.get("content_accepted", 0) * scored)
+        yield "쓸 만한 답변", f"내용 점수로 {n}개 가운데 {count}개{declined}. {measured}", None
     else:
         unknown = "내용이 맞는지는 자동으로 채점한 점수로 믿을 만하게 가릴 수 없습니다. 아래에서 직접 읽으십시오."
+        unknown += f" {abstained}개는 답하지 않았습니다." if abstained else ""
         yield "쓸 만한 답변", unknown + (f" 내용 점수는 {measured}" if measured else ""), None
     if pairs:
         base, tuned = (pairs[system]["contrast_accuracy"] for system in ("base", "adapter"))
@@ -174,14 +178,15 @@ def score_table(metrics: dict[str, Any]) -> list[tuple[str, list[str]]]:
 def badness(line: Prediction) -> tuple:
     """Return a key that sorts the worst answer of the tuned model first.
 
-    Worst first: what does not end or goes round in circles; then what misleads, a wrong statement or an invented
+    Worst first: what does not end or goes round in circles; then what is not accepted before what abstains, which is
+    neither right nor wrong, before what is accepted. Among these what misleads, a wrong statement or an invented
     article; then what is missing; then the wording.
     """
     of = {name: 0.0 if score is None else score for name, score in line["adapter"]["scores"].items()}
     misleading = of["forbidden_rate"] + of["invented_citation_rate"] + of["deleted_citation_rate"]
     return (
         of["ends_cleanly"],
-        of["content_accepted"],
+        0.5 if of["abstention_rate"] else of["content_accepted"],
         -misleading,
         of["key_point_recall"],
         of["citation_f1"],
@@ -232,6 +237,8 @@ def problems(line: Prediction) -> str:
     if answer["scores"]["ends_cleanly"] == 0:
         repeated = f"되풀이 {figure(answer['scores']['repetition'], 'repetition')}"
         return f"{'같은 말을 맴돎' if answer['stopped'] else '끝맺지 못함'} · {repeated}"
+    if answer["scores"]["abstention_rate"]:
+        return "답하지 않음"
     if "judgement" not in answer:
         return f"정답 주석 없음 · chrF++ {answer['scores']['chrf']:.1f}"
     judgement = answer["judgement"]

@@ -13,7 +13,7 @@ from civilqa.program.files import read_json, sha256_file, sha256_json
 from civilqa.scoring.gold import GOLD, TEST_CASES
 
 SCORER = Path("metrics/scorer.json")
-_CODE = ("clauses", "gold", "judgement", "korean", "quantities", "scores", "similarity", "wording")
+_CODE = ("abstention", "clauses", "gold", "judgement", "korean", "quantities", "scores", "similarity", "wording")
 RESAMPLES = 2000
 # On answers written to measure it; below, a score does not tell them apart well enough to stand in a headline.
 HEADLINE_AUC = 0.8

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Literal, NamedTuple
 
 from civilqa.law.verdicts import CitedArticles, cited_articles, judge_citations
+from civilqa.scoring.abstention import abstains
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.judgement import Judgement, judge_answer, overlap_scores
 from civilqa.scoring.korean import normalize
@@ -40,6 +41,7 @@ SCORES = {
     "contrast_per_token": Score("옳은 진술과 틀린 진술", "문장 자체의 그럴듯함을 빼지 않은 값, 토큰당", "higher"),
     "contrast_text_only": Score("옳은 진술과 틀린 진술", "질문 없이 물은 값 (50%에서 멀면 문장만으로 티가 남)", None),
     "content_accepted": Score("법률 내용", "내용 점수가 기준을 넘은 답변", "higher"),
+    "abstention_rate": Score("법률 내용", "답하지 않은 답변 (모른다거나 상담하라고만 함)", None),
     "content_score": Score("법률 내용", "내용 점수", "higher"),
     "conclusion_score": Score("법률 내용", "결론", "higher"),
     "key_point_recall": Score("법률 내용", "핵심 내용 재현율", "higher"),
@@ -74,6 +76,7 @@ SCORES = {
 }
 
 OF_PAIRS = ("contrast_accuracy", "contrast_per_character", "contrast_per_token", "contrast_text_only")  # of no answer
+OF_VERDICT = ("content_accepted", "content_score", "conclusion_score")  # of no answer that abstains
 OF_JUDGE = ("judged_right", "judged_key_point_recall", "judge_failures")
 OPTIONAL = (*OF_JUDGE, "bert_score")
 
@@ -92,6 +95,8 @@ def score_answer(
       models with different tokenizers, other than perplexity. It needs no generated answer and is the most sensitive of
       the scores; it does not say whether the model's own answers are right.
       Source: Graves 2013, Generating sequences with recurrent neural networks (arXiv:1308.0850), on characters.
+    - abstention_rate: 1 if the answer declines to answer and says nothing else; see `civilqa.scoring.abstention`. It is
+      neither right nor wrong: content_accepted, content_score and conclusion_score are None.
     - reference_citation_f1: of the articles cited against those of the reference answer, for data without gold. None
       where that cites none. An article is the act's full name and its number with 의; 항, 호 and 목 are not compared.
     - ends_cleanly: 1 for an answer that is not empty, that the model ended itself, and of whose 4-grams at most 15 %
@@ -108,9 +113,12 @@ def score_answer(
     cited = judgement.cited if judgement else judge_citations(text, allowed=asked)
     repetition = repetition_score(text)
     similar = {name: similarity(text, reference) for name, similarity in SIMILARITIES.items()}
+    abstained = abstains(text)
     values = {
         "bits_per_character": None if reference_bits is None else reference_bits / len(reference),
         **({"content_accepted": float(judgement.accepted), **judgement.scores} if judgement else {}),
+        **(dict.fromkeys(OF_VERDICT) if abstained else {}),
+        "abstention_rate": float(abstained),
         **citation_scores(cited),
         "reference_citation_f1": overlap_scores(cited.all, cited_articles(reference), asked)[2],
         **similar,

@@ -28,6 +28,7 @@ def summarize(metrics: dict[str, Any], trained: dict[str, Any]) -> dict[str, flo
         "citation_f1": adapter.get("reference_citation_f1"),
         "citation_f1_vs_base": _in_words(difference.get("reference_citation_f1")),
         "ends": adapter.get("ends_cleanly"),
+        "abstains": adapter.get("abstention_rate"),
         "bits": adapter.get("bits_per_character"),
         "recall": metrics["train_recall"]["adapter"].get("recalled"),
         "train_loss": losses.get("train_last"),
@@ -62,6 +63,9 @@ def print_summary(metrics: dict[str, Any], notice: str) -> None:
         columns = " ".join(f"{'-':>9}" if mean is None else f"{mean:>9.3f}" for mean in means)
         interval = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
         print(f"  {name:<22} {columns}   {interval} {difference.get('verdict', '')}".rstrip())
+    shares = {system: test[system].get("abstention_rate") for system in SYSTEMS["test"]}
+    if abstained := [f"{system} {round(share * test['n'])}" for system, share in shares.items() if share]:
+        print(f"abstained, neither right nor wrong: {', '.join(abstained)} of {test['n']} questions")
     if "judge" in metrics:
         print(f"judge: {describe_agreement(metrics['judge'])}")
         for name in OF_JUDGE:
