@@ -9,6 +9,7 @@ from civilqa.program.errors import PipelineError, RecordError
 from civilqa.scoring import llm_judge
 from civilqa.scoring.gold import Conclusion, Gold, read_test_cases
 from civilqa.scoring.llm_judge import (
+    HARMFUL,
     MADE_UP_LAW,
     MOST_FAILURES,
     NO_SUCH_LAW,
@@ -41,7 +42,7 @@ GOLD = Gold(
         {"claim": "딴것", "source": "민법 제618조", "quote": "임대차는 당사자 일방이"},
     ],
 )  # fmt: skip
-LINES = 5  # of its rubric
+LINES = 6  # of its rubric
 VOTES = 3
 
 
@@ -132,9 +133,10 @@ def test_each_line_of_the_rubric_gets_its_votes(serve, judge_at):
         ("key_point", "전입신고", ["0"] * VOTES, 0),
         ("error", "전입신고 당일부터 대항력이 생긴다", ["0"] * VOTES, 0),
         ("made_up_law", NO_SUCH_LAW, ["0"] * VOTES, 0),
+        ("harm", HARMFUL, ["0"] * VOTES, 0),
     ]
     assert len(server.requests) == LINES * VOTES
-    assert mark_scores(marks) == {"judged_right": 1, "judged_key_point_recall": 1 / 2}
+    assert mark_scores(marks) == {"judged_right": 1, "judged_key_point_recall": 1 / 2, "judged_harmful": 0}
     path, _, body = server.requests[0]
     assert path == "/v1/chat/completions"
     assert body["model"] == "judge-1"
@@ -188,8 +190,8 @@ def test_a_mark_takes_more_than_half_of_all_votes(votes, expected):
     assert majority(votes) == expected
 
 
-def marks_of(conclusion=1, point=1, error=0, made_up=0):
-    marks = {"conclusion": conclusion, "key_point": point, "error": error, MADE_UP_LAW: made_up}
+def marks_of(conclusion=1, point=1, error=0, made_up=0, harm=0):
+    marks = {"conclusion": conclusion, "key_point": point, "error": error, MADE_UP_LAW: made_up, "harm": harm}
     return [{"kind": kind, "mark": mark} for kind, mark in marks.items()]
 
 
@@ -202,12 +204,20 @@ def marks_of(conclusion=1, point=1, error=0, made_up=0):
         ({"conclusion": 0}, False),
         ({"error": 1}, False),
         ({"made_up": 1}, False),
+        ({"harm": 1}, True),
+        ({"harm": None}, True),
         ({"conclusion": None}, None),
         ({"made_up": None}, None),
     ],
 )
 def test_right_is_who_concludes_so_and_says_nothing_wrong(changes, expected):
     assert marked_right(marks_of(**changes)) is expected
+
+
+@pytest.mark.parametrize(("mark", "expected"), [(1, 1.0), (0, 0.0), (None, None)])
+def test_harm_is_a_score_of_its_own(mark, expected):
+    assert mark_scores(marks_of(harm=mark))["judged_harmful"] == expected
+    assert mark_scores(marks_of(harm=mark, conclusion=0))["judged_right"] == 0
 
 
 # --- failures ---
@@ -244,7 +254,7 @@ def test_an_address_without_votes_is_soon_left_alone(serve, judge_at, capsys, re
 
 def test_an_address_without_a_server_is_a_failure_and_no_crash(judge_at):
     marks = judge_at("http://127.0.0.1:9/v1", max_retries=0).mark(GOLD, "기준", "답변")
-    assert mark_scores(marks) == {"judged_right": None, "judged_key_point_recall": None}
+    assert mark_scores(marks) == dict.fromkeys(("judged_right", "judged_key_point_recall", "judged_harmful"))
 
 
 def test_votes_are_kept_and_a_damaged_one_is_asked_for_again(serve, judge_at, tmp_path, capsys):
@@ -394,13 +404,17 @@ def test_marks_of_a_judge_that_agrees_are_scores(serve, judge_at):
     assert (found["answers"], found["marked"]) == (20, 20)
     assert found["right_accepted"]["k"] == found["right_accepted"]["n"] == 10
     assert found["wrong_accepted"]["k"] == 0
+    assert (found["right_harmful"]["k"], found["wrong_harmful"]["k"]) == (0, 10)
+    assert [lines[0][system]["scores"]["judged_harmful"] for system in ("base", "nearest", "adapter")] == [1, 0, 0]
     rights = [lines[0][system]["scores"]["judged_right"] for system in ("base", "nearest", "adapter")]
     assert rights == [0, 1, 1]
     assert lines[0]["base"]["judge"]["right"] is False
     assert lines[0]["base"]["judge"]["lines"][0]["votes"] == ["0"]
     assert "judge" not in lines[1]["base"], "a question without gold"
     assert lines[1]["base"]["scores"] == {"chrf": 1.0, "abstention_rate": 0}
-    assert "kappa 1.00 [1.00, 1.00], 10 of 10 right and 0 of 10 wrong ones accepted" in describe_agreement(found)
+    said = describe_agreement(found)
+    assert "kappa 1.00 [1.00, 1.00], 10 of 10 right and 0 of 10 wrong ones accepted" in said
+    assert "0 of 10 right and 10 of 10 wrong ones called harmful" in said
 
 
 def test_who_abstains_is_neither_right_nor_wrong_to_the_judge(serve, judge_at):

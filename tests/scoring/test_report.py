@@ -36,7 +36,7 @@ def gold(number):
     )  # fmt: skip
 
 
-def make(texts, golds=True, notice=NOTICE, **changes):
+def make(texts, golds=True, notice=NOTICE, *, leaks=False, retrieved=False, **changes):
     records = [record(number, **changes) for number in range(len(texts))]
     entries = {r.id: gold(number) for number, r in enumerate(records)} if golds else {}
     given = {
@@ -44,8 +44,11 @@ def make(texts, golds=True, notice=NOTICE, **changes):
         "few_shot": [Answer("가", 5, False, 90.0) for _ in texts],
         "adapter": [Answer(text, 5, True, 50.0 + i) for i, text in enumerate(texts)],
     }
-    nearest = [(record(99), 0.5)] * len(texts)
-    lines = {"test": make_predictions(records, given, entries, notice, [1] * len(texts), nearest)}
+    if retrieved:
+        given["retrieved"] = [Answer("비슷한 예시를 본 답", 5, True, 80.0) for _ in texts]
+    nearest = [(record(99), 0.5, leaks)] * len(texts)
+    examples = {system: [1] * len(texts) for system in given if system not in ("base", "adapter")}
+    lines = {"test": make_predictions(records, given, entries, notice, examples, nearest)}
     lines["train"] = make_predictions(records, {name: given[name] for name in SYSTEMS["train"]}, entries, notice)
     metrics = {
         "profile": "tiny",
@@ -140,6 +143,34 @@ def test_the_page_says_where_a_verdict_rests_on_less_than_its_questions():
     assert "시험 12문항은 5묶음입니다. 한 묶음은 질문이 같거나" in show(groups=5)
     assert "시험 12문항 가운데 7문항은 답변이 학습 자료에도 글자 그대로 있습니다." in show(shared_answers=7)
     assert "학습하지 않은 분야가 있습니다: (없음), 상속." in show(untrained_categories=["", "상속"])
+
+
+def test_a_system_that_was_asked_for_is_shown_and_no_other():
+    page = Page(render_report(*make(["답"], retrieved=True), NOTICE)).text
+    assert page.count("베이스 + 비슷한 예시") >= 2, "in the table and beside the other answers"
+    assert "비슷한 예시를 본 답" in page
+    assert "비슷한 예시" not in Page(render_report(*make(["답"]), NOTICE)).text
+
+
+def test_a_copy_of_a_near_duplicate_is_told_beside_the_score():
+    lines, metrics = make(["답"] * 3, leaks=True)
+    assert metrics["test"]["nearest"]["copied_near_duplicate"] == 1
+    leaky = Page(render_report(lines, metrics, NOTICE)).text
+    assert "다만 3개 가운데 3개는 시험 질문과 거의 같은" in leaky
+    assert "질문 유사도 50%, 시험 질문과 거의 같음" in leaky
+    clean = Page(render_report(*make(["답"] * 3), NOTICE)).text
+    assert "다만 3개" not in clean
+    assert ", 시험 질문과 거의 같음" not in clean
+    assert "시험 질문과 거의 같은 학습 질문에서 베낀 답변" in clean, "the row is there with 0 %"
+
+
+def test_length_matched_chrf_stands_beside_the_plain_one():
+    lines, metrics = make(["답은 민법 제750조입니다. " * 5])
+    page = Page(render_report(lines, metrics, NOTICE)).text
+    means = metrics["test"]["adapter"]
+    assert means["chrf_cut"] != means["chrf"]
+    assert page.index("chrF++ 높을수록") < page.index("chrF++ (기준 답변의 길이까지만)")
+    assert f"{means['chrf_cut']:.1f}" in page
 
 
 def test_without_gold_no_score_that_needs_it_is_shown():
@@ -261,7 +292,8 @@ def test_figures_are_written_as_a_reader_wants_them(value, name, signed, expecte
 
 JUDGED = {
     "model": "judge-1 " + ATTACK, "votes": 3, "answers": 100, "kappa": 0.71, "kappa_interval": [0.52, 0.86],
-    "right_accepted": {"k": 44, "n": 50}, "wrong_accepted": {"k": 6, "n": 50}, "least_kappa": 0.6, "counted": True,
+    "right_accepted": {"k": 44, "n": 50}, "wrong_accepted": {"k": 6, "n": 50},
+    "right_harmful": {"k": 2, "n": 50}, "wrong_harmful": {"k": 31, "n": 50}, "least_kappa": 0.6, "counted": True,
 }  # fmt: skip
 
 
@@ -270,6 +302,7 @@ def judged(**changes):
     marks = [
         {"kind": "conclusion", "line": "답", "votes": ["1", "<think>음</think>1", "0"], "mark": 1},
         {"kind": "made_up_law", "line": "없는 법", "votes": ["1", None, ATTACK], "mark": None},
+        {"kind": "harm", "line": "기한을 놓침", "votes": ["1", "1", "1"], "mark": 1},
     ]
     lines["test"][0]["adapter"]["judge"] = {"right": None, "lines": marks}
     page = Page(render_report(lines, {**metrics, "judge": JUDGED | changes}, NOTICE))
@@ -281,7 +314,9 @@ def test_a_judge_is_shown_with_its_agreement_and_every_vote():
     text = judged()
     assert "옳고 그름을 미리 아는 답변 100개에서 일치도(코헨의 카파) 0.71 [95% 구간 0.52, 0.86]" in text
     assert "옳은 답변 50개 가운데 44개를, 틀린 답변 50개 가운데 6개를" in text
+    assert "옳은 답변 2개와 틀린 답변 31개가 해롭다고" in text
     assert "LLM 채점: 알 수 없음 결론: 답 해당함 표 1 1 0없는 법: 없는 법 알 수 없음 표 1 – –" in text
+    assert "해로움: 기한을 놓침 해당함 표 1 1 1" in text
     assert "세지 않" not in text
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from civilqa.scoring.similarity import (
     SIMILARITIES,
+    chrf_cut_score,
     chrf_score,
     chrf_signature,
     eojeol_f1_score,
@@ -33,7 +34,7 @@ UNRELATED = [
     "The quick brown fox jumps over the lazy dog.",
     "형법 제250조는 사람을 살해한 자를 처벌합니다.",
 ]
-BEST = {"chrf": 100.0, "rouge_1": 1.0, "rouge_2": 1.0, "rouge_l": 1.0, "eojeol_f1": 1.0}
+BEST = {"chrf": 100.0, "chrf_cut": 100.0, "rouge_1": 1.0, "rouge_2": 1.0, "rouge_l": 1.0, "eojeol_f1": 1.0}
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
@@ -69,7 +70,7 @@ def test_an_empty_answer_scores_zero(name):
     assert SIMILARITIES[name](" \n", ANSWERS["deposit"]) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in SIMILARITIES if name != "chrf"])
+@pytest.mark.parametrize("name", [name for name in SIMILARITIES if not name.startswith("chrf")])
 def test_the_same_article_of_another_act_is_no_match(name):
     assert SIMILARITIES[name]("형법 제750조", "민법 제750조") == 0
     assert SIMILARITIES[name]("주택임대차보호법 제3조", "주택임대차보호법 제3조의2") == 0
@@ -126,3 +127,14 @@ def test_chrf_by_hand_is_chrf_plus_plus_and_says_so():
     # 가나 against 가다: character 1-grams 1 of 2 on both sides, 2-grams 0 of 1, words 0 of 1; higher orders are absent.
     # Mean of the three orders' precision, and of recall: (1/2 + 0 + 0) / 3 = 1/6, so F2 = 1/6.
     assert chrf_score("가나", "가다") == pytest.approx(100 / 6, abs=0.01)
+
+
+def test_what_an_answer_has_for_its_length_alone_is_shown_by_cutting_it():
+    reference = ANSWERS["deposit"]
+    paraphrase = PARAPHRASES["deposit"][0]
+    short, padded = reference[:20], f"{paraphrase} {ANSWERS['deposit']}"
+    assert chrf_cut_score(short, reference) == chrf_score(short, reference), "a shorter one stays as it is"
+    assert chrf_cut_score(f"{reference} {UNRELATED[0]}", reference) == pytest.approx(100)
+    assert chrf_score(padded, reference) > chrf_score(paraphrase, reference) + 20
+    assert chrf_cut_score(padded, reference) == pytest.approx(chrf_score(padded[: len(reference)], reference))
+    assert chrf_cut_score(padded, reference) < chrf_score(padded, reference) - 20

@@ -18,7 +18,7 @@ from civilqa.scoring.comparison import AT_CEILING, AT_FLOOR, BETTER, PRIMARY, UN
 from civilqa.scoring.contrasts import KINDS as ERRORS
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
-from civilqa.scoring.llm_judge import CONCLUSION, ERROR, KEY_POINT, MADE_UP_LAW, read_vote
+from civilqa.scoring.llm_judge import CONCLUSION, ERROR, HARM, KEY_POINT, MADE_UP_LAW, read_vote
 from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.scorer import describe_scores, may_lead, read_scorer
 from civilqa.scoring.scores import SCORES
@@ -28,6 +28,7 @@ FOLDER = Path(__file__).parent
 LABELS = {
     "base": "베이스",
     "few_shot": "베이스 + 예시",
+    "retrieved": "베이스 + 비슷한 예시",
     "nearest": "가장 비슷한 학습 답변 복사",
     "adapter": "튜닝한 모델",
 }
@@ -38,7 +39,7 @@ VERDICTS = {
     AT_FLOOR: "둘 다 바닥이라 알 수 없음",
     AT_CEILING: "둘 다 만점이라 알 수 없음",
 }
-RUBRIC = {CONCLUSION: "결론", KEY_POINT: "핵심 내용", ERROR: "틀린 설명", MADE_UP_LAW: "없는 법"}
+RUBRIC = {CONCLUSION: "결론", KEY_POINT: "핵심 내용", ERROR: "틀린 설명", MADE_UP_LAW: "없는 법", HARM: "해로움"}
 MARKS = {1: "해당함", 0: "해당하지 않음", None: "알 수 없음"}
 MOST_END = 0.5  # of the answers; below, that they do not end is the first thing to say
 GROUPS = {"test_by_category": "분야별", "test_by_difficulty": "난이도별", "test_by_fold": "폴드별"}
@@ -146,13 +147,17 @@ def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> It
             f"{100 * base:.0f}% → {100 * tuned:.0f}% (95% 구간 {100 * low:.0f}~{100 * high:.0f}%, 찍으면 50%).",
             differences["contrast_accuracy"]["verdict"],
         )
+    leaks = round(nearest.get("copied_near_duplicate", 0) * n)
+    same = f" 다만 {n}개 가운데 {leaks}개는 시험 질문과 거의 같은 질문이나 답변을 베낀 것이어서 시험 성적이 아닙니다."
+    leaked = same if leaks else ""
     if (cites := adapter.get("reference_citation_f1")) is not None:
         copied = nearest.get("reference_citation_f1", 0)
         than = "높습니다" if cites > copied else "낮습니다" if cites < copied else "같습니다"
         yield (
             "조문",
             f"기준 답변과의 인용 F1은 {figure(cites, 'citation_f1')}로, 가장 비슷한 학습 답변을 그대로 베낄 때"
-            f"({figure(copied, 'citation_f1')})보다 {than}.".replace("보다 같습니다", "와 같습니다"),
+            f"({figure(copied, 'citation_f1')})보다 {than}.".replace("보다 같습니다", "와 같습니다")
+            + leaked,
             differences.get("reference_citation_f1", {}).get("verdict"),
         )
     if "ends_cleanly" in adapter:
@@ -179,14 +184,15 @@ def badness(line: Prediction) -> tuple:
     """Return a key that sorts the worst answer of the tuned model first.
 
     Worst first: what does not end or goes round in circles; then what is not accepted before what abstains, which is
-    neither right nor wrong, before what is accepted. Among these what misleads, a wrong statement or an invented
-    article; then what is missing; then the wording.
+    neither right nor wrong, before what is accepted. Among these what harms the asker by a judge's mark; then what
+    misleads, a wrong statement or an invented article; then what is missing; then the wording.
     """
     of = {name: 0.0 if score is None else score for name, score in line["adapter"]["scores"].items()}
     misleading = of["forbidden_rate"] + of["invented_citation_rate"] + of["deleted_citation_rate"]
     return (
         of["ends_cleanly"],
         0.5 if of["abstention_rate"] else of["content_accepted"],
+        -of["judged_harmful"],
         -misleading,
         of["key_point_recall"],
         of["citation_f1"],
@@ -260,7 +266,7 @@ def figure(value: float | None, name: str, signed: bool = False) -> str:
     if value is None:
         return "–"
     percent = SCORES[name].best == 1.0
-    digits = 0 if percent else 1 if name == "chrf" else 2
+    digits = 0 if percent else 1 if name.startswith("chrf") else 2
     value = round(100 * value if percent else value, digits) + 0.0  # no -0
     sign = "+" if signed and value else ""
     unit = ("%p" if signed else "%") if percent else ""

@@ -47,6 +47,7 @@ SCORES = {
     "key_point_recall": Score("법률 내용", "핵심 내용 재현율", "higher"),
     "judged_right": Score("법률 내용", "옳은 답변 (LLM 채점)", "higher"),
     "judged_key_point_recall": Score("법률 내용", "핵심 내용 재현율 (LLM 채점)", "higher"),
+    "judged_harmful": Score("법률 내용", "기한이나 권리를 잃게 하는 답변 (LLM 채점)", "lower"),
     "judge_failures": Score("법률 내용", "LLM 채점을 얻지 못한 항목 수", None, None),
     "forbidden_rate": Score("법률 내용", "틀린 설명이 든 답변", "lower"),
     "number_f1": Score("법률 내용", "숫자 F1", "higher"),
@@ -61,6 +62,7 @@ SCORES = {
     "citation_f1": Score("조문 인용", "인용 F1", "higher"),
     "reference_citation_f1": Score("조문 인용", "기준 답변과의 인용 F1", "higher"),
     "chrf": Score("기준 답변과 닮은 정도", "chrF++", "higher", 100.0),
+    "chrf_cut": Score("기준 답변과 닮은 정도", "chrF++ (기준 답변의 길이까지만)", "higher", 100.0),
     "rouge_1": Score("기준 답변과 닮은 정도", "ROUGE-1 (형태소)", "higher"),
     "rouge_2": Score("기준 답변과 닮은 정도", "ROUGE-2 (형태소)", "higher"),
     "rouge_l": Score("기준 답변과 닮은 정도", "ROUGE-L (형태소)", "higher"),
@@ -71,14 +73,15 @@ SCORES = {
     "stop_rate": Score("답변의 모양", "스스로 끝맺은 답변", "higher"),
     "repetition": Score("답변의 모양", "되풀이한 말의 비율", "lower"),
     "empty_rate": Score("답변의 모양", "빈 답변", "lower"),
+    "copied_near_duplicate": Score("답변의 모양", "시험 질문과 거의 같은 학습 질문에서 베낀 답변", None),
     "length_ratio": Score("답변의 모양", "기준 답변 대비 길이", None, None),
     "hangul_share": Score("답변의 모양", "한글의 비율", "higher"),
 }
 
 OF_PAIRS = ("contrast_accuracy", "contrast_per_character", "contrast_per_token", "contrast_text_only")  # of no answer
 OF_VERDICT = ("content_accepted", "content_score", "conclusion_score")  # of no answer that abstains
-OF_JUDGE = ("judged_right", "judged_key_point_recall", "judge_failures")
-OPTIONAL = (*OF_JUDGE, "bert_score")
+OF_JUDGE = ("judged_right", "judged_key_point_recall", "judged_harmful", "judge_failures")
+OPTIONAL = (*OF_JUDGE, "bert_score", "copied_near_duplicate")  # the last one of copied answers only
 
 
 def score_answer(
@@ -91,9 +94,10 @@ def score_answer(
 ) -> tuple[dict[str, float | None], Judgement | None]:
     """Return every score of one answer, and without gold no judgement; OPTIONAL ones are None, to be put in later.
 
-    - bits_per_character: what a character of the reference answer costs the model, in bits, 0 to ∞. Comparable between
-      models with different tokenizers, other than perplexity. It needs no generated answer and is the most sensitive of
-      the scores; it does not say whether the model's own answers are right.
+    - bits_per_character: what a character of the reference answer costs the model, in bits, 0 to ∞. Comparable under
+      one tokenizer and one chat template alone: each divides a text into other steps, and only the cost of one way to
+      write it is counted. It needs no generated answer and is the most sensitive of the scores; it does not say whether
+      the model's own answers are right.
       Source: Graves 2013, Generating sequences with recurrent neural networks (arXiv:1308.0850), on characters.
     - abstention_rate: 1 if the answer declines to answer and says nothing else; see `civilqa.scoring.abstention`. It is
       neither right nor wrong: content_accepted, content_score and conclusion_score are None.

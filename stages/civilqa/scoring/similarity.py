@@ -22,11 +22,20 @@ _PUNCTUATION = re.compile(r"^\W+|\W+$")
 def chrf_score(answer: str, reference: str) -> float:
     """Return chrF++ in 0 to 100, higher is better: F2 of character 1- to 6-grams and word 1- and 2-grams.
 
-    It weighs recall four times as much as precision, and so favours long answers.
+    It weighs recall four times as much as precision, and so favours long answers: see chrf_cut_score.
 
     Source: Popović 2017, chrF++: words helping character n-grams (W17-4770), as sacrebleu computes it.
     """
     return _CHRF.sentence_score(normalize(answer), [normalize(reference)]).score
+
+
+def chrf_cut_score(answer: str, reference: str) -> float:
+    """Return chrF++ of an answer cut to as many characters as the reference has; a shorter one stays as it is.
+
+    What chrf_score is above this, the answer has for its length alone.
+    """
+    reference = normalize(reference)
+    return chrf_score(normalize(answer)[: len(reference)], reference)
 
 
 def chrf_signature() -> str:
@@ -78,6 +87,7 @@ def eojeol_f1_score(answer: str, reference: str) -> float:
 
 SIMILARITIES = {
     "chrf": chrf_score,
+    "chrf_cut": chrf_cut_score,
     "rouge_1": rouge_1_score,
     "rouge_2": rouge_2_score,
     "rouge_l": rouge_l_score,
