@@ -3,7 +3,8 @@
 Reads:  data/predictions/test.jsonl of two revisions: experiments, branches, tags, commits, or `workspace`
 Writes: nothing; prints in Korean, the answers that got worse first
 
-With one name the workspace is compared with it. Only questions that both were tested on are compared.
+With one name the workspace is compared with it. Only questions that both were tested on are compared, and bits per
+character only where both were asked with one tokenizer and one chat template.
 """
 
 from civilqa.program.lifecycle.stage import run, start
@@ -16,7 +17,7 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from civilqa.experiments.revisions import read_rows
+from civilqa.experiments.revisions import differing_text, read_metrics, read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import read_jsonl
 from civilqa.program.lifecycle.safe_output import printable
@@ -47,12 +48,12 @@ def check_lines(lines: list[Prediction], revision: str) -> dict[str, Prediction]
     return {line["id"]: line for line in lines}
 
 
-def difference(before: Prediction, after: Prediction) -> list[str]:
+def difference(before: Prediction, after: Prediction, shown: tuple[str, ...] = SHOWN) -> list[str]:
     """Return what changed between two answers of the tuned model to one question; nothing where they are the same."""
     old, new = before["adapter"], after["adapter"]
     changed = [
         f"  {SCORES[name].label}: {figure(old['scores'].get(name), name)} → {figure(new['scores'].get(name), name)}"
-        for name in SHOWN
+        for name in shown
         if old["scores"].get(name) != new["scores"].get(name)
     ]
     if old["answer"] == new["answer"]:
@@ -69,11 +70,11 @@ def merge_words(words: list[str]) -> str:
 
 
 def compare(
-    before: dict[str, Prediction], after: dict[str, Prediction]
+    before: dict[str, Prediction], after: dict[str, Prediction], shown: tuple[str, ...] = SHOWN
 ) -> tuple[list[tuple[Prediction, Prediction]], int]:
     """Return the pairs of lines whose answer or scores differ, the worsened first, and how many are the same."""
     shared = [(before[name], after[name]) for name in before if name in after]
-    differing = [pair for pair in shared if difference(*pair)]
+    differing = [pair for pair in shared if difference(*pair, shown)]
 
     def gain(pair: tuple[Prediction, Prediction]) -> tuple:
         old, new = (badness(line)[:-1] for line in pair)
@@ -88,10 +89,14 @@ def main() -> None:
         raise PipelineError("name one or two experiments or revisions: python stages/compare_answers.py HEAD workspace")
     old, new = names if len(names) == 2 else (names[0], "workspace")
     before, after = read_lines(old), read_lines(new)
-    differing, same = compare(before, after)
+    refused = differing_text({old: read_metrics(old), new: read_metrics(new)})
+    shown = tuple(name for name in SHOWN if name != "bits_per_character" or not refused)
+    differing, same = compare(before, after, shown)
     for first, second in differing:
         print(printable(f"\n{first['id']} [{first['category']} {first['difficulty']}] {first['question']}"))
-        print(printable("\n".join(difference(first, second))))
+        print(printable("\n".join(difference(first, second, shown))))
+    if refused:
+        print(printable(f"\n글자당 비트는 비교하지 않았습니다: {refused}"))
     only = len(before) + len(after) - 2 * (same + len(differing))
     print(f"\n{old} → {new}: 다른 답변 {len(differing)}개, 같은 답변 {same}개, 한쪽에만 있는 질문 {only}개")
 

@@ -15,20 +15,26 @@ from civilqa.program.lifecycle.stage import run, start
 if __name__ == "__main__":
     start(__doc__)
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from civilqa.dataset.groups import add_up
-from civilqa.experiments.revisions import check_params, choose_folds, git, list_experiments, read_rows
+from civilqa.experiments.revisions import (
+    check_params,
+    choose_folds,
+    differing_text,
+    list_experiments,
+    read_metrics,
+    read_rows,
+)
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
 from civilqa.program.parameters import read_params
 from civilqa.scoring.comparison import Permutations, compare_systems, group_scores
 from civilqa.scoring.contrasts import compare_contrasts
-from civilqa.scoring.predictions import SYSTEMS
+from civilqa.scoring.predictions import systems_of
 from civilqa.scoring.report import render_report
 
 METRICS = Path("metrics/folds.json")
@@ -71,14 +77,17 @@ def main() -> None:
     # The further cases are left out: every fold's model was asked about them.
     pairs = [row for row in rated if row["part"] == "unseen" and row["id"] in records]
     permutations = Permutations(first.params["evaluate"]["permutations"], first.params["seed"])
-    evaluated, *further = (json.loads(git("show", f"{one.revision}:./metrics/evaluate.json")) for one in experiments)
+    by_name = {one.name: read_metrics(one.revision) for one in experiments}
+    if refused := differing_text(by_name):
+        raise PipelineError(f"bits per character of the folds are no one score: {refused}; run all folds with the same")
+    evaluated, *further = by_name.values()
     metrics = {
-        **{key: evaluated[key] for key in ("notice", "profile", "chrf_signature", "versions")},
+        **{key: evaluated[key] for key in ("notice", "profile", "asked_with", "chrf_signature", "versions")},
         **({"judge": evaluated["judge"]} if "judge" in evaluated else {}),
         "experiments": {str(experiment.fold): experiment.name for experiment in experiments},
         **compare_systems({"test": lines}, compare_contrasts(pairs, permutations), permutations),
         "test_data": add_up([fold["test_data"] for fold in (evaluated, *further)]),
-        "test_by_fold": group_scores(lines, "fold", SYSTEMS["test"]),
+        "test_by_fold": group_scores(lines, "fold", systems_of(lines)),
     }
     notice = lines[0]["notice"]
     title = f"민사법 질의응답 모델 평가 · {len(folds)}개 폴드를 합친 {len(lines)}문항"

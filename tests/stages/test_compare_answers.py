@@ -4,15 +4,20 @@ import sys
 
 import pytest
 
+import compare_answers
 from accidents import checked, commit_all
 from civilqa.program.errors import PipelineError
+from civilqa.scoring.scores import SCORES
 from compare_answers import check_lines, compare, difference, merge_words
+
+BITS = SCORES["bits_per_character"].label
 
 
 def line(name, answer, passed, chrf):
     scores = {
         "content_accepted": passed,
         "abstention_rate": 0.0,
+        "judged_harmful": None,
         "forbidden_rate": 0.0,
         "invented_citation_rate": 0.0,
         "deleted_citation_rate": 0.0,
@@ -48,6 +53,34 @@ def test_a_score_that_changed_alone_is_shown():
     changed = difference(line("a", "답", 1.0, 50.0), line("a", "답", 1.0, 60.0))
     assert changed == ["  답변은 같음", "  chrF++: 50.0 → 60.0"]
     assert difference(line("a", "답", 1.0, 50.0), line("a", "답", 1.0, 50.0)) == []
+
+
+def run_with(asked_with, monkeypatch, capsys):
+    """Return what is printed of two runs that differ in the bits alone, `asked_with` the tokenizer and template."""
+    other = line("a", "답", 1.0, 50.0)
+    other["adapter"]["scores"]["bits_per_character"] = 2.0
+    runs = {"old": line("a", "답", 1.0, 50.0), "new": other}
+    for each in runs.values():
+        each |= {"category": "전세사기", "difficulty": "초급", "question": "질문"}
+    monkeypatch.setattr(compare_answers, "read_lines", lambda name: {"a": runs[name]})
+    monkeypatch.setattr(compare_answers, "read_metrics", lambda name: asked_with[name])
+    monkeypatch.setattr(sys, "argv", ["compare_answers.py", "old", "new"])
+    compare_answers.main()
+    return capsys.readouterr().out
+
+
+def test_bits_are_compared_under_one_tokenizer_and_template_alone(monkeypatch, capsys):
+    one = {"asked_with": {"tokenizer": "t", "template": "k"}}
+    assert BITS not in "글자당 비트는 비교하지 않았습니다"
+    assert f"{BITS}: 1.00 → 2.00" in run_with({"old": one, "new": one}, monkeypatch, capsys)
+    for part in ("tokenizer", "template"):
+        other = {"asked_with": {**one["asked_with"], part: "x"}}
+        said = run_with({"old": one, "new": other}, monkeypatch, capsys)
+        assert BITS not in said
+        assert f"글자당 비트는 비교하지 않았습니다: another {part} in old, new" in said
+    said = run_with({"old": {}, "new": one}, monkeypatch, capsys)
+    assert BITS not in said
+    assert "old does not say with which tokenizer and template" in said
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b", "c"], ["no-such-revision"]])

@@ -101,11 +101,13 @@ def test_the_pooled_metrics_say_of_what_model_they_are(tmp_path, monkeypatch, ca
             return [{"id": name, "part": part, **rated} for part, found in ids.items() for name in found]
         return [{"id": revision.replace("rev", "q"), "gold": None, **question, **answers}]
 
+    asked_with = {"tokenizer": "t", "template": "k"}
     origin = {"notice": "note", "profile": "tiny", "chrf_signature": "nw:2", "versions": {"torch": "1"}}
+    origin["asked_with"] = asked_with
     rests = {"groups": 1, "by_answers": 0, "shared_answers": 1, "untrained_categories": ["상속"]}
     monkeypatch.setattr(pool_folds, "list_experiments", lambda: runs)
     monkeypatch.setattr(pool_folds, "read_rows", rows)
-    monkeypatch.setattr(pool_folds, "git", lambda *arguments: json.dumps({**origin, "test_data": rests}))
+    monkeypatch.setattr(pool_folds, "read_metrics", lambda revision: {**origin, "test_data": rests})
     pool_folds.main()
     metrics = json.loads((tmp_path / "metrics/folds.json").read_text(encoding="utf-8"))
     assert {name: metrics[name] for name in origin} == origin
@@ -120,3 +122,7 @@ def test_the_pooled_metrics_say_of_what_model_they_are(tmp_path, monkeypatch, ca
     assert "5개 폴드를 합친 5문항" in page
     assert "<b>5문항</b>은 답변이 학습 자료에도 글자 그대로 있습니다" in page
     assert "5 questions, each answered by the model that was not trained on it" in capsys.readouterr().out
+    fold_3 = {**origin, "asked_with": asked_with | {"template": "x"}}
+    monkeypatch.setattr(pool_folds, "read_metrics", lambda revision: fold_3 if revision == "rev-3" else origin)
+    with pytest.raises(PipelineError, match=r"bits per character .* another template in e0, e1, e2, e3, e4"):
+        pool_folds.main()

@@ -8,10 +8,11 @@ import json
 import subprocess
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from civilqa.program.errors import PipelineError
-from civilqa.program.files import sha256_json
+from civilqa.program.files import read_json, sha256_json
 from civilqa.program.parameters import PARAMS_PATH, parse_params
 
 
@@ -65,6 +66,27 @@ def read_rows(revision: str, path: str, name: str | None = None) -> list[dict[st
     if not all(isinstance(row, dict) for row in rows):
         raise damaged
     return rows
+
+
+def read_metrics(revision: str, path: str = "metrics/evaluate.json") -> dict[str, Any]:
+    """Return a metrics file of a revision, or of the `workspace`."""
+    return read_json(Path(path)) if revision == "workspace" else json.loads(git("show", f"{revision}:./{path}"))
+
+
+def differing_text(runs: dict[str, dict[str, Any]]) -> str:
+    """Return why bits per character of runs are not comparable, '' where they are.
+
+    A tokenizer divides a text into other steps than another one, and a template asks for it in another way: how many
+    bits it costs then says nothing about which model knows more.
+
+    Args:
+        runs: what metrics/evaluate.json holds, by the run's name.
+    """
+    asked_with = {name: metrics.get("asked_with") for name, metrics in runs.items()}
+    if unknown := [name for name, found in asked_with.items() if not found]:
+        return f"{', '.join(unknown)} does not say with which tokenizer and template; run `dvc repro evaluate` there"
+    parts = [part for part in ("tokenizer", "template") if len({found[part] for found in asked_with.values()}) > 1]
+    return f"another {' and '.join(parts)} in {', '.join(runs)}" if parts else ""
 
 
 @dataclass(frozen=True)
