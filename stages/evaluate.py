@@ -9,7 +9,8 @@ Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metri
 Params: seed, evaluate, format, model, the selected profile, hardware
 
 The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the
-base shown a few training examples, the answer of the nearest training question copied, and the adapter. The training
+base shown a few training examples, the answer of the nearest training question copied, and the adapter; a fifth where
+`retrieved_examples` says so: the base shown the nearest training questions with their answers. The training
 questions are asked again to see whether the model learned what it was taught; their scores are labelled recall and say
 nothing about new questions.
 """
@@ -35,17 +36,17 @@ from civilqa.base_model.prompts import (
     read_formatted,
     read_template,
 )
-from civilqa.dataset.groups import describe_test, name_groups
+from civilqa.dataset.groups import describe_test, name_groups, near_duplicates_in
 from civilqa.dataset.records import Record, question_id, read_records
 from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room, choose_batch_size
-from civilqa.generation.baselines import few_shot_rows, nearest_record
+from civilqa.generation.baselines import choose_examples, few_shot_rows, nearest_records, retrieve_examples
 from civilqa.generation.decoding import Decoding
 from civilqa.model.hardware import HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length
 from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.program.errors import RecordError
-from civilqa.program.files import read_json, read_jsonl, write_csv, write_json, write_jsonl, write_text
+from civilqa.program.files import read_json, read_jsonl, sha256_json, write_csv, write_json, write_jsonl, write_text
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
 from civilqa.scoring.bert_score import BertScore, add_bert_scores
 from civilqa.scoring.comparison import COLUMNS, Permutations, compare_systems, group_rows, plot_rows
@@ -72,6 +73,7 @@ class EvaluateParams(Section):
     max_new_tokens: Tokens | Literal["auto"]
     max_train_records: Annotated[int, Field(ge=0)] | None
     few_shot_examples: Annotated[int, Field(ge=0, le=1000)]
+    retrieved_examples: Annotated[int, Field(ge=0, le=1000)]
     regenerate: bool
     bert_score_model: Text | None
     judge: JudgeParams
@@ -124,26 +126,31 @@ def main() -> None:
     context = context_length(profile)
     limit = answer_limit(params.max_new_tokens, FORMATTED / "train.jsonl")
     check_room(asked, limit, context)
-    show_examples = functools.partial(
-        few_shot_rows, train=train, params=prompts, prompter=prompter,
-        count=params.few_shot_examples, seed=params.seed, max_new_tokens=limit, context=context,
-    )  # fmt: skip
-    shown = show_examples(rows["test"], records["test"])
     pairs = find_pairs(read_contrasts(), records["test"], train, prompts, prompter)
-    shown_pairs = show_examples(pairs.rows[: len(pairs.unseen)], pairs.unseen)
-    batch_size = choose_batch_size(params.batch_size, [*asked, *shown], limit, profile, hardware)
+    alike = near_duplicates_in(train, [*records["test"], *pairs.unseen])
+    choices = {"few_shot": lambda record: choose_examples(record, train, params.few_shot_examples, params.seed)}
+    if count := params.retrieved_examples:
+        choices["retrieved"] = lambda record: retrieve_examples(record, train, count, alike)
+    show = functools.partial(few_shot_rows, params=prompts, prompter=prompter, max_new_tokens=limit, context=context)
+    shown = {system: show(rows["test"], records["test"], choose) for system, choose in choices.items()}
+    shown_pairs = {
+        system: show(pairs.rows[: len(pairs.unseen)], pairs.unseen, choose) for system, choose in choices.items()
+    }
+    longest = [*asked, *(row for part in shown.values() for row in part)]
+    batch_size = choose_batch_size(params.batch_size, longest, limit, profile, hardware)
     decoding = Decoding(limit, batch_size, prompter.end_token_id, cuda_graphs=hardware.cuda_graphs)
-    asked_of = {"base": asked, "few_shot": shown, "adapter": asked}
+    asked_of = {"base": asked, **shown, "adapter": asked}
     rated = [*pairs.rows, *pairs.unasked]
-    rated_of = {"base": rated, "few_shot": shown_pairs, "adapter": rated}
+    rated_of = {"base": rated, **shown_pairs, "adapter": rated}
     answers, bits = ask_systems(
         asked_of, rated_of, adapter, hardware, prompter.tokenizer, decoding, regenerate=params.regenerate
     )
 
     of_test = {system: given[: len(records["test"])] for system, given in answers.items()}
     of_train = {system: answers[system][len(records["test"]) :] for system in SYSTEMS["train"]}
-    examples = [row["examples"] for row in shown]
-    nearest = [nearest_record(record.question, train) for record in records["test"]]
+    examples = {system: [row["examples"] for row in part] for system, part in shown.items()}
+    found = [(record, *nearest_records(record.question, train)[0]) for record in records["test"]]
+    nearest = [(other, similarity, other.id in alike[record.id]) for record, other, similarity in found]
     lines = {
         "test": make_predictions(records["test"], of_test, golds, profile.notice, examples, nearest),
         "train": make_predictions(records["train"], of_train, golds, profile.notice),
@@ -164,7 +171,11 @@ def main() -> None:
         "adapter_sha256": adapter.manifest.files[WEIGHTS_FILE],
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
         "max_new_tokens": limit,
-        "few_shot_examples": min(examples, default=0),
+        **{f"{system}_examples": min(counts, default=0) for system, counts in examples.items()},
+        "asked_with": {
+            "tokenizer": sha256_json(adapter.manifest.tokenizer),
+            "template": adapter.manifest.template_sha256,
+        },
         "test_data": tested,
         **({"judge": agreement} if agreement else {}),
         **compare_systems(lines, compare_contrasts(contrasts, permutations), permutations),

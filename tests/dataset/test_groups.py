@@ -4,9 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from civilqa.dataset.groups import Likeness, add_up, describe_test, group_records, join_labels, list_groups, suggest
+from civilqa.dataset.groups import (
+    USUAL,
+    Likeness,
+    add_up,
+    describe_test,
+    group_records,
+    join_labels,
+    list_groups,
+    suggest,
+)
 from civilqa.dataset.records import Record, record_id
 from civilqa.program.errors import RecordError
+from civilqa.program.parameters import read_sections
+from conftest import ROOT
+from split import SplitParams
 
 LIKENESS = Likeness(question=0.8, answer=0.9, answer_characters=20)
 ANSWERS = [
@@ -114,3 +126,8 @@ def test_a_verdict_rests_on_groups_and_on_answers_that_were_not_trained_on():
     for line in ({}, {"records": 1, "alike": ""}, {"records": [{}], "alike": ""}):
         with pytest.raises(RecordError, match="a line is no group; run `dvc repro split`"):
             describe_test(test, train, [line])
+
+
+def test_what_is_usual_is_what_params_yaml_ships():
+    (split,) = read_sections(ROOT / "params.yaml", split=SplitParams)
+    assert split.likeness == USUAL

@@ -2,8 +2,15 @@ import pytest
 
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import FormatParams, load_prompter
+from civilqa.dataset.groups import near_duplicates_in
 from civilqa.dataset.records import Record
-from civilqa.generation.baselines import choose_examples, few_shot_prompt, few_shot_rows, nearest_record
+from civilqa.generation.baselines import (
+    choose_examples,
+    few_shot_prompt,
+    few_shot_rows,
+    nearest_records,
+    retrieve_examples,
+)
 from civilqa.model.loading import context_length
 from civilqa.program.errors import ModelError
 from conftest import ROOT
@@ -59,10 +66,14 @@ def test_examples_that_do_not_fit_are_left_out(prompter):
     assert few_shot_prompt(record(9), TRAIN[:3], PARAMS, prompter, room=1)[1] == 0
 
 
+def two_examples(asked):
+    return choose_examples(asked, TRAIN, 2, seed=1)
+
+
 def test_rows_keep_all_but_the_prompt(prompter):
     (row,) = few_shot_rows(
-        [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5, 6]}], [record(9)], TRAIN, PARAMS, prompter,
-        count=2, seed=1, max_new_tokens=4, context=1000,
+        [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5, 6]}], [record(9)], two_examples, PARAMS, prompter,
+        max_new_tokens=4, context=1000,
     )  # fmt: skip
     assert (row["id"], row["completion_ids"], row["examples"]) == ("q-9", [5, 6], 2)
     assert len(row["prompt_ids"]) > 1
@@ -72,7 +83,7 @@ def test_few_shot_prompts_leave_room_for_an_answer_and_for_the_reference_answer(
     def shown(max_new_tokens, reference, context):
         rows = [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5] * reference}]
         room = {"max_new_tokens": max_new_tokens, "context": context}
-        (row,) = few_shot_rows(rows, [record(9)], TRAIN, PARAMS, prompter, count=2, seed=1, **room)
+        (row,) = few_shot_rows(rows, [record(9)], two_examples, PARAMS, prompter, **room)
         return row["examples"], len(row["prompt_ids"])
 
     _, longest = shown(10, 10, 1000)
@@ -81,15 +92,36 @@ def test_few_shot_prompts_leave_room_for_an_answer_and_for_the_reference_answer(
     assert shown(10, 11, longest + 10)[0] == 1
 
 
+NEAR = [
+    record(1, "유치권은 언제 사라지나요?"),
+    record(2, "전세 보증금을 못 받았습니다"),
+    record(3, "가등기가 무엇인가요?"),
+]
+
+
 def test_the_nearest_question_is_found_by_its_wording():
-    train = [
-        record(1, "유치권은 언제 사라지나요?"),
-        record(2, "전세 보증금을 못 받았습니다"),
-        record(3, "가등기가 무엇인가요?"),
-    ]
-    found, similarity = nearest_record("전세보증금을 못 받았습니다!", train)
+    ((found, similarity),) = nearest_records("전세보증금을 못 받았습니다!", NEAR)
     assert (found.id, similarity) == ("q-2", 1)
-    assert nearest_record("abc", train) == (train[0], 0)
+    assert nearest_records("abc", NEAR) == [(NEAR[0], 0)], "of equals the first by id"
+    ordered = nearest_records("가등기가 무엇이고 유치권은 언제 사라지나요?", NEAR[::-1], 3)
+    assert [each.id for each, _ in ordered] == ["q-1", "q-3", "q-2"]
+    assert [each.id for each, _ in nearest_records("전세보증금을 못 받았습니다!", NEAR, 9, {"q-2"})] == ["q-1", "q-3"]
+
+
+def test_retrieved_examples_are_of_the_nearest_questions_and_never_of_the_question_s_own_group():
+    long = "임차권등기명령을 신청하여 등기가 된 것을 확인한 다음 이사하고, 그래도 받지 못하면 소송을 내십시오."
+    train = [
+        record(1, "전세 보증금을 못 받았습니다, 어떻게 하나요?"),  # a near-duplicate of the question
+        record(2, "이사를 가야 하는 사람은 무엇부터 해야 하나요?", long),  # its answer is the one asked for
+        record(3, "전세 보증금을 못 받았는데 이사해도 되나요?"),
+        record(4, "유치권은 언제 사라지나요?"),
+    ]
+    asked = record(9, "전세보증금을 못 받았습니다. 어떻게 하나요?", long + " 곧바로요.")
+    alike = near_duplicates_in(train, [asked, record(8, "지상권은 몇 년인가요?", "30년입니다.")])
+    assert alike == {"q-9": {"q-1", "q-2"}, "q-8": set()}
+    assert [each.id for each in retrieve_examples(asked, train, 9, alike)] == ["q-3", "q-4"]
+    assert [each.id for each in retrieve_examples(asked, train, 1, alike)] == ["q-3"]
+    assert [each.id for each in retrieve_examples(asked, train, 1, {"q-9": set()})] == ["q-1"]
 
 
 def test_the_context_is_what_the_base_says(tmp_path):

@@ -2,7 +2,6 @@ import pytest
 
 from civilqa.dataset.records import Record
 from civilqa.generation.answers import Answer
-from civilqa.generation.baselines import nearest_record
 from civilqa.scoring.comparison import group_rows, plot_rows
 from civilqa.scoring.gold import Conclusion, Gold
 from civilqa.scoring.predictions import SYSTEMS, describe_answer, make_predictions
@@ -26,9 +25,7 @@ def answers(text, stopped=True):
 
 def predictions(golds=None, **texts):
     given = {system: answers(text) for system, text in texts.items()}
-    return make_predictions(
-        [RECORD], given, golds or {}, "법률 지식 없음", [2], [nearest_record(RECORD.question, [RECORD])]
-    )
+    return make_predictions([RECORD], given, golds or {}, "법률 지식 없음", {"few_shot": [2]}, [(RECORD, 1.0, True)])
 
 
 def test_predictions_hold_everything_of_every_answer():
@@ -51,6 +48,8 @@ def test_a_copied_answer_has_no_score_of_a_model():
     (line,) = predictions(base="가", adapter="나")
     assert line["nearest"]["copied_from"] == "q-1"
     assert line["nearest"]["similarity"] == 1
+    assert line["nearest"]["scores"]["copied_near_duplicate"] == 1
+    assert line["adapter"]["scores"]["copied_near_duplicate"] is None
     assert line["nearest"]["scores"]["bits_per_character"] is None
     assert line["nearest"]["scores"]["stop_rate"] is None
     assert line["nearest"]["scores"]["chrf"] == pytest.approx(100)
@@ -67,7 +66,8 @@ def test_without_gold_there_is_no_judgement():
 def test_plots_give_every_mean_with_its_interval_and_number():
     lines = predictions({"q-1": GOLD}, base="가", few_shot="나", adapter=RECORD.answer)
     rows = plot_rows({"test": lines, "train": lines}, " (점검용)")
-    assert {row["series"] for row in rows} == {f"{system} (점검용)" for system in SYSTEMS["test"]}
+    systems = {*SYSTEMS["test"]} - {"retrieved"}
+    assert {row["series"] for row in rows} == {f"{system} (점검용)" for system in systems}
     best = [
         row for row in rows if row["series"].startswith("adapter") and (row["group"], row["score"]) == ("test", "chrf")
     ]

@@ -1,17 +1,21 @@
+from civilqa.program.files import sha256_json
 from civilqa.scoring.comparison import AT_FLOOR
-from civilqa.scoring.summary import summarize
+from civilqa.scoring.summary import print_summary, summarize
 
 COMPARED = {"mean": -0.58520912, "low": -0.67, "high": -0.5, "n": 12, "verdict": "better"}
 METRICS = {
     "adapter_sha256": "a",
     "test": {
+        "n": 12,
+        "nearest": {"copied_near_duplicate": 0.25},
         "adapter": {
             "bits_per_character": 4.65317847,
             "ends_cleanly": 1.0,
             "abstention_rate": 0.25,
             "reference_citation_f1": 0.25,
-        }
+        },
     },
+    "asked_with": {"tokenizer": "t", "template": "k"},
     "contrasts": {"unseen": {"adapter": {"contrast_accuracy": 0.612345}}},
     "difference": {
         "base": {
@@ -33,6 +37,8 @@ def test_the_summary_is_flat_and_rounded():
         "ends": 1.0,
         "abstains": 0.25,
         "bits": 4.6532,
+        "bits_under": sha256_json({"template": "k", "tokenizer": "t"})[:8],
+        "nearest_near_duplicates": 3,
         "recall": 0.9767,
         "train_loss": 0.133,
         "validation_loss": 8.465,
@@ -56,3 +62,21 @@ def test_losses_of_another_adapter_are_none_of_this_one():
     for sha256, loss in (("a", 0.1), ("b", None)):
         assert summarize(METRICS, {"adapter_sha256": sha256, "loss": {"train_last": 0.1}})["train_loss"] == loss
     assert summarize(METRICS, {})["train_loss"] is None
+
+
+def test_what_is_out_of_the_ordinary_is_printed_beside_the_scores(capsys):
+    def printed(abstained, leaked):
+        test = METRICS["test"] | {
+            "base": {"abstention_rate": 0.0},
+            "adapter": METRICS["test"]["adapter"] | {"abstention_rate": abstained},
+            "nearest": {"copied_near_duplicate": leaked},
+        }
+        recall = {"n": 43, "base": {}, "adapter": {}}
+        rests = {"groups": 12, "shared_answers": 0}
+        print_summary(METRICS | {"test": test, "train_recall": recall, "test_data": rests}, "고지")
+        return capsys.readouterr().out
+
+    assert "abstained" not in printed(0.0, 0.0)
+    assert "warning" not in printed(0.0, 0.0)
+    assert "abstained, neither right nor wrong: adapter 3 of 12 questions" in printed(0.25, 0.0)
+    assert "3 of its 12 answers are of near-duplicates of the question" in printed(0.0, 0.25)

@@ -13,7 +13,7 @@ def stored(project):
 @pytest.mark.slow
 def test_answers_are_generated_once(project, run_stage):
     small = {"train.epochs": 0.1, "evaluate.max_new_tokens": 4, "evaluate.max_train_records": 2}
-    edit_params(project / "params.yaml", **small, **{"evaluate.few_shot_examples": 1})
+    edit_params(project / "params.yaml", **small, **{"evaluate.few_shot_examples": 1, "evaluate.retrieved_examples": 2})
 
     def run(*stages):
         for stage in stages:
@@ -24,7 +24,10 @@ def test_answers_are_generated_once(project, run_stage):
 
     first, metrics, report = run("prepare", "split", "format", "finetune", "evaluate")
     assert metrics["annotated"] == {"test": 12, "train": 2}
-    assert metrics["few_shot_examples"] == 1
+    assert (metrics["few_shot_examples"], metrics["retrieved_examples"]) == (1, 2)
+    assert metrics["test"]["nearest"]["copied_near_duplicate"] == 0, "split deals near-duplicates together"
+    assert set(metrics["contrasts"]["unseen"]["interval"]) == {"base", "few_shot", "retrieved", "adapter"}
+    assert "bits_per_character" in metrics["difference"]["retrieved"]
     assert metrics["max_new_tokens"] == 4
 
     # Nothing changed: the same bytes, nothing generated.
@@ -40,12 +43,13 @@ def test_answers_are_generated_once(project, run_stage):
     assert rescored["chrf_signature"] != metrics["chrf_signature"]
     assert rescored["test"]["base"]["chrf"] != metrics["test"]["base"]["chrf"]
 
-    # Another learning rate: the base and its few-shot answers are those kept, only the adapter's are new.
+    # Another learning rate: the base's answers, shown examples or not, are those kept, only the adapter's are new.
     edit_params(project / "params.yaml", **{"train.learning_rate": 1e-4})
     retrained, _, _ = run("finetune", "evaluate")
     assert {name: retrained[name] for name in first} == first
-    # One batch of answers a system; each question with pairs once as it is, and but for few-shot once without itself.
+    # One batch of answers a system; each question with pairs once as it is, and once without itself but for the two
+    # that are shown examples.
     unseen, trained = (metrics["contrasts"][part]["n"] for part in ("unseen", "trained"))
     of_adapter = 1 + 2 * (unseen + trained)
-    assert len(first) == 2 * of_adapter + 1 + unseen
+    assert len(first) == 2 * of_adapter + 2 * (1 + unseen)
     assert len(retrained) - len(first) == of_adapter

@@ -37,6 +37,10 @@ class Likeness:
     answer_characters: int
 
 
+# As params.yaml has it for the split. Whatever a split was made with, or by whom: what is so alike leaks.
+USUAL = Likeness(question=0.8, answer=0.9, answer_characters=15)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grouping:
     """Records in groups, each sorted by id.
@@ -77,6 +81,19 @@ def group_records(records: list[Record], likeness: Likeness) -> Grouping:
         question_groups=len(set(by_question)),
         by_answers=frozenset(groups[label][0].id for label in by_answers),
     )
+
+
+def near_duplicates_in(train: list[Record], records: list[Record]) -> dict[str, set[str]]:
+    """Return for each record, by id, the ids of the training records in its group of near-duplicates; see USUAL.
+
+    There are none where split has dealt the records by these similarities: a group is in one split as a whole.
+    """
+    trained = {record.id for record in train}
+    found: dict[str, set[str]] = {record.id: set() for record in records}
+    for group in group_records([*records, *train], USUAL).groups:
+        ids = {record.id for record in group}
+        found |= dict.fromkeys(ids & found.keys(), ids & trained)
+    return found
 
 
 def group_texts(texts: list[str], similarity: float, least: int, below: int) -> list[int]:

@@ -260,8 +260,8 @@ def ask_systems(
 ) -> tuple[dict[str, list[Answer]], dict[str, list[list[float]]]]:
     """Return each system's answers to its rows, and what the statements of its pairs cost it, in bits.
 
-    A model is loaded if something of it is not in the store. Base and few_shot are the same model with other prompts:
-    nothing of the training is in their store's key.
+    A model is loaded if something of it is not in the store. All but `adapter` are the base with other prompts: nothing
+    of the training is in their store's key.
     """
     base = functools.cache(lambda: load_base(adapter.model, adapter.profile, hardware))
     tuned = functools.cache(lambda: load_tuned(adapter, hardware, base()))
@@ -274,7 +274,7 @@ def ask_systems(
     }
     answers, bits = {}, {}
     # The adapter comes last: merging it changes the base in place.
-    for system in ("base", "few_shot", "adapter"):
+    for system in sorted(rows, key="adapter".__eq__):
         load = tuned if system == "adapter" else base
         whose = {**identity, "adapter": adapter.identity if system == "adapter" else None}
         answers[system] = answer_questions(

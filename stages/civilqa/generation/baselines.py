@@ -1,6 +1,9 @@
 """What a tuned model has to beat besides its bare base: the base shown examples, and an old answer copied."""
 
 import hashlib
+import heapq
+from collections.abc import Callable, Mapping, Set
+from functools import lru_cache
 from typing import Any
 
 from civilqa.base_model.prompts import FormatParams, Message, Prompter
@@ -11,8 +14,8 @@ from civilqa.dataset.records import Record
 def choose_examples(record: Record, train: list[Record], count: int, seed: int) -> list[Record]:
     """Return the training records to show before a question: of its category first, in an order drawn from the seed.
 
-    The choice does not look at the question, so that questions of one category get the same examples: choosing the
-    nearest ones would mix two baselines. By SHA-256 of seed and id: neither the file's order nor a library's random
+    The choice does not look at the question, so that questions of one category get the same examples; see
+    retrieve_examples for those that do. By SHA-256 of seed and id: neither the file's order nor a library's random
     generator can change it.
     """
 
@@ -43,44 +46,68 @@ def few_shot_prompt(
     return ids, count
 
 
-def nearest_record(question: str, train: list[Record]) -> tuple[Record, float]:
-    """Return the training record with the most similar question, and the similarity in 0 to 1.
+def nearest_records(
+    question: str, train: list[Record], count: int = 1, without: Set[str] = frozenset()
+) -> list[tuple[Record, float]]:
+    """Return the training records with the most similar questions, the nearest first, and the similarities in 0 to 1.
 
-    Jaccard similarity of character trigrams, as split uses it; of equals the first by id. Its answer, copied, is what a
-    search over the training data would give: a tuned model that does no better has learned nothing that lookup lacks.
+    Jaccard similarity of character trigrams, as split uses it; of equals the first by id. The answer of the nearest,
+    copied, is what a search over the training data would give: a tuned model that does no better has learned nothing
+    that lookup lacks.
+
+    Args:
+        without: ids of records that are left out.
     """
-    wanted = grams(normalize(question))
+    wanted = _grams(question)
 
     def similarity(record: Record) -> float:
-        found = grams(normalize(record.question))
+        found = _grams(record.question)
         return len(wanted & found) / len(wanted | found)
 
-    best = min(train, key=lambda record: (-similarity(record), record.id))
-    return best, similarity(best)
+    rated = ((record, similarity(record)) for record in train if record.id not in without)
+    return heapq.nsmallest(count, rated, key=lambda pair: (-pair[1], pair[0].id))
+
+
+@lru_cache(maxsize=1 << 16)
+def _grams(question: str) -> set[str]:
+    return grams(normalize(question))
+
+
+def retrieve_examples(
+    record: Record, train: list[Record], count: int, near_duplicates: Mapping[str, Set[str]]
+) -> list[Record]:
+    """Return the training records to show before a question: those with the nearest questions, the nearest first.
+
+    None is of the question's own group of near-duplicates: its answer would be the one that is asked for.
+
+    Source: Liu et al. 2022, What makes good in-context examples for GPT-3? (arXiv:2101.06804).
+
+    Args:
+        near_duplicates: of each record the ids of the training records in its group.
+    """
+    without = {record.id, *near_duplicates[record.id]}
+    return [found for found, _ in nearest_records(record.question, train, count, without)]
 
 
 def few_shot_rows(
     rows: list[dict[str, Any]],
     records: list[Record],
-    train: list[Record],
+    choose: Callable[[Record], list[Record]],
     params: FormatParams,
     prompter: Prompter,
     *,
-    count: int,
-    seed: int,
     max_new_tokens: int,
     context: int,
 ) -> list[dict[str, Any]]:
     """Return formatted rows with their prompts replaced by few-shot ones; `examples` says how many are in each.
 
-    The prompts leave room for an answer of `max_new_tokens`, and for the longest reference answer, in the `context` of
-    so many tokens.
+    Before a question stand the examples that `choose` returns for it, as many as fit: the prompts leave room for an
+    answer of `max_new_tokens`, and for the longest reference answer, in the `context` of so many tokens.
     """
     longest_reference = max((len(row["completion_ids"]) for row in rows), default=0)
     room = context - max(max_new_tokens, longest_reference)
     replaced = []
     for row, record in zip(rows, records, strict=True):
-        examples = choose_examples(record, train, count, seed)
-        prompt_ids, shown = few_shot_prompt(record, examples, params, prompter, room)
+        prompt_ids, shown = few_shot_prompt(record, choose(record), params, prompter, room)
         replaced.append({**row, "prompt_ids": prompt_ids, "examples": shown})
     return replaced

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from civilqa.scoring.predictions import SYSTEMS, Prediction
+from civilqa.scoring.predictions import SYSTEMS, Prediction, systems_of
 from civilqa.scoring.scores import SCORES
 
 # What decides whether tuning helped, named before anything is measured: knowledge, the articles cited, and form. All
@@ -195,7 +195,7 @@ def compare_systems(
     Args:
         pairs: of contrasts.compare_contrasts; their differences are among the others'.
     """
-    test, systems = lines["test"], SYSTEMS["test"]
+    test, systems = lines["test"], systems_of(lines["test"])
     compared = compare_all(test, "adapter", systems[:-1], permutations)
     for other, found in pairs.get("difference", {}).items():
         compared[other] = found | compared[other]

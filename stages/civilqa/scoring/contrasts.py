@@ -21,7 +21,7 @@ from civilqa.program.errors import RecordError
 from civilqa.program.files import read_jsonl
 from civilqa.scoring.comparison import Permutations, compare_all, mean_interval, mean_scores, scores_of
 from civilqa.scoring.gold import read_test_cases
-from civilqa.scoring.predictions import Prediction
+from civilqa.scoring.predictions import Prediction, systems_of
 
 CONTRASTS = Path("data/raw/contrasts.jsonl")
 
@@ -101,7 +101,7 @@ class PairedQuestions:
         """Return one line a question: its pairs, what their statements cost each system in bits, the shares preferred.
 
         Args:
-            bits: by system, of each of `rows` and `unasked`; of few_shot of the unseen questions' rows alone.
+            bits: by system, of each of `rows` and `unasked`; of a base shown examples only of unseen questions' rows.
         """
         lines = []
         count = len(self.rows)
@@ -118,9 +118,9 @@ class PairedQuestions:
             tokens = [len(ids) for ids in self.rows[index]["statement_ids"]]
             prior = bits["base"][count + index]
             for system, found in bits.items():
-                if system == "few_shot" and index >= len(self.unseen):
+                if index >= len(found):
                     continue
-                alone = None if system == "few_shot" else found[count + index]
+                alone = found[count + index] if len(found) > count else None
                 line[system] = {"bits": found[index], **rate_pairs(pairs, tokens, prior, found[index], alone)}
             lines.append(line)
         return lines
@@ -178,10 +178,11 @@ def compare_contrasts(lines: list[Prediction], permutations: Permutations) -> di
     Every question counts the same, however many pairs it has.
     """
     found: dict[str, Any] = {}
-    for part, systems in (("unseen", ("base", "few_shot", "adapter")), ("trained", ("base", "adapter"))):
+    for part in ("unseen", "trained"):
         asked = [line for line in lines if line["part"] == part]
         if not asked:
             continue
+        systems = systems_of(asked)
         found[part] = {
             "pairs": sum(len(line["pairs"]) for line in asked),
             **mean_scores(asked, systems),

@@ -2,10 +2,11 @@
 
 A Prediction has id, category, difficulty, notice, question, reference (answer), gold (or None) and one entry a system;
 pooled lines also say their `fold`. An entry has its answer, scores by name (None: does not apply), citations by place,
-and with gold its judgement. What a model generated has `tokens` and `stopped`, few-shot answers the number of
-`examples`, a copied one the id of the record that it was `copied_from` and the `similarity` of its question, in 0 to 1.
+and with gold its judgement. What a model generated has `tokens` and `stopped`, that of a base shown examples the number
+of `examples`, a copied one the id of the record that it was `copied_from` and the `similarity` of its question, 0 to 1.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,15 @@ if TYPE_CHECKING:  # torch is for those who ask a model, and not for those who c
     from civilqa.generation.answers import Answer
 
 # Who answers the questions of each part, in the order in which they are shown.
-SYSTEMS = {"test": ("base", "few_shot", "nearest", "adapter"), "train": ("base", "adapter")}
+# `retrieved` is there where it was asked for.
+SYSTEMS = {"test": ("base", "few_shot", "retrieved", "nearest", "adapter"), "train": ("base", "adapter")}
 
 Prediction = dict[str, Any]
+
+
+def systems_of(lines: list[Prediction], part: str = "test") -> tuple[str, ...]:
+    """Return which systems have answered some of the lines of a part, in the order in which they are shown."""
+    return tuple(system for system in SYSTEMS[part] if any(system in line for line in lines))
 
 
 def make_predictions(
@@ -28,15 +35,15 @@ def make_predictions(
     answers: dict[str, list["Answer"]],
     golds: dict[str, Gold],
     notice: str,
-    examples: list[int] | None = None,
-    nearest: list[tuple[Record, float]] | None = None,
+    examples: Mapping[str, list[int]] | None = None,
+    nearest: list[tuple[Record, float, bool]] | None = None,
 ) -> list[Prediction]:
     """Return one line a question with every system's answer.
 
     Args:
-        examples: how many examples each few-shot prompt holds.
-        nearest: for each question the record whose answer is copied, and how similar its question is; None: no such
-            system.
+        examples: of each system that is shown examples, how many each prompt holds.
+        nearest: for each question the record whose answer is copied, how similar its question is, and whether the two
+            are near-duplicates; None: no such system.
     """
     lines = []
     for index, record in enumerate(records):
@@ -51,11 +58,12 @@ def make_predictions(
             "gold": gold.model_dump(exclude={"id", "question", "basis"}) if gold else None,
         }
         for system, given in answers.items():
-            further = {"examples": examples[index]} if system == "few_shot" and examples else {}
+            further = {"examples": examples[system][index]} if examples and system in examples else {}
             line[system] = describe_answer(given[index].text, record, gold, given[index], **further)
         if nearest:
-            copied, similarity = nearest[index]
+            copied, similarity, near_duplicate = nearest[index]
             line["nearest"] = describe_answer(copied.answer, record, gold, copied_from=copied.id, similarity=similarity)
+            line["nearest"]["scores"]["copied_near_duplicate"] = float(near_duplicate)
         lines.append(line)
     return lines
 

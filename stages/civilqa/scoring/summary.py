@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from civilqa.program.files import sha256_json
 from civilqa.scoring.comparison import BETTER, PRIMARY, WORSE
 from civilqa.scoring.llm_judge import describe_agreement
 from civilqa.scoring.predictions import SYSTEMS
@@ -22,6 +23,7 @@ def summarize(metrics: dict[str, Any], trained: dict[str, Any]) -> dict[str, flo
     """
     losses = trained["loss"] if trained.get("adapter_sha256") == metrics["adapter_sha256"] else {}
     adapter, difference = metrics["test"]["adapter"], metrics["difference"]["base"]
+    leaks = metrics["test"].get("nearest", {}).get("copied_near_duplicate")
     figures = {
         "contrast": metrics["contrasts"].get("unseen", {}).get("adapter", {}).get("contrast_accuracy"),
         "contrast_vs_base": _in_words(difference.get("contrast_accuracy")),
@@ -30,11 +32,18 @@ def summarize(metrics: dict[str, Any], trained: dict[str, Any]) -> dict[str, flo
         "ends": adapter.get("ends_cleanly"),
         "abstains": adapter.get("abstention_rate"),
         "bits": adapter.get("bits_per_character"),
+        "bits_under": _short(metrics.get("asked_with")),
+        "nearest_near_duplicates": None if leaks is None else round(leaks * metrics["test"]["n"]),
         "recall": metrics["train_recall"]["adapter"].get("recalled"),
         "train_loss": losses.get("train_last"),
         "validation_loss": losses.get("validation_last"),
     }
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
+
+
+def _short(asked_with: dict[str, str] | None) -> str | None:
+    """Return what tells whether two runs asked with one tokenizer and template, in eight digits."""
+    return sha256_json(asked_with)[:8] if asked_with else None
 
 
 def _in_words(difference: dict[str, Any] | None) -> str | None:
@@ -52,24 +61,28 @@ def print_summary(metrics: dict[str, Any], notice: str) -> None:
     rests = metrics["test_data"]
     of_groups = f" in {rests['groups']} groups" if rests["groups"] < test["n"] else ""
     print(f"test: {test['n']} questions{of_groups} never trained on; pairs of statements of {pairs.get('n', 0)}")
+    if leaks := test.get("nearest", {}).get("copied_near_duplicate"):
+        copied = f"{round(leaks * test['n'])} of its {test['n']} answers are of near-duplicates of the question"
+        print(f"warning: nearest has seen the test: {copied}")
     if rests["shared_answers"]:
         shared = rests["shared_answers"]
         print(f"warning: {shared} of their answers were trained on word for word: their scores measure memory")
-    print(f"  {'':<22} {'base':>9} {'few_shot':>9} {'nearest':>9} {'adapter':>9}   adapter - base [95 % interval]")
+    systems = [system for system in SYSTEMS["test"] if system in test]
+    print(f"  {'':<22} {' '.join(f'{system:>9}' for system in systems)}   adapter - base [95 % interval]")
     for name in SHOWN:
         if (difference := metrics["difference"]["base"].get(name)) is None:
             continue
-        means = [pairs.get(system, {}).get(name, test[system].get(name)) for system in SYSTEMS["test"]]
+        means = [pairs.get(system, {}).get(name, test[system].get(name)) for system in systems]
         columns = " ".join(f"{'-':>9}" if mean is None else f"{mean:>9.3f}" for mean in means)
         interval = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
         print(f"  {name:<22} {columns}   {interval} {difference.get('verdict', '')}".rstrip())
-    shares = {system: test[system].get("abstention_rate") for system in SYSTEMS["test"]}
+    shares = {system: test[system].get("abstention_rate") for system in systems}
     if abstained := [f"{system} {round(share * test['n'])}" for system, share in shares.items() if share]:
         print(f"abstained, neither right nor wrong: {', '.join(abstained)} of {test['n']} questions")
     if "judge" in metrics:
         print(f"judge: {describe_agreement(metrics['judge'])}")
         for name in OF_JUDGE:
-            means = [f"{system} {test[system][name]:.3f}" for system in SYSTEMS["test"] if name in test[system]]
+            means = [f"{system} {test[system][name]:.3f}" for system in systems if name in test[system]]
             print(f"  {name:<23} {', '.join(means) or '-'}")
     print(f"training recall: {recall['n']} training questions asked again")
     for name in ("chrf", "recalled"):
