@@ -1,13 +1,14 @@
-"""Pools the test answers of all folds into one table, so that every record is tested once: python stages/pool_folds.py
+"""Pools the test answers of folds and training seeds, with intervals that hold both: python stages/pool_folds.py
 
-Reads:  the DVC experiments of the current commit that differ in split.fold alone, or those named on the command line
+Reads:  the DVC experiments of the current commit that differ in split.fold and train.seed alone, or those named on the
+        command line
 Writes: metrics/folds.json, data/folds/predictions.jsonl, data/folds/report.html
-Params: seed, evaluate.permutations, the selected profile
+Params: seed, train.seed, split, evaluate.permutations, the selected profile
 
-No stage: its inputs are experiments. This runs them, one after the other:
-    dvc exp run --queue -S split.fold=0,1,2,3,4 evaluate && dvc exp run --run-all
-Each fold has a model of its own, trained without the records that it is tested on. The pooled mean is that of the
-recipe, not of one model.
+No stage: its inputs are experiments. This runs them, one after the other; leave out either -S:
+    dvc exp run --queue -S split.fold=0,1,2,3,4 -S train.seed=1,2,3 evaluate && dvc exp run --run-all
+Each fold has a model of its own, trained without the records that it is tested on, and of each seed another. The pooled
+mean is that of the recipe, not of one model.
 """
 
 from civilqa.program.lifecycle.stage import run, start
@@ -16,14 +17,16 @@ if __name__ == "__main__":
     start(__doc__)
 
 import sys
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from civilqa.dataset.groups import add_up
 from civilqa.experiments.revisions import (
+    Experiment,
     check_params,
-    choose_folds,
+    check_same_sources,
+    choose_runs,
     differing_text,
     list_experiments,
     read_metrics,
@@ -32,84 +35,129 @@ from civilqa.experiments.revisions import (
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
 from civilqa.program.parameters import read_params
-from civilqa.scoring.comparison import Permutations, compare_systems, group_scores
+from civilqa.scoring.comparison import PRIMARY, Permutations, compare_systems, group_scores
 from civilqa.scoring.contrasts import compare_contrasts
 from civilqa.scoring.predictions import systems_of
 from civilqa.scoring.report import render_report
+from civilqa.scoring.seeds import average_seeds
+from civilqa.scoring.summary import describe_seeds
 
 METRICS = Path("metrics/folds.json")
 FOLDER = Path("data/folds")
 
 
-def pool(folds: dict[int, list[dict[str, Any]]], records: set[str]) -> list[dict[str, Any]]:
-    """Return the test lines of all folds with their fold, sorted by id.
+def read_runs(experiments: list[Experiment], path: str) -> list[dict[str, Any]]:
+    """Return the rows of an output of all experiments, with their fold and seed, those of a question side by side."""
+    rows = [
+        {**row, "fold": one.fold, "seed": one.seed}
+        for one in experiments
+        for row in read_rows(one.revision, path, one.name)
+    ]
+    return sorted(rows, key=lambda row: (row["id"], row["seed"]))
 
-    Args:
-        records: the ids of all records, each of which must be tested in exactly one fold.
+
+def check_records(experiments: list[Experiment], lines: list[dict[str, Any]]) -> None:
+    """Check that all experiments have the same records, and that each is tested in exactly one fold.
+
+    Of one fold, the records are those that it tests.
     """
-    lines = [{**line, "fold": fold} for fold, part in folds.items() for line in part]
-    counts = Counter(line["id"] for line in lines)
-    problems = [f"{name} is tested in {count} folds" for name, count in sorted(counts.items()) if count > 1]
-    problems += [f"{name} is tested in no fold" for name in sorted(records - set(counts))]
-    strangers = sorted(set(counts) - records)
-    problems += [f"{name} is tested, but is no record of the first fold's data" for name in strangers]
+    first, *others = experiments
+    records, *different = (
+        {row["id"]: row for row in read_rows(one.revision, "data/prepared/records.jsonl", one.name)}
+        for one in experiments
+    )
+    problems = [
+        f"{other}: has {len(rows)} records, {sum(records.get(name) == row for name, row in rows.items())} of them as "
+        f"they are among the {len(records)} of {first}"
+        for other, rows in zip(others, different, strict=True)
+        if rows != records
+    ]
+    if problems:
+        raise PipelineError("\n".join([*problems, "run every fold and seed on the same data"]))
+    folds, seeds = defaultdict(set), defaultdict(list)
+    for line in lines:
+        folds[line["id"]].add(line["fold"])
+        seeds[line["id"]].append(line["seed"])
+    trained = sorted({one.seed for one in experiments})
+    for name in sorted({*folds, *records} if len({one.fold for one in experiments}) > 1 else folds):
+        if name not in records:
+            problems.append(f"{name} is tested, but is no record of {first}")
+        elif name not in folds:
+            problems.append(f"{name} is tested in no fold")
+        elif len(folds[name]) > 1:
+            problems.append(f"{name} is tested in {len(folds[name])} folds")
+        elif sorted(seeds[name]) != trained:
+            problems.append(f"{name} is tested of the seeds {sorted(seeds[name])}, want each of {trained} once")
     if problems:
         raise PipelineError("\n".join(problems))
-    return sorted(lines, key=lambda line: line["id"])
 
 
 def main() -> None:
     current = check_params(read_params())
-    experiments = choose_folds(list_experiments(), current, sys.argv[1:])
-    print("folds: " + ", ".join(f"{experiment.fold} {experiment.name}" for experiment in experiments))
-    records, *others = (
-        {row["id"] for row in read_rows(one.revision, "data/prepared/records.jsonl", one.name)} for one in experiments
-    )
-    if any(other != records for other in others):
-        raise PipelineError("the experiments have different records; run every fold on the same data")
-    folds = {one.fold: read_rows(one.revision, "data/predictions/test.jsonl", one.name) for one in experiments}
-    lines = pool(folds, records)
+    experiments = choose_runs(list_experiments(), current, sys.argv[1:])
+    print("runs: " + ", ".join(map(str, experiments)))
+    check_same_sources(experiments)
+    lines = read_runs(experiments, "data/predictions/test.jsonl")
+    check_records(experiments, lines)
+    folds, seeds = (sorted({getattr(one, name) for one in experiments}) for name in ("fold", "seed"))
 
+    rated = read_runs(experiments, "data/predictions/contrasts.jsonl")
+    # Of several folds the further cases are left out: every fold's model was asked about them.
+    tested = {line["id"] for line in lines}
+    pairs = [row for row in rated if row["part"] == "unseen" and (len(folds) == 1 or row["id"] in tested)]
     first = experiments[0]
-    rated = [
-        row for one in experiments for row in read_rows(one.revision, "data/predictions/contrasts.jsonl", one.name)
-    ]
-    # The further cases are left out: every fold's model was asked about them.
-    pairs = [row for row in rated if row["part"] == "unseen" and row["id"] in records]
     permutations = Permutations(first.params["evaluate"]["permutations"], first.params["seed"])
     by_name = {one.name: read_metrics(one.revision) for one in experiments}
     if refused := differing_text(by_name):
-        raise PipelineError(f"bits per character of the folds are no one score: {refused}; run all folds with the same")
-    evaluated, *further = by_name.values()
+        raise PipelineError(
+            f"bits per character of the runs are no one score: {refused}; run all of them with the same"
+        )
+    evaluated = [*by_name.values()]
+    described = evaluated[0]
     metrics = {
-        **{key: evaluated[key] for key in ("notice", "profile", "asked_with", "chrf_signature", "versions")},
-        **({"judge": evaluated["judge"]} if "judge" in evaluated else {}),
-        "experiments": {str(experiment.fold): experiment.name for experiment in experiments},
+        **{key: described[key] for key in ("notice", "profile", "asked_with", "chrf_signature", "versions")},
+        **({"judge": described["judge"]} if "judge" in described else {}),
+        "experiments": [{"name": one.name, "fold": one.fold, "seed": one.seed} for one in experiments],
+        "folds": folds,
+        "seeds": seeds,
         **compare_systems({"test": lines}, compare_contrasts(pairs, permutations), permutations),
-        "test_data": add_up([fold["test_data"] for fold in (evaluated, *further)]),
-        "test_by_fold": group_scores(lines, "fold", systems_of(lines)),
+        "test_data": add_up([found["test_data"] for found in evaluated[:: len(seeds)]]),  # one of each fold
+        "test_by_fold": group_scores(average_seeds(lines), "fold", systems_of(lines)),
+        "test_by_seed": group_scores(lines, "seed", systems_of(lines)),
     }
     notice = lines[0]["notice"]
-    title = f"민사법 질의응답 모델 평가 · {len(folds)}개 폴드를 합친 {len(lines)}문항"
+    shown = [line for line in lines if line["seed"] == seeds[0]]
+    title = f"민사법 질의응답 모델 평가 · {len(folds)}개 폴드, {len(seeds)}개 시드를 합친 {len(shown)}문항"
     write_json(METRICS, metrics)
     write_jsonl(FOLDER / "predictions.jsonl", lines)
-    write_text(FOLDER / "report.html", render_report({"test": lines}, metrics, notice, title))
+    write_text(FOLDER / "report.html", render_report({"test": shown}, metrics, notice, title))
     print_table(metrics, notice)
 
 
 def print_table(metrics: dict[str, Any], notice: str) -> None:
-    """Print the pooled means of base and adapter with the verdict on each score."""
-    print(f"\n{notice}\n\n{metrics['test']['n']} questions, each answered by the model that was not trained on it")
+    """Print the pooled means of base and adapter with the verdict on each score, and how much is due to the seeds."""
+    n, folds, seeds = metrics["test"]["n"], len(metrics["folds"]), len(metrics["seeds"])
+    print(f"\n{notice}\n\n{n} questions, each answered by models that were not trained on it; {folds} folds")
     print(f"  {'':<24} {'base':>9} {'adapter':>9}   adapter - base [95 % interval]")
     means = {
         system: metrics["contrasts"].get("unseen", {}).get(system, {}) | metrics["test"][system]
         for system in ("base", "adapter")
     }
-    for name, difference in metrics["difference"]["base"].items():
+    differences = metrics["difference"]["base"]
+    for name, difference in differences.items():
         print(
             f"  {name:<24} {means['base'][name]:>9.3f} {means['adapter'][name]:>9.3f}   {difference['mean']:+.3f} "
             f"[{difference['low']:+.3f}, {difference['high']:+.3f}] n={difference['n']} {difference.get('verdict', '')}"
         )
+    print(describe_seeds(seeds))
+    if seeds > 1:
+        print(
+            f"  {'variance of a difference':<24} {'questions':>9} {'seeds':>9} {'both':>9}   seeds' share of the error"
+        )
+        for name in PRIMARY:
+            if (found := differences.get(name)) and found["seeds"] > 1:
+                columns = " ".join(f"{found['variance'][of]:>9.5f}" for of in ("questions", "seeds", "both"))
+                print(f"  {name:<24} {columns}   {100 * found['seed_share']:.0f} %")
     print(f"report: {FOLDER / 'report.html'}")
 
 

@@ -5,85 +5,181 @@ import sys
 import pytest
 
 import pool_folds
-from civilqa.experiments.revisions import Experiment, choose_folds
+from civilqa.experiments import revisions
+from civilqa.experiments.revisions import Experiment, check_same_sources, choose_runs
 from civilqa.program.errors import PipelineError
 from civilqa.scoring.predictions import SYSTEMS
 from civilqa.scoring.scores import SCORES
 from conftest import ROOT
-from pool_folds import pool
+from pool_folds import check_records
 
-CURRENT = {"split": {"fold": 0, "folds": 3}, "train": {"epochs": 4}}
+CURRENT = {"seed": 7, "split": {"fold": 0, "folds": 3}, "train": {"epochs": 4, "seed": None}}
 
 
-def experiments(*folds, epochs=4, prefix="e"):
+def experiments(*folds, epochs=4, prefix="e", seed=None):
     return [
-        Experiment(f"{prefix}{i}", f"rev-{prefix}{i}", {"split": {"fold": f, "folds": 3}, "train": {"epochs": epochs}})
+        Experiment(
+            f"{prefix}{i}",
+            f"rev-{prefix}{i}",
+            {"seed": 7, "split": {"fold": f, "folds": 3}, "train": {"epochs": epochs, "seed": seed}},
+        )
         for i, f in enumerate(folds)
     ]
 
 
+def names(found, named=()):
+    return [experiment.name for experiment in choose_runs(found, CURRENT, list(named))]
+
+
 def test_the_folds_of_the_current_parameters_are_taken_in_order():
-    found = experiments(2, 0, 1) + experiments(0, 1, 2, epochs=9, prefix="other")
-    assert [experiment.name for experiment in choose_folds(found, CURRENT, [])] == ["e1", "e2", "e0"]
+    assert names(experiments(2, 0, 1) + experiments(0, 1, 2, epochs=9, prefix="other")) == ["e1", "e2", "e0"]
 
 
 def test_the_only_complete_set_is_taken():
     found = experiments(0, 1) + experiments(0, 1, 2, epochs=9, prefix="other")
-    assert [experiment.name for experiment in choose_folds(found, CURRENT, [])] == ["other0", "other1", "other2"]
+    assert names(found) == ["other0", "other1", "other2"]
 
 
 def test_of_two_runs_of_a_fold_the_later_is_taken():
-    assert [e.name for e in choose_folds(experiments(0, 1, 2, 1), CURRENT, [])] == ["e0", "e3", "e2"]
+    assert names(experiments(0, 1, 2, 1)) == ["e0", "e3", "e2"]
+    # An empty train.seed is the seed, however it is written.
+    assert names(experiments(0, 1, 2) + experiments(1, prefix="again", seed=7)) == ["e0", "again0", "e2"]
+
+
+def test_folds_and_seeds_are_a_grid_in_order():
+    found = experiments(0, 1, 2, prefix="b", seed=2) + experiments(2, 1, 0, prefix="a", seed=1)
+    assert names(found) == ["a2", "b0", "a1", "b1", "a0", "b2"]
+
+
+def test_seeds_of_one_fold_are_enough_and_one_run_is_not():
+    found = experiments(1, prefix="a", seed=1) + experiments(1, prefix="b", seed=2)
+    assert names(found) == ["a0", "b0"]
+    with pytest.raises(PipelineError, match="lacks fold 0, 2 of seed 1"):
+        names(found, ["a0"])
 
 
 def test_a_missing_fold_is_named_with_the_command():
-    with pytest.raises(PipelineError, match=r"missing of the fullest: 1\n.*split\.fold=0,1,2"):
-        choose_folds(experiments(0, 2), CURRENT, [])
-    with pytest.raises(PipelineError, match="0, 1, 2"):
-        choose_folds([], CURRENT, [])
+    with pytest.raises(PipelineError, match=r"lacks fold 1 of seed 7\n.*-S split\.fold=1 -S train\.seed=7 evaluate"):
+        names(experiments(0, 2))
+    with pytest.raises(PipelineError, match=r"lacks fold 0, 1, 2 of seed 7\n.*split\.fold=0,1,2"):
+        names([])
 
 
-def test_experiments_that_differ_in_more_than_the_fold_are_refused():
+def test_a_missing_run_of_a_grid_is_named_with_the_command():
+    found = experiments(0, 1, 2, seed=1) + experiments(0, 2, prefix="b", seed=2) + experiments(1, prefix="c", seed=3)
+    with pytest.raises(PipelineError, match="lacks fold 1 of seed 2; fold 0, 2 of seed 3") as raised:
+        names(found)
+    assert "split.fold=1 -S train.seed=2 evaluate && dvc exp run --queue -S split.fold=0,2 -S train.seed=3" in str(
+        raised.value
+    )
+    assert names(found, ["e0", "e1", "e2"]) == ["e0", "e1", "e2"]  # naming a part of them is a choice
+
+
+def test_experiments_that_differ_in_more_than_fold_and_seed_are_refused():
     found = experiments(0, 1) + experiments(2, epochs=9, prefix="other")
-    with pytest.raises(PipelineError, match="covers every fold"):
-        choose_folds(found, CURRENT, [])
-    with pytest.raises(PipelineError, match=r"differ in more than split\.fold"):
-        choose_folds(found, CURRENT, ["e0", "e1", "other0"])
+    with pytest.raises(PipelineError, match="is complete"):
+        names(found)
+    with pytest.raises(PipelineError, match=r"other0 \(fold 2, seed 7\) from e0 .*: train\.epochs 9 in place of 4$"):
+        names(found, ["e0", "e1", "other0"])
+
+
+def test_a_seed_that_also_draws_splits_and_weights_is_told_from_that_of_the_training():
+    found = experiments(0, 1, 2)
+    found.append(Experiment("s", "rev-s", {**CURRENT, "seed": 8}))
+    with pytest.raises(PipelineError, match=r"seed 8 in place of 7; .*vary train\.seed"):
+        names(found, ["e0", "e1", "e2", "s"])
 
 
 def test_several_complete_sets_ask_for_names():
     found = experiments(0, 1, 2, epochs=8, prefix="a") + experiments(0, 1, 2, epochs=9, prefix="b")
     with pytest.raises(PipelineError, match="several sets"):
-        choose_folds(found, CURRENT, [])
-    assert [e.name for e in choose_folds(found, CURRENT, ["b0", "b1", "b2"])] == ["b0", "b1", "b2"]
+        names(found)
+    assert names(found, ["b0", "b1", "b2"]) == ["b0", "b1", "b2"]
     with pytest.raises(PipelineError, match="no experiment c0"):
-        choose_folds(found, CURRENT, ["c0"])
+        names(found, ["c0"])
 
 
-def test_pooled_lines_name_their_fold():
-    lines = pool({0: [{"id": "q-2"}], 1: [{"id": "q-1"}]}, {"q-1", "q-2"})
-    assert lines == [{"id": "q-1", "fold": 1}, {"id": "q-2", "fold": 0}]
+def lock(code="a", data="b"):
+    deps = {"data/raw/x.csv": data, "stages/civilqa/training": code, "data/prepared/records.jsonl": code + data}
+    stage = {"deps": [{"path": path, "md5": md5} for path, md5 in deps.items()], "outs": [{"path": "data/prepared"}]}
+    return json.dumps({"stages": {"prepare": stage, "benchmark": {"deps": [{"path": "stages/speed", "md5": code}]}}})
+
+
+def manifest(weights="w"):
+    return json.dumps({"base": weights, "tokenizer": "t", "template_sha256": "s", "quantization": "none"}).encode()
 
 
 @pytest.mark.parametrize(
-    ("folds", "records", "message"),
+    ("locked", "made", "message"),
     [
-        ({0: [{"id": "a"}], 1: [{"id": "a"}]}, {"a"}, "a is tested in 2 folds"),
-        ({0: [{"id": "a"}]}, {"a", "b"}, "b is tested in no fold"),
-        ({0: [{"id": "a"}, {"id": "b"}]}, {"a"}, "b is tested, but is no record"),
+        (
+            lock(code="c"),
+            manifest(),
+            r"e1 \(fold 1, seed 7\): made from another stages/civilqa/training than e0 \(fold 0",
+        ),
+        (lock(data="c"), manifest(), r"made from another data/raw/x\.csv than e0"),
+        (lock(), manifest("other"), r"made from another base model \(base\) than e0"),
     ],
 )
-def test_every_record_is_tested_exactly_once(folds, records, message):
+def test_runs_on_other_data_code_or_base_are_refused(locked, made, message, monkeypatch):
+    found = experiments(0, 1, 2)
+    monkeypatch.setattr(revisions, "git", lambda _, which: locked if "e1" in which else lock())
+    monkeypatch.setattr(revisions, "read_output", lambda revision, *_: made if "e1" in revision else manifest())
+    with pytest.raises(PipelineError, match=message) as raised:
+        check_same_sources(found)
+    assert "e2" not in str(raised.value)
+    check_same_sources([found[0], found[2]])
+
+
+@pytest.mark.parametrize(
+    ("lines", "records", "message"),
+    [
+        ([("a", 0, 1), ("a", 1, 1)], "a", "a is tested in 2 folds"),
+        ([("a", 0, 1), ("c", 1, 1)], "abc", "b is tested in no fold"),
+        ([("a", 0, 1), ("b", 1, 1)], "a", "b is tested, but is no record of e0"),
+        ([("a", 0, 1), ("a", 0, 2), ("b", 1, 1)], "ab", r"b is tested of the seeds \[1\], want each of \[1, 2\] once"),
+        (
+            [("a", 0, 1), ("a", 0, 1), ("a", 0, 2), ("b", 1, 1), ("b", 1, 2)],
+            "ab",
+            r"a is tested of the seeds \[1, 1, 2\]",
+        ),
+    ],
+)
+def test_every_record_is_tested_once_by_each_seed(lines, records, message, monkeypatch):
+    monkeypatch.setattr(pool_folds, "read_rows", lambda *_: [{"id": name} for name in records])
+    runs = [one for seed in {seed for *_, seed in lines} for one in experiments(0, 1, seed=seed)]
     with pytest.raises(PipelineError, match=message):
-        pool(folds, records)
+        check_records(runs, [dict(zip(("id", "fold", "seed"), line, strict=True)) for line in lines])
 
 
-def test_the_pooled_metrics_say_of_what_model_they_are(tmp_path, monkeypatch, capsys):
+def test_of_seeds_of_one_fold_other_records_need_no_test(monkeypatch):
+    monkeypatch.setattr(pool_folds, "read_rows", lambda *_: [{"id": "a"}, {"id": "b"}])
+    runs = experiments(0, seed=1) + experiments(0, seed=2)
+    check_records(runs, [{"id": "a", "fold": 0, "seed": seed} for seed in (1, 2)])
+
+
+def test_other_records_are_named(monkeypatch):
+    of = {"rev-e0": [{"id": "a", "answer": "x"}, {"id": "b", "answer": "y"}], "rev-e1": [{"id": "a", "answer": "z"}]}
+    monkeypatch.setattr(pool_folds, "read_rows", lambda revision, *_: of[revision])
+    with pytest.raises(PipelineError, match=r"e1 \(fold 1, seed 7\): has 1 records, 0 of them as they are among the 2"):
+        check_records(experiments(0, 1), [])
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
+def test_the_pooled_metrics_say_of_what_models_they_are(tmp_path, monkeypatch, capsys, seeds):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pool_folds.py"])
-    params = {"split": {"folds": 5}, "seed": 1, "evaluate": {"permutations": 100}}
-    runs = [Experiment(f"e{fold}", f"rev-{fold}", params | {"split": {"fold": fold, "folds": 5}}) for fold in range(5)]
+    params = {"seed": 1, "evaluate": {"permutations": 100}}
+    runs = [
+        Experiment(
+            f"e{fold}s{seed}",
+            f"rev-{fold}-{seed}",
+            params | {"split": {"fold": fold, "folds": 5}, "train": {"seed": seed}},
+        )
+        for fold in range(5)
+        for seed in seeds
+    ]
     scores = dict.fromkeys(SCORES) | {"chrf": 50.0, "recalled": 0.0}
     answer = {"answer": "답", "scores": scores, "citations": [], "similarity": 0.5, "examples": 1}
     question = {"category": "전세사기", "difficulty": "초급", "notice": "고지", "question": "질문", "reference": "답"}
@@ -92,37 +188,55 @@ def test_the_pooled_metrics_say_of_what_model_they_are(tmp_path, monkeypatch, ca
     def rows(revision, path, name):
         if path == "data/prepared/records.jsonl":
             return [{"id": f"q-{fold}"} for fold in range(5)]
+        _, fold, seed = revision.split("-")
         if path == "data/predictions/contrasts.jsonl":
             names = ("contrast_accuracy", "contrast_per_character", "contrast_per_token", "contrast_text_only")
             of_pair = {"scores": dict.fromkeys(names, 1.0), "preferred": [1.0]}
             pair = {"kind": "number", "right": "가", "wrong": "나"}
             rated = {"pairs": [pair], **dict.fromkeys(("base", "few_shot", "adapter"), of_pair)}
-            ids = {"unseen": (revision.replace("rev", "q"), "case-1"), "trained": ("q-9",)}
+            ids = {"unseen": (f"q-{fold}", "case-1"), "trained": ("q-9",)}
             return [{"id": name, "part": part, **rated} for part, found in ids.items() for name in found]
-        return [{"id": revision.replace("rev", "q"), "gold": None, **question, **answers}]
+        of_seed = answer | {"answer": f"답 {seed}", "scores": scores | {"chrf": 50.0 + 10 * int(seed) + int(fold)}}
+        return [{"id": f"q-{fold}", "gold": None, **question, **answers, "adapter": of_seed}]
 
     asked_with = {"tokenizer": "t", "template": "k"}
     origin = {"notice": "note", "profile": "tiny", "chrf_signature": "nw:2", "versions": {"torch": "1"}}
     origin["asked_with"] = asked_with
     rests = {"groups": 1, "by_answers": 0, "shared_answers": 1, "untrained_categories": ["상속"]}
     monkeypatch.setattr(pool_folds, "list_experiments", lambda: runs)
+    monkeypatch.setattr(pool_folds, "check_same_sources", lambda _: None)
     monkeypatch.setattr(pool_folds, "read_rows", rows)
     monkeypatch.setattr(pool_folds, "read_metrics", lambda revision: {**origin, "test_data": rests})
     pool_folds.main()
     metrics = json.loads((tmp_path / "metrics/folds.json").read_text(encoding="utf-8"))
     assert {name: metrics[name] for name in origin} == origin
-    assert metrics["experiments"] == {str(fold): f"e{fold}" for fold in range(5)}
-    assert (metrics["test"]["n"], metrics["test"]["adapter"]["chrf"]) == (5, 50)
+    assert metrics["experiments"] == [
+        {"name": f"e{fold}s{seed}", "fold": fold, "seed": seed} for fold in range(5) for seed in seeds
+    ]
+    mean = 52 + 10 * sum(seeds) / len(seeds)
+    assert (metrics["test"]["n"], metrics["test"]["adapter"]["chrf"]) == (5, mean)
+    found = metrics["difference"]["base"]["chrf"]
+    assert (found["n"], found["mean"], found.get("seeds", 1)) == (5, mean - 50, len(seeds))
+    if len(seeds) > 1:  # of the differences 10 to 34: the folds' squares are 2.5, the seeds' 100
+        assert found["variance"] == pytest.approx({"questions": 2.5, "seeds": 100, "both": 0})
+        assert found["seed_share"] == pytest.approx((100 / 3) / (100 / 3 + 2.5 / 5))
     assert metrics["test_data"] == rests | {"groups": 5, "shared_answers": 5}
     pairs = metrics["contrasts"]["unseen"]
     assert (pairs["n"], pairs["pairs"], "trained" in metrics["contrasts"]) == (5, 5, False)  # no case, which all know
     assert metrics["difference"]["base"]["contrast_accuracy"]["verdict"] == "cannot tell: both at the best value"
     assert {fold: part["n"] for fold, part in metrics["test_by_fold"].items()} == dict.fromkeys("01234", 1)
+    by_seed = {int(seed): part["adapter"]["chrf"] for seed, part in metrics["test_by_seed"].items()}
+    assert by_seed == {seed: 52 + 10 * seed for seed in seeds}
     page = (tmp_path / "data/folds/report.html").read_text(encoding="utf-8")
-    assert "5개 폴드를 합친 5문항" in page
+    assert f"5개 폴드, {len(seeds)}개 시드를 합친 5문항" in page
     assert "<b>5문항</b>은 답변이 학습 자료에도 글자 그대로 있습니다" in page
-    assert "5 questions, each answered by the model that was not trained on it" in capsys.readouterr().out
+    assert ("시드에 따른 차이는 구간에 들어 있지 않습니다" in page) == (len(seeds) == 1)
+    assert "답 1" in page
+    assert "답 2" not in page
+    out = capsys.readouterr().out
+    assert "5 questions, each answered by models that were not trained on it; 5 folds" in out
+    assert ("one seed: the difference between seeds is not in these intervals" in out) == (len(seeds) == 1)
     fold_3 = {**origin, "asked_with": asked_with | {"template": "x"}}
-    monkeypatch.setattr(pool_folds, "read_metrics", lambda revision: fold_3 if revision == "rev-3" else origin)
-    with pytest.raises(PipelineError, match=r"bits per character .* another template in e0, e1, e2, e3, e4"):
+    monkeypatch.setattr(pool_folds, "read_metrics", lambda revision: fold_3 if revision.startswith("rev-3") else origin)
+    with pytest.raises(PipelineError, match=r"bits per character .* another template in "):
         pool_folds.main()

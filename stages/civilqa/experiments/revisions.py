@@ -1,19 +1,24 @@
-"""Outputs of a stage as an experiment or commit left them, read from git and DVC's cache; folds among the experiments.
+"""Outputs of a stage as an experiment or commit left them, read from git and DVC's cache; runs that belong together.
 
-Folds are DVC experiments of one commit that differ in split.fold alone.
+Runs of one recipe are DVC experiments of one commit that differ in split.fold and train.seed alone.
 """
 
 import hashlib
 import json
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import read_json, sha256_json
 from civilqa.program.parameters import PARAMS_PATH, parse_params
+
+MANIFEST = "models/adapter/manifest.json"
 
 
 def git(*arguments: str) -> str:
@@ -30,7 +35,23 @@ def git(*arguments: str) -> str:
 
 
 def read_rows(revision: str, path: str, name: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of a JSONL output of a revision: an experiment, a branch, a tag or a commit.
+    """Return the rows of a JSONL output of a revision; see read_output."""
+    try:
+        rows = [json.loads(line) for line in read_output(revision, path, name).decode("utf-8").splitlines()]
+    except ValueError:
+        raise damaged(path, name or revision) from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise damaged(path, name or revision)
+    return rows
+
+
+def damaged(path: str, name: str) -> PipelineError:
+    how = "get it from a remote (`dvc fetch`), or run it again with `dvc exp run --force`"
+    return PipelineError(f"{path} of {name}: damaged in DVC's cache; {how}")
+
+
+def read_output(revision: str, path: str, name: str | None = None) -> bytes:
+    """Return a file of an output of a revision: an experiment, a branch, a tag or a commit.
 
     DVC hands out what its cache holds without a look at it; the bytes are compared with the hash in dvc.lock here.
 
@@ -53,19 +74,9 @@ def read_rows(revision: str, path: str, name: str | None = None) -> list[dict[st
             f"{path} of {name}: cannot be read: {error or type(error).__name__}; `dvc exp list` names the "
             "experiments, `dvc fetch` gets outputs from a remote, and running it again makes them again"
         ) from None
-    damaged = PipelineError(
-        f"{path} of {name}: damaged in DVC's cache; get it from a remote (`dvc fetch`), or run it again with "
-        "`dvc exp run --force`"
-    )
     if expected is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
-        raise damaged
-    try:
-        rows = [json.loads(line) for line in content.decode("utf-8").splitlines()]
-    except ValueError:
-        raise damaged from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise damaged
-    return rows
+        raise damaged(path, name)
+    return content
 
 
 def read_metrics(revision: str, path: str = "metrics/evaluate.json") -> dict[str, Any]:
@@ -102,10 +113,29 @@ class Experiment:
         """The fold that it was tested on."""
         return self.params["split"]["fold"]
 
+    @property
+    def seed(self) -> int:
+        """The seed of its training."""
+        own = self.params["train"]["seed"]
+        return self.params["seed"] if own is None else own
 
-def recipe(params: dict[str, Any]) -> str:
-    """Return what identifies parameters besides the fold."""
-    return sha256_json({**params, "split": {**params["split"], "fold": None}})
+    def __str__(self) -> str:
+        return f"{self.name} (fold {self.fold}, seed {self.seed})"
+
+
+def recipe(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters by their dotted names, besides the fold and the training's seed."""
+    named = dict(flatten(params))
+    return {key: value for key, value in named.items() if key not in ("split.fold", "train.seed")}
+
+
+def flatten(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every parameter with its dotted name."""
+    for key, value in params.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
 
 
 def list_experiments() -> list[Experiment]:
@@ -126,50 +156,118 @@ def list_experiments() -> list[Experiment]:
 
 
 def check_params(params: dict[str, Any]) -> dict[str, Any]:
-    """Return a params.yaml's content, of which it is certain that it says which fold was tested on."""
-    split = params.get("split")
+    """Return a params.yaml's content, of which it is certain that it says which fold was tested on, of which seed."""
+    split, train = params.get("split"), params.get("train")
     if not isinstance(split, dict) or not {"fold", "folds"} <= set(split):
         raise PipelineError(f"{PARAMS_PATH}: has no split.fold and split.folds; write both into it")
+    if not isinstance(train, dict) or "seed" not in train or "seed" not in params:
+        raise PipelineError(f"{PARAMS_PATH}: has no seed and train.seed; write both into it")
     numbers = [split["fold"], split["folds"]]
     if not all(isinstance(number, int) for number in numbers):
         raise PipelineError(f"{PARAMS_PATH}: split.fold and split.folds: found {numbers}, want whole numbers")
     return params
 
 
-def choose_folds(experiments: list[Experiment], current: dict[str, Any], named: list[str]) -> list[Experiment]:
-    """Return one experiment a fold, in the order of the folds, alike in every other parameter.
+def choose_runs(experiments: list[Experiment], current: dict[str, Any], named: list[str]) -> list[Experiment]:
+    """Return one experiment a fold and seed, in the order of folds and seeds, alike in every other parameter.
 
-    Without names, of all recipes that are complete the one of the current params.yaml, or the only one there is. Where
-    a fold was run twice, the later run is taken.
+    They cover every fold, or are several seeds of one. Without names, of all recipes that are complete the one of the
+    current params.yaml, or the only one there is. Where a fold and seed was run twice, the later run is taken.
+
+    Raises:
+        PipelineError: runs are missing, or the named ones differ in more; which ones and how is in the message.
     """
     if unknown := set(named) - {experiment.name for experiment in experiments}:
         known = ", ".join(experiment.name for experiment in experiments) or "none"
         raise PipelineError(f"no experiment {', '.join(sorted(unknown))} of this commit; there are: {known}")
-    recipes: dict[str, dict[int, Experiment]] = defaultdict(dict)
+    recipes: dict[str, dict[tuple[int, int], Experiment]] = defaultdict(dict)
     for experiment in experiments:
         if not named or experiment.name in named:
-            recipes[recipe(experiment.params)][experiment.fold] = experiment
+            recipes[sha256_json(recipe(experiment.params))][experiment.fold, experiment.seed] = experiment
     if named and len(recipes) > 1:
+        first, *others = (next(iter(runs.values())) for runs in recipes.values())
         raise PipelineError(
-            "the named experiments differ in more than split.fold: "
-            + "; ".join(", ".join(e.name for e in folds.values()) for folds in recipes.values())
+            "the named experiments differ in more than split.fold and train.seed:\n"
+            + "\n".join(f"{other} from {first}: {describe_differences(first, other)}" for other in others)
         )
-    wanted = set(range(current["split"]["folds"]))
-    complete = {key: folds for key, folds in recipes.items() if set(folds) == wanted}
-    if recipe(current) in complete:
-        folds = complete[recipe(current)]
+    complete = {key: runs for key, runs in recipes.items() if not missing_runs(runs, current)}
+    if (own := sha256_json(recipe(current))) in complete:
+        runs = complete[own]
     elif len(complete) == 1:
-        (folds,) = complete.values()
+        (runs,) = complete.values()
     elif complete:
         raise PipelineError(
-            "several sets of experiments are complete; name one of them on the command line: "
-            + "; ".join(" ".join(e.name for e in folds.values()) for folds in complete.values())
+            "several sets of experiments are complete; name those of one of them on the command line:\n"
+            + "\n".join(" ".join(e.name for e in runs.values()) for runs in complete.values())
         )
     else:
-        missing = sorted(wanted - set(max(recipes.values(), key=len, default={})))
-        raise PipelineError(
-            f"no set of experiments of this commit covers every fold; missing of the fullest: "
-            f"{', '.join(map(str, missing))}\nrun them with: dvc exp run --queue -S "
-            f"split.fold={','.join(map(str, sorted(wanted)))} evaluate && dvc exp run --run-all"
-        )
-    return [folds[fold] for fold in sorted(folds)]
+        raise PipelineError(describe_missing(max(recipes.values(), key=len, default={}), current))
+    return [runs[key] for key in sorted(runs)]
+
+
+def missing_runs(runs: dict[tuple[int, int], Experiment], current: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return which (fold, seed) a set of runs lacks: of every fold, or of the only one that has several seeds."""
+    folds = {fold for fold, _ in runs}
+    seeds = {seed for _, seed in runs} or {Experiment("", "", current).seed}
+    if len(folds) != 1 or len(seeds) == 1:
+        folds = set(range(current["split"]["folds"]))
+    return [(fold, seed) for seed in sorted(seeds) for fold in sorted(folds) if (fold, seed) not in runs]
+
+
+def describe_missing(runs: dict[tuple[int, int], Experiment], current: dict[str, Any]) -> str:
+    """Return which runs the fullest set lacks, with the commands that make them."""
+    by_seed: dict[int, list[str]] = defaultdict(list)
+    for fold, seed in missing_runs(runs, current):
+        by_seed[seed].append(str(fold))
+    lacks = "; ".join(f"fold {', '.join(folds)} of seed {seed}" for seed, folds in by_seed.items())
+    queue = " && ".join(
+        f"dvc exp run --queue -S split.fold={','.join(folds)} -S train.seed={seed} evaluate"
+        for seed, folds in by_seed.items()
+    )
+    return (
+        "no set of experiments of this commit is complete: every fold of each seed, or several seeds of one fold; "
+        f"the fullest lacks {lacks}\nrun them with: {queue} && dvc exp run --run-all\n"
+        "or name the experiments to pool on the command line"
+    )
+
+
+def describe_differences(first: Experiment, other: Experiment) -> str:
+    """Return in which parameters two experiments differ, besides fold and seed."""
+    one, two = recipe(first.params), recipe(other.params)
+    keys = [key for key in {**one, **two} if one.get(key, "absent") != two.get(key, "absent")]
+    found = ", ".join(f"{key} {two.get(key, 'absent')} in place of {one.get(key, 'absent')}" for key in keys)
+    hint = "; `seed` also draws the splits and random base weights: vary train.seed" if "seed" in keys else ""
+    return found + hint
+
+
+def check_same_sources(experiments: list[Experiment]) -> None:
+    """Check that experiments were made from the same files, code and base, whatever the workspace held at the time.
+
+    Raises:
+        PipelineError: naming each experiment that was not, and what is another.
+    """
+    first, *others = experiments
+    sources = find_sources(first)
+    problems = []
+    for other in others:
+        found = find_sources(other)
+        names = sorted(name for name in {*sources, *found} if sources.get(name) != found.get(name))
+        if names:
+            problems.append(f"{other}: made from another {', '.join(names)} than {first}")
+    if problems:
+        how = "run them again on one state of data, code and base: `dvc exp run --queue -S ... evaluate`"
+        raise PipelineError("\n".join([*problems, how]))
+
+
+def find_sources(experiment: Experiment) -> dict[str, Any]:
+    """Return the hash of each file and folder that a run was made from, and what its base is."""
+    stages = YAML(typ="safe").load(git("show", f"{experiment.revision}:./dvc.lock"))["stages"]
+    made = {out["path"] for stage in stages.values() for out in stage.get("outs", ())}
+    manifest = json.loads(read_output(experiment.revision, MANIFEST, experiment.name))
+    return {
+        dep["path"]: dep.get("md5")
+        for name, stage in stages.items()
+        if name != "benchmark"  # which is no part of it
+        for dep in stage.get("deps", ())
+        if not any(dep["path"] == out or dep["path"].startswith(f"{out}/") for out in made)
+    } | {f"base model ({key})": manifest[key] for key in ("base", "tokenizer", "template_sha256", "quantization")}

@@ -2,6 +2,8 @@
 them.
 
 A line is one question of data/predictions: `line[system]["scores"][name]` is a number, or None where it does not apply.
+Lines of several trainings say their `seed`, and a question has one of each: means are over its seeds first, and
+intervals and p-values allow for both questions and seeds.
 """
 
 from collections import defaultdict
@@ -13,6 +15,7 @@ from scipy import stats
 
 from civilqa.scoring.predictions import SYSTEMS, Prediction, systems_of
 from civilqa.scoring.scores import SCORES
+from civilqa.scoring.seeds import Spread, average_seeds, spread, tabulate
 
 # What decides whether tuning helped, named before anything is measured: knowledge, the articles cited, and form. All
 # other scores are described with their intervals: of some twenty, one or the other differs by chance.
@@ -87,15 +90,21 @@ def mean_interval(values: list[float], best: float | None = None) -> tuple[float
     if best == 1 and set(values) <= {0, 1}:
         exact = stats.binomtest(int(data.sum()), len(data)).proportion_ci(method="exact")
         return float(exact.low), float(exact.high)
-    low, high = _student(data)
+    low, high = spread(data[:, None]).interval(LEVEL)
     return (low, high) if best is None else (max(low, 0.0), min(high, best))
 
 
-def _student(data: np.ndarray) -> tuple[float, float]:
-    if len(data) < 2 or np.ptp(data) == 0:
-        return float(data.mean()), float(data.mean())
-    half = stats.t.ppf(1 - LEVEL / 2, len(data) - 1) * stats.sem(data)
-    return float(data.mean() - half), float(data.mean() + half)
+def system_interval(lines: list[Prediction], system: str, name: str) -> tuple[float, float]:
+    """Return the 95 % interval of a system's mean score: mean_interval, or over questions and seeds."""
+    cells: dict[Any, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for index, line in enumerate(lines):
+        if (value := line[system]["scores"].get(name)) is not None:
+            cells[line.get("id", index)][line.get("seed")].append(value)
+    values, best = tabulate(cells), SCORES[name].best
+    if values.shape[1] < 2:
+        return mean_interval(values[:, 0].tolist(), best)
+    low, high = spread(values).interval(LEVEL)
+    return (low, high) if best is None else (max(low, 0.0), min(high, best))
 
 
 def compare(
@@ -106,8 +115,9 @@ def compare(
     Paired by question, so that hard and easy questions cancel out. Questions that are near-duplicates of each other
     (equal `group`) count as one, with their mean. The p-value is that of the sign-flip test: had the two systems the
     same answers to give, each difference would as soon be positive as negative. It is exact where there are at most as
-    many ways to choose the signs as `permutations`; of scores that are 0 or 1 it is McNemar's exact test.
-    `detectable` is the smallest difference that so many questions show with 80 % power, by Student's test.
+    many ways to choose the signs as `permutations`; of scores that are 0 or 1 it is McNemar's exact test. Of several
+    seeds it is of each question's mean over them, and at least the p-value of the interval, which holds their variance.
+    `detectable` is the smallest difference that so many questions and seeds show with 80 % power.
 
     None where no question has both scores, or where no way is better.
 
@@ -115,20 +125,23 @@ def compare(
     """
     if SCORES[name].better is None:
         return None
-    by_group: dict[Any, list[tuple[float, float]]] = defaultdict(list)
+    cells: dict[Any, dict[Any, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for index, line in enumerate(lines):
         left, right = (line[each]["scores"].get(name) for each in (system, other))
         if left is not None and right is not None:
-            by_group[line.get("group", index)].append((left, right))
-    if not by_group:
+            cells[line.get("group", line.get("id", index))][line.get("seed")].append((left, right))
+    if not cells:
         return None
-    pairs = np.array([np.mean(values, axis=0) for values in by_group.values()])  # (groups, 2)
-    differences = pairs[:, 0] - pairs[:, 1]
-    low, high = _student(differences)
+    pairs = tabulate(cells)  # (groups, seeds, 2)
+    found = spread(pairs[..., 0] - pairs[..., 1])
+    low, high = found.interval(LEVEL)
     if best := SCORES[name].best:
         low, high = max(low, -best), min(high, best)
-    found = {"n": len(differences), "mean": float(differences.mean()), "low": low, "high": high}
-    return {**found, "p": sign_flip_p(differences, permutations), **_reach(name, pairs, differences)}
+    p = sign_flip_p(np.nanmean(pairs[..., 0] - pairs[..., 1], axis=1), permutations)
+    if found.seeds > 1:
+        p = max(p, found.p)
+    described = {"n": found.n, "mean": found.mean, "low": low, "high": high, "p": p, **found.describe()}
+    return {**described, **_reach(name, pairs, found)}
 
 
 def sign_flip_p(differences: np.ndarray, permutations: Permutations) -> float:
@@ -147,17 +160,14 @@ def sign_flip_p(differences: np.ndarray, permutations: Permutations) -> float:
     return float(test.pvalue)
 
 
-def _reach(name: str, pairs: np.ndarray, differences: np.ndarray) -> dict[str, Any]:
+def _reach(name: str, pairs: np.ndarray, found: Spread) -> dict[str, Any]:
     """Return what the questions could have shown, or that all values of both systems are the worst or the best."""
     score = SCORES[name]
     ends = [0.0, score.best] if score.better == "higher" else [score.best, 0.0]
     for end, word in zip(ends, (AT_FLOOR, AT_CEILING), strict=True):
-        if end is not None and np.all(pairs == end):
+        if end is not None and np.all((pairs == end) | np.isnan(pairs)):
             return {"detectable": None, "limit": word}
-    if len(differences) < 2:
-        return {"detectable": None}
-    quantiles = stats.t.ppf([1 - LEVEL / 2, POWER], len(differences) - 1)
-    return {"detectable": float(quantiles.sum() * stats.sem(differences))}
+    return {"detectable": None if found.n < 2 else found.reach(1 - LEVEL / 2, POWER)}
 
 
 def compare_all(
@@ -195,8 +205,9 @@ def compare_systems(
     Args:
         pairs: of contrasts.compare_contrasts; their differences are among the others'.
     """
-    test, systems = lines["test"], systems_of(lines["test"])
-    compared = compare_all(test, "adapter", systems[:-1], permutations)
+    test = average_seeds(lines["test"])
+    systems = systems_of(test)
+    compared = compare_all(lines["test"], "adapter", systems[:-1], permutations)
     for other, found in pairs.get("difference", {}).items():
         compared[other] = found | compared[other]
     add_verdicts(compared["base"])

@@ -19,9 +19,10 @@ from civilqa.base_model.prompts import FormatParams, Prompter
 from civilqa.dataset.records import FIELDS, Record, record_id
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_jsonl
-from civilqa.scoring.comparison import Permutations, compare_all, mean_interval, mean_scores, scores_of
+from civilqa.scoring.comparison import Permutations, compare_all, mean_scores, system_interval
 from civilqa.scoring.gold import read_test_cases
 from civilqa.scoring.predictions import Prediction, systems_of
+from civilqa.scoring.seeds import average_seeds
 
 CONTRASTS = Path("data/raw/contrasts.jsonl")
 
@@ -175,24 +176,23 @@ def pair_row(
 def compare_contrasts(lines: list[Prediction], permutations: Permutations) -> dict[str, Any]:
     """Return what metrics hold of the pairs: of unseen questions also by kind of error, and the adapter's differences.
 
-    Every question counts the same, however many pairs it has.
+    Every question counts the same, however many pairs it has; of several seeds, with its mean over them.
     """
     found: dict[str, Any] = {}
     for part in ("unseen", "trained"):
-        asked = [line for line in lines if line["part"] == part]
-        if not asked:
+        rated = [line for line in lines if line["part"] == part]
+        if not rated:
             continue
+        asked = average_seeds(rated)
         systems = systems_of(asked)
         found[part] = {
             "pairs": sum(len(line["pairs"]) for line in asked),
             **mean_scores(asked, systems),
-            "interval": {
-                system: mean_interval(scores_of(asked, system, "contrast_accuracy"), best=1.0) for system in systems
-            },
+            "interval": {system: system_interval(rated, system, "contrast_accuracy") for system in systems},
         }
         if part == "unseen":
             found["by_kind"] = {kind: share_by_kind(asked, kind, systems) for kind in KINDS}
-            found["difference"] = compare_all(asked, "adapter", systems[:-1], permutations)
+            found["difference"] = compare_all(rated, "adapter", systems[:-1], permutations)
     return found
 
 

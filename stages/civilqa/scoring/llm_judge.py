@@ -345,8 +345,9 @@ def measure_agreement(judge: Judge, seed: int) -> dict[str, Any]:
         right, label = marked_right(marks), case.label == "right"
         marked += right is not None
         accepted[case.label] += right is True
-    found: list[tuple[bool, bool, str]] = []  # of each answer: is it right, is it marked so, its question
-    marked, accepted, harmful = 0, {"right": 0, "wrong": 0}, {"right": 0, "wrong": 0}
+        harmful[case.label] += marked_harmful(marks) == 1
+        found.append((label, not label if right is None else right, case.question_id))
+    kappa, interval = kappa_interval(*map(list, zip(*found, strict=True)), seed) if marked else (None, None)
     labels = [case.label for case in sample]
     return {
         "model": judge.params.model,

@@ -42,7 +42,12 @@ VERDICTS = {
 RUBRIC = {CONCLUSION: "결론", KEY_POINT: "핵심 내용", ERROR: "틀린 설명", MADE_UP_LAW: "없는 법", HARM: "해로움"}
 MARKS = {1: "해당함", 0: "해당하지 않음", None: "알 수 없음"}
 MOST_END = 0.5  # of the answers; below, that they do not end is the first thing to say
-GROUPS = {"test_by_category": "분야별", "test_by_difficulty": "난이도별", "test_by_fold": "폴드별"}
+GROUPS = {
+    "test_by_category": "분야별",
+    "test_by_difficulty": "난이도별",
+    "test_by_fold": "폴드별",
+    "test_by_seed": "시드별",
+}
 DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", None: "참고용"}
 
 
@@ -53,7 +58,7 @@ def render_report(
 
     Args:
         lines: the predictions of the parts `test` and, where it was asked again, `train`.
-        metrics: as in metrics/evaluate.json; `test_by_fold` is shown where it is there.
+        metrics: as in metrics/evaluate.json; of pooled runs, as in metrics/folds.json.
     """
     reference, scorer = load_reference(), read_scorer()
     tidy = {"trim_blocks": True, "lstrip_blocks": True}

@@ -54,6 +54,13 @@ def _in_words(difference: dict[str, Any] | None) -> str | None:
     return f"{difference['mean']:+.3f} {verdict if verdict in (BETTER, WORSE) else 'undecided'}"
 
 
+def describe_seeds(seeds: int) -> str:
+    """Return in a line what the intervals say of training seeds."""
+    if seeds == 1:
+        return "one seed: the difference between seeds is not in these intervals"
+    return f"{seeds} seeds: a question counts with its mean over them; intervals and verdicts allow for both"
+
+
 def print_summary(metrics: dict[str, Any], notice: str) -> None:
     """Print what kind of model the scores are of, the scores side by side, and the verdicts."""
     test, recall, pairs = metrics["test"], metrics["train_recall"], metrics["contrasts"].get("unseen", {})
@@ -79,6 +86,7 @@ def print_summary(metrics: dict[str, Any], notice: str) -> None:
     shares = {system: test[system].get("abstention_rate") for system in systems}
     if abstained := [f"{system} {round(share * test['n'])}" for system, share in shares.items() if share]:
         print(f"abstained, neither right nor wrong: {', '.join(abstained)} of {test['n']} questions")
+    print(describe_seeds(1))
     if "judge" in metrics:
         print(f"judge: {describe_agreement(metrics['judge'])}")
         for name in OF_JUDGE:
