@@ -271,7 +271,12 @@ def test_the_difference_shown_begins_with_the_committed_run():
 
 def test_the_probe_s_figures_are_those_measured():
     probe = committed("probe")
-    assert f"base {probe['base']['accuracy']:.3f}, adapter {probe['adapter']['accuracy']:.3f} of {probe['n']}" in STAGES
+    for task in ("statute_titles", "general_knowledge"):
+        found = probe[task]
+        difference = found["difference"]
+        base, adapter = (found[system]["acc_norm"] for system in ("base", "adapter"))
+        row = f"| {found['n']} | {base:.3f} | {found['above_chance_p']:.2f} | {adapter:.3f} | {difference['lost']} | "
+        assert f"| `{task}` {row}{difference['gained']} | {difference['verdict']} |" in METRICS
     assert re.fullmatch(r"[0-9a-f]{64}", probe["adapter_sha256"])
 
 

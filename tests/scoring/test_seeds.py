@@ -4,7 +4,6 @@ from scipy import stats
 
 from civilqa.scoring.comparison import LEVEL, PRIMARY, Permutations, add_verdicts, compare, system_interval
 from civilqa.scoring.contrasts import compare_contrasts
-from civilqa.scoring.scores import SCORES
 from civilqa.scoring.seeds import average_seeds, spread
 
 NAN = float("nan")
@@ -211,25 +210,29 @@ def verdicts_of(values):
     return [np.sign(low) if low * high > 0 else 0 for low, high in (spread(each).interval(LEVEL) for each in values)]
 
 
+def primary_verdicts(values):
+    found = {name: {"mean": each.mean(), "p": spread(each).p} for name, each in zip(PRIMARY, values, strict=True)}
+    add_verdicts(found)
+    return [difference["verdict"] for difference in found.values()]
+
+
 @pytest.mark.slow
 def test_what_two_seeds_disagree_on_their_pools_do_not():
-    """Two trainings that differ by their seed alone disagree on some of 22 scores; two pools of three seeds hardly.
+    """Two trainings that differ by their seed alone disagree on 5 of 22 scores; two pools of three seeds on 1.
 
-    A seed moves all questions of a score by half of what tells two questions apart: 60 questions see that, and take it
-    for a difference.
+    A seed moves all questions of a score by a seventh of what tells two questions apart: 60 questions see that, and
+    take it for a difference.
     """
     draw = np.random.default_rng(4)
     alone, pooled, primary = [], [], []
     for _ in range(200):
-        questions = draw.normal(0, 1, (22, 60, 1))
-        seeds = draw.normal(0, 0.5, (22, 1, 6))
-        values = questions + seeds + draw.normal(0, 0.5, (22, 60, 6))
+        seeds = draw.normal(0, 0.15, (22, 1, 6))
+        values = draw.normal(0, 1, (22, 60, 1)) + seeds + draw.normal(0, 0.7, (22, 60, 6))
         one, other = (verdicts_of(values[..., [seed]]) for seed in (0, 1))
         first, second = (verdicts_of(values[..., three]) for three in ([0, 1, 2], [3, 4, 5]))
         alone.append(sum(a != b for a, b in zip(one, other, strict=True)))
         pooled.append(sum(a != b for a, b in zip(first, second, strict=True)))
-        primary.append(first[:3] != second[:3])
-    assert np.mean(alone) >= 4
-    assert np.mean(pooled) <= 2
-    assert len(SCORES) > len(PRIMARY) == 3
-    assert np.mean(primary) <= 0.3
+        primary.append(primary_verdicts(values[:3, :, :3]) != primary_verdicts(values[:3, :, 3:]))
+    assert 3.5 <= np.mean(alone) <= 5.5
+    assert np.mean(pooled) <= 1.5
+    assert np.mean(primary) <= 0.08

@@ -182,19 +182,26 @@ def compare_all(
 
 
 def add_verdicts(differences: dict[str, dict[str, Any]]) -> None:
-    """Give each primary difference a verdict, and a p-value (`p_holm`) that allows for their number.
+    """Give each primary difference a verdict, and a p-value (`p_holm`) that allows for their number."""
+    adjusted = holm({name: differences[name]["p"] for name in PRIMARY if name in differences})
+    for name, p in adjusted.items():
+        found = differences[name]
+        better = (found["mean"] > 0) == (SCORES[name].better == "higher")
+        seen = BETTER if better else WORSE
+        found["p_holm"] = p
+        found["verdict"] = seen if p < LEVEL else found.pop("limit", UNDECIDED)
+
+
+def holm(values: dict[str, float]) -> dict[str, float]:
+    """Return p-values that allow for their number.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
-    primary = sorted((name for name in PRIMARY if name in differences), key=lambda name: differences[name]["p"])
-    adjusted = 0.0
-    for rank, name in enumerate(primary):
-        found = differences[name]
-        adjusted = max(adjusted, min(1.0, found["p"] * (len(primary) - rank)))
-        better = (found["mean"] > 0) == (SCORES[name].better == "higher")
-        seen = BETTER if better else WORSE
-        found["p_holm"] = adjusted
-        found["verdict"] = seen if adjusted < LEVEL else found.pop("limit", UNDECIDED)
+    adjusted, largest = {}, 0.0
+    for rank, name in enumerate(sorted(values, key=values.__getitem__)):
+        largest = max(largest, min(1.0, values[name] * (len(values) - rank)))
+        adjusted[name] = largest
+    return adjusted
 
 
 def compare_systems(
