@@ -163,7 +163,7 @@ NULLABLE = {
 # Keys that zero is right for.
 ZERO = {
     *("seed", "fold", "validation_fraction", "dropout", "max_train_records", "few_shot_examples", "warmup"),
-    *("warmup_fraction", "weight_decay", "temperature", "max_retries"),
+    *("warmup_fraction", "weight_decay", "temperature", "max_retries", "retrieved_examples"),
 }
 # Keys that any number is right for as such: the data decide, and prepare, split and evaluate look at them.
 COUNTS = {
