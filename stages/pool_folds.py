@@ -137,7 +137,8 @@ def main() -> None:
 def print_table(metrics: dict[str, Any], notice: str) -> None:
     """Print the pooled means of base and adapter with the verdict on each score, and how much is due to the seeds."""
     n, folds, seeds = metrics["test"]["n"], len(metrics["folds"]), len(metrics["seeds"])
-    print(f"\n{notice}\n\n{n} questions, each answered by models that were not trained on it; {folds} folds")
+    of_folds = f"{folds} folds" if folds > 1 else "one fold"
+    print(f"\n{notice}\n\n{n} questions, each answered by models that were not trained on it; {of_folds}")
     print(f"  {'':<24} {'base':>9} {'adapter':>9}   adapter - base [95 % interval]")
     means = {
         system: metrics["contrasts"].get("unseen", {}).get(system, {}) | metrics["test"][system]

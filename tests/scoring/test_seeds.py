@@ -114,6 +114,32 @@ def test_where_every_seed_is_equally_sure_the_questions_decide():
     assert (found["p"], found["seed_share"]) == (2 / 64, 0)
 
 
+# Differences of 12 test questions, adapter minus base, of two trainings of the tiny model with train.seed 1 and 2.
+TRAININGS = {
+    "chrf": (
+        [-7.53, -0.19, 2.72, -0.78, -10.4, -4.1, -5.44, -5.87, -0.39, -8.74, 0.4, -0.43],
+        [1.04, 0.34, -3.77, -4.06, 0.3, -2.48, -1.81, -2.04, -2.25, -3.24, 5.0, -1.24],
+    ),
+    "rouge_1": (
+        [-0.329, -0.079, -0.007, -0.047, -0.368, -0.044, -0.203, -0.15, -0.03, -0.373, -0.02, -0.128],
+        [0.016, 0.021, -0.035, -0.128, -0.042, -0.033, -0.125, -0.048, -0.081, -0.12, 0.113, -0.072],
+    ),
+    "rouge_l": (
+        [-0.085, 0.004, 0.019, 0.004, -0.114, 0.037, -0.025, -0.017, 0.038, -0.114, 0.015, -0.019],
+        [-0.008, 0.044, 0.006, -0.013, 0.006, 0.024, -0.007, 0.008, 0.035, 0.02, 0.053, 0.006],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_two_real_trainings_that_differ_by_seed_alone_no_longer_disagree(name):
+    """Each by itself, one has an interval beyond 0 and the other not; together they say that nothing is known."""
+    alone = [spread(np.array(values)[:, None]).interval(LEVEL) for values in TRAININGS[name]]
+    assert sorted(low < 0 < high for low, high in alone) == [False, True]
+    low, high = spread(np.array(TRAININGS[name]).T).interval(LEVEL)
+    assert low < 0 < high
+
+
 # --- On data shaped like ours: coverage, and verdicts where nothing differs, of three seeds and two to five folds ---
 
 SEEDS = 3
