@@ -47,7 +47,7 @@ Lengths = tuple[str, int, int]  # id, tokens of the prompt, tokens of the comple
 def format_records(records: list[Record], params: FormatParams, prompter: Prompter) -> list[dict[str, Any]]:
     """Return the lines of the formatted data."""
     chats = [prompter.messages(record.question, params.system_prompt(record.category)) for record in records]
-    texts = [prompter.render(chat, record.answer) for chat, record in zip(chats, records, strict=True)]
+    texts = prompter.render_answered(chats, [record.answer for record in records])
     ids = prompter.encode([text for pair in texts for text in pair])
     lines = []
     for index, (record, chat, (prompt, completion)) in enumerate(zip(records, chats, texts, strict=True)):

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from civilqa.base_model.hub import TOKENIZER, TOKENIZER_EXTRAS, locate
 from civilqa.base_model.profiles import Profile
+from civilqa.base_model.words import WordEncoder
 from civilqa.program.errors import ModelError, RecordError, TemplateError
 from civilqa.program.files import read_jsonl
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
@@ -130,23 +131,32 @@ class Prompter:
         Raises:
             TemplateError: the template fails, or changes the prompt once the answer is there.
         """
-        prompt = self._apply(messages, add_generation_prompt=True)
         if answer is None:
-            return prompt, ""
-        reply = {"role": "assistant", "content": self.defuse(answer.strip())}
-        whole = self._apply([*messages, reply], add_generation_prompt=False)
-        if not whole.startswith(prompt):
-            raise TemplateError(
-                "the chat template renders the prompt in another way once it is answered, so that a model trained on "
-                f"the one cannot be asked with the other: {prompt[-80:]!r} is not the start of {whole[:200]!r}"
-            )
-        return prompt, whole[len(prompt) :]
+            return self._apply([messages], add_generation_prompt=True)[0], ""
+        return self.render_answered([messages], [answer])[0]
+
+    def render_answered(self, chats: list[list[Message]], answers: list[str]) -> list[tuple[str, str]]:
+        """Return the same of several conversations and their answers; per conversation this takes half the time."""
+        prompts = self._apply(chats, add_generation_prompt=True)
+        replies = ({"role": "assistant", "content": self.defuse(answer.strip())} for answer in answers)
+        answered = [[*messages, reply] for messages, reply in zip(chats, replies, strict=True)]
+        pairs = []
+        for prompt, whole in zip(prompts, self._apply(answered, add_generation_prompt=False), strict=True):
+            if not whole.startswith(prompt):
+                raise TemplateError(
+                    "the chat template renders the prompt in another way once it is answered, so that a model trained "
+                    f"on the one cannot be asked with the other: {prompt[-80:]!r} is not the start of {whole[:200]!r}"
+                )
+            pairs.append((prompt, whole[len(prompt) :]))
+        return pairs
+
+    @cached_property
+    def encoder(self) -> WordEncoder:
+        return WordEncoder(self.tokenizer.backend_tokenizer)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of rendered texts. Prompt and completion are encoded apart, as generation does it."""
-        # The tokenizer under transformers' own, which spends as much time on wrapping the ids as on finding them.
-        encodings = self.tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        return self.encoder.encode(texts)
 
     @cached_property
     def end_token_id(self) -> int:
@@ -167,11 +177,11 @@ class Prompter:
             raise TemplateError("the chat template ends an answer with the padding token: set another pad_token")
         return ids[0]
 
-    def _apply(self, messages: list[Message], add_generation_prompt: bool) -> str:
+    def _apply(self, chats: list[list[Message]], add_generation_prompt: bool) -> list[str]:
         try:
             # Templates that print a date take it from here, so that they print the same one every day.
             return self.tokenizer.apply_chat_template(
-                messages,
+                chats,
                 chat_template=self.template,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,

@@ -18,6 +18,7 @@ import psutil
 from civilqa.program.errors import RecordError
 from civilqa.program.lifecycle.machine_errors import writing
 
+_JSON_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # Source: OWASP, CSV Injection
 
 
@@ -123,7 +124,7 @@ def _parse_object(content: bytes, place: str) -> dict[str, Any]:
 
 def json_line(row: Any) -> str:
     """Return one line of a JSONL file, keys in the order that the row gives them."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    return _JSON_LINE.encode(row) + "\n"
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
