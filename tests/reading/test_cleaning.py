@@ -19,5 +19,13 @@ def test_text_is_cleaned():
     assert {text: clean(text) for text in CLEANED} == CLEANED
 
 
+def test_a_text_without_hidden_characters_is_cleaned_like_any_other():
+    # A text with NUL in it goes the long way, and NUL at its end leaves nothing.
+    for code in range(0x110000):
+        text = f" 가{chr(code)}  나 {chr(code)}"
+        if code % 64 == 0 or code < 0x3100:
+            assert clean(text) == clean(f"{text}\0"), hex(code)
+
+
 def test_what_is_clean_stays_as_it_is():
     assert [text for text in CLEANED.values() if clean(text) != text] == []

@@ -28,6 +28,24 @@ def test_a_row_becomes_a_record(tmp_path):
     assert fields(record) == ("질문입니다", "답변입니다", "전세사기", "초급")
 
 
+def test_a_category_is_looked_at_in_every_row(tmp_path):
+    nfd = unicodedata.normalize("NFD", "전세사기")
+    written = {
+        "전세사기": "전세사기",
+        nfd: "전세사기",
+        " nan ": "",
+        "전화 010-1234-5678": "전화 [전화번호]",
+        "전세<br/>": "전세<br/>",
+    }
+    rows = [(f"{number}번 질문입니다", category) for number, category in enumerate([*written] * 2)]
+    reading = read(tmp_path, "\n".join([HEADER, *(f"{question},답변입니다,{text},초급" for question, text in rows)]))
+    assert [record.category for record in reading.records] == [*written.values()] * 2
+    assert reading.personal_data == {"phone": 2}
+    assert reading.leftovers == 2
+    damaged = read(tmp_path, f"{HEADER}\n{ROW}쏙옙\n가{ROW}쏙옙\n", on_invalid="drop")
+    assert [row.reason for row in damaged.rejected] == ["damaged_text"] * 2
+
+
 WRITTEN_OTHERWISE = {
     "bom": f"{HEADER}\n{ROW}\n".encode("utf-8-sig"),
     "cp949": f"{HEADER}\n{ROW}\n".encode("cp949"),

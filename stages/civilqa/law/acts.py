@@ -10,7 +10,6 @@ import bisect
 import enum
 import functools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from civilqa.law import grammar
@@ -41,6 +40,7 @@ def official_name(name: str) -> str | None:
     return load_names()[0].get(compact(name))
 
 
+@functools.lru_cache(4096)  # few acts are named, at the beginnings of sentences above all
 def is_cut(reversed_letters: str) -> bool:
     """Whether these letters, from the last one back, are the end of a longer name."""
     backwards = load_names()[1]
@@ -48,25 +48,25 @@ def is_cut(reversed_letters: str) -> bool:
     return place < len(backwards) and backwards[place].startswith(reversed_letters)
 
 
-def names_at_end(reversed_letters: str) -> Iterator[tuple[str, int]]:
-    """Yield (official name, number of letters) of the names that a text ends in, the longest first.
+@functools.lru_cache(4096)
+def names_at_end(reversed_letters: str) -> tuple[tuple[str, int], ...]:
+    """Return (official name, number of letters) of the names that a text ends in, the longest first.
 
     Args:
         reversed_letters: the letters of the text, without spaces and dots, from its last to its first.
     """
     names, backwards = load_names()
+    ends = []
     key = reversed_letters
-    while key:
-        place = bisect.bisect_right(backwards, key) - 1
-        if place < 0:
-            return
+    while key and (place := bisect.bisect_right(backwards, key) - 1) >= 0:
         found = backwards[place]
         if key.startswith(found):
-            yield names[found[::-1]], len(found)
+            ends.append((names[found[::-1]], len(found)))
             key = found[:-1]
         else:  # what else the text may end in is shorter than where it parts from its neighbour
             same = zip(key, found, strict=False)
             key = key[: next(place for place, (ours, theirs) in enumerate(same) if ours != theirs)]
+    return tuple(ends)
 
 
 # --- The name before a place in a text -------------------------------------------------------------------------------

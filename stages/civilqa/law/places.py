@@ -1,5 +1,6 @@
 """Citations, and the articles, 항, 호 and 목 in them: what is written, and what lies between the ends of a range."""
 
+import functools
 import re
 from dataclasses import dataclass, replace
 
@@ -126,24 +127,29 @@ def read_details(text: str, original: str, place: Place, position: int) -> tuple
     return (replace(place, level=level, **below) if below else place), position
 
 
-def _article_places(match: re.Match) -> list[Place]:
+def _article_places(match: re.Match) -> tuple[Place, ...]:
     """The articles of a match of `grammar.ARTICLE`, ranges such as 제211~213조 expanded."""
     if match["section"]:
-        return [Place((int(match["section"]), int(match["section_branch"] or 0)))]
-    written = match["numbers"] or match["sections"]
+        return _numbered_places(match["section"], match["section_branch"])
+    return _numbered_places(match["numbers"] or match["sections"], match["branch"] or match["branch_apart"])
+
+
+@functools.lru_cache(4096)  # the same few are cited again and again
+def _numbered_places(written: str, branch: str | None) -> tuple[Place, ...]:
+    """The articles of numbers as they are written, `branch` being of the last one."""
     parts = [written] if written.isdigit() else grammar.NUMBER_SEPARATOR.split(written)
     numbers = []
     for part in parts[::2]:
-        number, _, branch = part.partition("의")
-        numbers.append((int(number), int(branch or 0)))
-    if branch := match["branch"] or match["branch_apart"]:
+        number, _, own_branch = part.partition("의")
+        numbers.append((int(number), int(own_branch or 0)))
+    if branch:
         numbers[-1] = (numbers[-1][0], int(branch))
     places = [Place(numbers[0])]
     for separator, end in zip(parts[1::2], numbers[1:], strict=True):
         if separator in ("~", "-", "내지"):
             places += [Place(number, between=True) for number in _numbers_between(places[-1].article, end)]
         places.append(Place(end))
-    return places
+    return tuple(places)
 
 
 def _numbers_between(first: ArticleNumber, last: ArticleNumber) -> list[ArticleNumber]:

@@ -105,11 +105,16 @@ def check_row(row: Row | BadRow, params: PrepareParams, checked: Checked) -> Rec
     """Return the record that a row makes, or why it makes none; count in `checked` what was found in a record."""
     if isinstance(row, BadRow):
         return reject(row, row.kind, row.reason, params)
-    fields = {name: "" if is_empty(row.fields[name]) else clean(row.fields[name]) for name in COLUMNS}
+    fields = {name: row.fields[name] for name in COLUMNS}
+    looked_at = [name for name in COLUMNS if name not in PLURALS or not is_plain(fields[name], params.mask_addresses)]
+    for name in looked_at:
+        fields[name] = "" if is_empty(fields[name]) else clean(fields[name])
     problem = find_problem(fields, params)
     if problem is not None:
         return reject(row, *problem, params)
-    if params.check_text != "off" and (problem := find_flaw(row, fields, params.check_text, checked)):
+    if params.check_text != "off" and (
+        problem := find_flaw(row, {name: fields[name] for name in looked_at}, params.check_text, checked)
+    ):
         return reject(row, *problem, params)
     if params.check_citations != "off":
         doubts, outside = find_doubts(fields["answer"], params)
@@ -121,13 +126,22 @@ def check_row(row: Row | BadRow, params: PrepareParams, checked: Checked) -> Rec
                 checked.doubtful_citations.append((row.file, row.line, doubts[1]))
         checked.citations_outside_table += len(outside)
         checked.acts_outside_table.update(outside)
-    for name in COLUMNS:
-        if params.list_names:
-            checked.possible_names.update(possible_names(fields[name]))
+    if params.list_names:
+        checked.possible_names.update(name for text in fields.values() for name in possible_names(text))
+    for name in looked_at:
         masked, found = mask_personal_data(fields[name], addresses=params.mask_addresses)
-        checked.personal_data.update(found)
+        if found:
+            checked.personal_data.update(found)
         fields[name] = masked if params.mask_personal_data else mask(fields[name], params)
     return Record(id=record_id(fields["question"]), **fields)
+
+
+@functools.lru_cache(1024)  # of the few categories and difficulties there are, rather than of every row's
+def is_plain(text: str, addresses: bool) -> bool:
+    """Tell whether a text is clean, with nothing in it that is no text or is to be masked."""
+    if is_empty(text) or clean(text) != text or find_damage(text) or find_leftover(text):
+        return False
+    return not mask_personal_data(text, addresses=addresses)[1]
 
 
 def find_problem(fields: dict[str, str], params: PrepareParams) -> tuple[str, str] | None:
@@ -155,7 +169,7 @@ def find_flaw(row: Row, fields: dict[str, str], check_text: str, checked: Checke
     Lost characters are never let pass: what stood there is in no later stage to be seen, and a model learns to write
     them.
     """
-    for name in COLUMNS:
+    for name in fields:
         if find_damage(row.fields[name]):
             quoted = quote(row.fields[name], find_damage)
             detail = (
@@ -163,9 +177,9 @@ def find_flaw(row: Row, fields: dict[str, str], check_text: str, checked: Checke
                 "from where it came from again, or set prepare.check_text to off"
             )
             return "damaged_text", detail
-    for name in COLUMNS:
-        if find_leftover(fields[name]):
-            quoted = quote(fields[name], find_leftover)
+    for name, text in fields.items():
+        if find_leftover(text):
+            quoted = quote(text, find_leftover)
             if check_text == "reject":
                 detail = f"'{name}' holds what is no text: \"{quoted}\"; take it out, or set prepare.check_text to warn"
                 return "leftover", detail

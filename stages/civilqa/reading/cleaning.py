@@ -11,6 +11,9 @@ CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc b
 
 def clean(text: str) -> str:
     """Return text in NFC, without invisible and control characters, with single spaces and at most one blank line."""
-    text = INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").replace("\r", "\n")
+    text = unicodedata.normalize("NFC", text)
+    if text.isprintable():  # no character of the kinds below, and no white space but the space
+        return " ".join(text.split()) if "  " in text else text.strip()
+    text = INVISIBLE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     lines = [" ".join(line.split()) for line in CONTROL.sub(" ", text).split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

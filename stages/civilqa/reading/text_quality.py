@@ -18,7 +18,8 @@ LONGEST_SHOWN = 30  # of what was found itself
 HIGH = "\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2018\u2019\u201c"
 HIGH += "\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178\u0100-\u0143"
 # What DAMAGE has in it, and quicker to find.
-SUSPECT = re.compile(r"[\ufffd쏙\u00b0-\u00b6\u00b8-\u00c8\u00ea-\u00ed]|\?\?")
+SUSPECTS = r"\ufffd쏙\u00b0-\u00b6\u00b8-\u00c8\u00ea-\u00ed"
+SUSPECT = re.compile(rf"[{SUSPECTS}]|\?\?")
 DAMAGE = re.compile(
     r"\ufffd+|占쏙|쏙옙"
     rf"|(?:[\u00ea-\u00ed][{HIGH}]{{2}} ?){{2,20}}|(?:[\u00ea-\u00ed][{HIGH}]{{1,2}} ?){{3,20}}"
@@ -26,7 +27,8 @@ DAMAGE = re.compile(
     r"|(?<!\?)\?{2,}+(?: \?{2,}+){2,20}|\A\s*\?[?\s]{3,}\Z"  # where each character became a question mark
 )
 # In UTF-8 read as CP949 (안녕 is �븞�뀞) rare Hanja and syllables that no word has alternate; some bytes are lost.
-HANJA = re.compile(r"[\u4e00-\u9fff\uf900-\ufaff]")
+HANJAS = r"\u4e00-\u9fff\uf900-\ufaff"
+HANJA = re.compile(f"[{HANJAS}]")
 RUN = re.compile(r"[^\x00-\x7f\s]{3,200}")
 RARE_SYLLABLES, RARE_SHARE = 4, 0.2
 
@@ -58,7 +60,7 @@ def find_damage(text: str) -> Span | None:
     Args:
         text: as it stands in the file; cleaning takes out control characters that tell an encoding.
     """
-    if text.isascii() and "?" not in text:
+    if not any_suspect().search(text):
         return None
     if SUSPECT.search(text) and (match := DAMAGE.search(text)):
         return match.span()
@@ -82,6 +84,12 @@ def rare_syllables() -> re.Pattern[str]:
     """Return the pattern of syllables like 뀞 that CP949 adds to EUC-KR."""
     # Python's euc_kr spells such a syllable out in 8 bytes in place of 2. Source: KS X 1001 annex 3.
     return re.compile("[" + "".join(c for c in map(chr, range(0xAC00, 0xD7A4)) if len(c.encode("euc_kr")) > 2) + "]")
+
+
+@cache
+def any_suspect() -> re.Pattern[str]:
+    """Return the pattern of all that damage has in it: most texts hold none of it, and are read once."""
+    return re.compile(rf"[{SUSPECTS}{HANJAS}{rare_syllables().pattern[1:-1]}]|\?\?")
 
 
 def find_rare_syllables(text: str) -> Span | None:
