@@ -12,7 +12,7 @@ from civilqa.program.files import read_jsonl, write_jsonl
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One question and answer.
 
@@ -27,8 +27,13 @@ class Record:
     category: str
     difficulty: str
 
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        # To another process in half the time of a dataclass's own way.
+        return Record, (self.id, self.question, self.answer, self.category, self.difficulty)
+
 
 FIELDS = tuple(field.name for field in fields(Record))
+_NAMES = set(FIELDS)
 
 
 def record_id(question: str) -> str:
@@ -57,7 +62,7 @@ def iterate_records(path: Path) -> Iterator[Record]:
         RecordError: the file is missing or a line of it is no record; names the file and the line.
     """
     for number, row in enumerate(read_jsonl(path), start=1):
-        if row.keys() != set(FIELDS) or not all(isinstance(value, str) for value in row.values()):
+        if row.keys() != _NAMES or set(map(type, row.values())) != {str}:
             raise RecordError(f"{path}:{number}: is no record; run the stage that writes it, or `dvc repro`")
         yield Record(**row)
 

@@ -231,4 +231,7 @@ def longest_and_shortest(kept: list[Record], name: str) -> tuple[list[Record], l
     def key(record: Record) -> tuple[int, str]:
         return len(getattr(record, name)), record.id
 
-    return heapq.nlargest(ENDS_SHOWN, kept, key=key), heapq.nsmallest(ENDS_SHOWN, kept, key=key)
+    lengths = sorted(len(getattr(record, name)) for record in kept)
+    short, long = lengths[:ENDS_SHOWN][-1], lengths[-ENDS_SHOWN:][0]
+    ends = [record for record in kept if not short < len(getattr(record, name)) < long]
+    return heapq.nlargest(ENDS_SHOWN, ends, key=key), heapq.nsmallest(ENDS_SHOWN, ends, key=key)
