@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from civilqa.dataset import parallel
 from civilqa.dataset.groups import (
     USUAL,
     Likeness,
@@ -59,6 +60,15 @@ def test_questions_and_answers_join_in_one_chain():
     records = make((QUESTIONS[0], one), (QUESTIONS[1], one), (f"{QUESTIONS[1]}?", other), (QUESTIONS[2], other))
     (group,) = group_records(records, LIKENESS).groups
     assert len(group) == 4
+
+
+def test_groups_are_the_same_with_another_process(monkeypatch):
+    pairs = zip(QUESTIONS, (ANSWERS[0], f"{ANSWERS[0]}!", ANSWERS[1], ANSWERS[1].replace(" ", ""), "네."), strict=True)
+    records = make(*pairs, (f"{QUESTIONS[0]}?", "다른 답변입니다."))
+    here = group_records(records, LIKENESS)
+    monkeypatch.setattr(parallel, "CHUNK", 2)
+    assert group_records(records, LIKENESS) == here
+    assert len(here.groups) == 3
 
 
 def test_without_a_similarity_no_answer_joins():

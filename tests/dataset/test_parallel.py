@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from civilqa.dataset import parallel
-from civilqa.dataset.parallel import map_chunks
+from civilqa.dataset.parallel import beside, map_chunks
 from civilqa.program.errors import PipelineError, RecordError
 from conftest import ROOT
 
@@ -28,6 +28,22 @@ def make_refuser(item):
 
 def make_killer():
     return lambda chunk: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def add_up(items):
+    return sum(items), os.getpid()
+
+
+def refuse(items):
+    raise RecordError(f"data.csv:{len(items)}: refused")
+
+
+def kill(items):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep(items):
+    time.sleep(60)
 
 
 @pytest.fixture
@@ -67,6 +83,37 @@ def test_what_the_function_raises_is_raised_here(small_chunks):
 def test_a_killed_worker_is_an_error_that_says_so(small_chunks):
     with pytest.raises(PipelineError, match="a worker process ended before its work was done"):
         list(map_chunks(make_killer, (), range(100)))
+
+
+@pytest.mark.parametrize("count", [0, 10, 11])
+def test_work_beside_gives_what_it_gives_here(small_chunks, count):
+    with beside(add_up, list(range(count))) as result:
+        total, process = result()
+    assert total == sum(range(count))
+    assert (process == os.getpid()) == (count <= 10)
+
+
+@pytest.mark.parametrize("count", [10, 11])
+def test_what_work_beside_raises_is_raised_here(small_chunks, count):
+    with pytest.raises(RecordError, match=rf"data.csv:{count}: refused"), beside(refuse, [0] * count) as result:
+        result()
+
+
+def test_killed_work_beside_is_an_error_that_says_so(small_chunks):
+    with pytest.raises(PipelineError, match="ended before its work was done"), beside(kill, [0] * 11) as result:
+        result()
+
+
+def test_nobody_waits_for_the_work_beside_once_the_block_fails(small_chunks):
+    def fail():
+        with beside(sleep, [0] * 11):
+            time.sleep(1)
+            raise ValueError("here")
+
+    with pytest.raises(ValueError, match="here"):
+        fail()
+    _, alive = psutil.wait_procs(psutil.Process().children(), timeout=30)
+    assert not [process for process in alive if "spawn_main" in " ".join(process.cmdline())]
 
 
 SLOW = """

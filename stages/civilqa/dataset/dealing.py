@@ -38,7 +38,7 @@ def deal_folds(ordered: list[Group], folds: int) -> list[int]:
     for _, indices in groupby(range(len(ordered)), key=lambda index: cell(ordered[index])):
         of_cell = [0] * folds
         for index in sorted(indices, key=lambda index: -len(ordered[index])):  # stable: ties in the drawn order
-            fold_of[index] = fold = min(range(folds), key=lambda fold: (of_cell[fold], totals[fold]))
+            fold_of[index] = fold = min(zip(of_cell, totals, range(folds), strict=True))[2]
             of_cell[fold] += len(ordered[index])
             totals[fold] += len(ordered[index])
     return fold_of

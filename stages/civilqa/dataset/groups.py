@@ -7,13 +7,12 @@ is the answer to questions that have nothing else in common; only their question
 
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial
 from typing import Any
 
 from civilqa.dataset.near_duplicates import group_normalized, normalize
-from civilqa.dataset.parallel import count_processes
+from civilqa.dataset.parallel import beside
 from civilqa.dataset.records import Record
 from civilqa.program.errors import RecordError
 
@@ -57,16 +56,11 @@ class Grouping:
 
 def group_records(records: list[Record], likeness: Likeness) -> Grouping:
     """Return the records in the smallest groups that no pair of near-duplicates is divided between."""
-    jobs = [([normalize(record.question) for record in records], likeness.question, 0, sys.maxsize)]
-    if likeness.answer is not None:
-        answers = [normalize(record.answer) for record in records]
-        least = likeness.answer_characters
-        jobs.append((answers, likeness.answer, least, sys.maxsize))
-        jobs.append((answers, likeness.answer**2, least, SHORT_ANSWER))
-    # numpy's work on large arrays runs beside other threads.
-    with ThreadPoolExecutor(min(len(jobs), count_processes())) as threads:
-        by_question, *by_answer = threads.map(group_texts, *zip(*jobs, strict=True))
-    labels = reduce(join_labels, by_answer, by_question)
+    answers = [record.answer for record in records]
+    with beside(partial(group_answers, likeness=likeness), answers) as grouped_answers:
+        by_question = group_normalized([normalize(record.question) for record in records], likeness.question)
+        by_answer = grouped_answers()
+    labels = join_labels(by_question, by_answer)
     groups: dict[int, Group] = {}
     question_of: dict[int, int] = {}
     by_answers = set()
@@ -94,6 +88,16 @@ def near_duplicates_in(train: list[Record], records: list[Record]) -> dict[str, 
         ids = {record.id for record in group}
         found |= dict.fromkeys(ids & found.keys(), ids & trained)
     return found
+
+
+def group_answers(answers: list[str], likeness: Likeness) -> list[int]:
+    """Return a label for each answer: the smallest index of the answers that it is grouped with."""
+    if likeness.answer is None:
+        return list(range(len(answers)))
+    texts = list(map(normalize, answers))
+    least = likeness.answer_characters
+    alike = group_texts(texts, likeness.answer, least, sys.maxsize)
+    return join_labels(alike, group_texts(texts, likeness.answer**2, least, SHORT_ANSWER))
 
 
 def group_texts(texts: list[str], similarity: float, least: int, below: int) -> list[int]:

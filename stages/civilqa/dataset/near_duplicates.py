@@ -20,23 +20,24 @@ import numpy as np
 from tqdm import tqdm
 
 GRAM = 3
-_ROWS_A_CHUNK = 1 << 14  # of at most 2¹⁵: with the 49 bits of a place in the order they fill 64
+_ROWS_A_CHUNK = 1 << 11  # what is made of them fits a processor's cache; of at most 2¹⁵: with 49 bits of a place 64
 _CHARACTERS_A_CHUNK = 1 << 21  # x about 100 bytes
 _PAIRS_A_CHUNK = 1 << 15  # what is made of them fits a processor's cache
 _ENTRIES_A_CHUNK = 1 << 22
 _PAIRS_A_LOOK = 1 << 12  # x 2 texts of 100 grams of 8 bytes
 _CROWD = 64  # rows that share a rare gram, from where on they must share a part as well
 _FEW = 1000  # texts, up to which classes of sizes are wide: fewer steps, and fewer filters are enough
-_WIDTHS = (4.0, 1.15)  # of a class of sizes: the largest divided by the smallest
+_WIDTHS = (4.0, 1.3)  # of a class of sizes: the largest divided by the smallest
 _BUCKET_BITS = 22  # of gram frequencies, at most
 _BITMAP_BITS = 512  # for about 100 grams; eight words
+_SEPARATORS = re.compile("[\\W_\u119e]+")  # U+119E from ㆍ, a letter that statutes have for a middle dot
 _SLACK = 1e-9  # so that 4 of 5 is 0.8 in binary fractions too; it lets a filter pass more, never less
 
 
 def normalize(text: str) -> str:
     """Return the letters and digits of a text, in NFKC (１ is 1, ㈜ is 주) and case-folded."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return re.sub("[\\W_\u119e]+", "", folded)  # U+119E from ㆍ, a letter that statutes have for a middle dot
+    return "".join(_SEPARATORS.split(folded))
 
 
 def grams(normalized: str) -> set[str]:

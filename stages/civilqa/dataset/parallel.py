@@ -9,8 +9,10 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -42,11 +44,8 @@ def map_chunks(make: Callable[..., Function], arguments: tuple[Any, ...], items:
         return
     chunks = chain([first, second], chunks)
     processes = count_processes()
-    # Started afresh rather than forked: the same on every system, and safe beside threads.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(make, arguments))
     waiting: deque[tuple[list[Any], Future]] = deque()
-    try:
+    with _start_processes(processes, make, arguments) as pool:
         for chunk in chunks:
             waiting.append((chunk, pool.submit(_apply, chunk)))
             if len(waiting) > AHEAD * processes:
@@ -55,16 +54,43 @@ def map_chunks(make: Callable[..., Function], arguments: tuple[Any, ...], items:
         while waiting:
             done, future = waiting.popleft()
             yield done, future.result()
-    except BrokenProcessPool:
-        raise PipelineError(
-            "a worker process ended before its work was done, most often because the system had no memory left; close "
-            "other programs and run the stage again"
-        ) from None
-    finally:
+
+
+@contextmanager
+def beside(function: Function, items: list[Any]) -> Iterator[Callable[[], Any]]:
+    """Run `function(items)` in another process during the block, which gets a function that waits for the result.
+
+    Both must be picklable. Up to CHUNK items are dealt with in this process, when the result is asked for.
+
+    Raises:
+        PipelineError: what the function raises, or that the process was killed.
+    """
+    if len(items) <= CHUNK:
+        yield lambda: function(items)
+        return
+    with _start_processes(1, partial, (function,)) as pool:
+        yield pool.submit(_apply, items).result
+
+
+@contextmanager
+def _start_processes(count: int, make: Callable[..., Function], arguments: tuple[Any, ...]) -> Iterator[Executor]:
+    """Yield a pool of processes that apply what `make` makes; they end with the block."""
+    # Started afresh rather than forked: the same on every system, and safe beside threads.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(make, arguments))
+    try:
+        yield pool
+    except BaseException as error:  # stopped halfway: nobody waits for what is being worked on
         pool.shutdown(wait=False, cancel_futures=True)
-        if waiting:  # stopped halfway: nobody waits for the chunks that are being worked on
-            for process in multiprocessing.active_children():
-                process.terminate()
+        for process in multiprocessing.active_children():
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise PipelineError(
+                "a worker process ended before its work was done, most often because the system had no memory left; "
+                "close other programs and run the stage again"
+            ) from None
+        raise
+    pool.shutdown(wait=False)
 
 
 def count_processes() -> int:
