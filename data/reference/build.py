@@ -1,19 +1,21 @@
-"""Make `acts.csv` and `titles.csv` from a list of articles and a list of acts; see README.md beside this file.
+"""Make the tables beside this file from a repository of statutes: acts, titles, paragraphs, in_force; see README.md.
 
-Usage: python data/reference/build.py STATUTES.csv STATUTES_META.csv --as-of 2026-06-08 [--cited FILE ...]
-                                      [--names FILE]
+Usage: python data/reference/build.py [STATUTES] [--as-of DATE] [--output FOLDER] [--cited FILE ...] [--names FILE]
 
-STATUTES.csv has the columns law, article, title, status (in_force, deleted, not_yet_in_force); STATUTES_META.csv has
-law, in_force_promulgation_no, in_force_promulgated, in_force_effective. The titles kept are those of every article in
-force of `TITLED_ACTS`, and of every article of the other acts that a `--cited` file cites (default: `data/raw/`).
-`--names` makes `act_names.txt` from a list of the official names of acts, decrees and rules, one a line.
+STATUTES is a clone of legalize-kr/legalize-kr, or a folder of it that `dvc import` made; without it that of
+`reference.statutes` in params.yaml. Without `--as-of` the table is of `reference.as_of`, or of the day of the pinned
+commit. The acts are those that acts.csv lists, with the decrees and rules of each. The titles kept are those of every
+article of `TITLED_ACTS`, and of every article of the other acts that a `--cited` file cites (default: `data/raw/`).
+`--names` makes `act_names.txt` alone, from a list of the official names of acts, decrees and rules, one a line.
 """
 
 import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -21,14 +23,27 @@ ROOT = FOLDER.parents[1]
 sys.path.insert(0, str(ROOT / "stages"))
 
 from civilqa.law.citations import parse_citations  # noqa: E402
-from civilqa.law.statutes import STATUS_COLUMNS, article_number, load_reference, pack_articles  # noqa: E402
+from civilqa.law.statutes import (  # noqa: E402
+    ACT_COLUMNS,
+    DELETED,
+    EXISTS,
+    NOT_YET_IN_FORCE,
+    PARAGRAPH_COLUMNS,
+    PARTS,
+    PERIOD_COLUMNS,
+    STATUS_COLUMNS,
+    TITLE_COLUMNS,
+    ArticleNumber,
+    Period,
+    article_name,
+    load_reference,
+    pack_articles,
+    read_reference_params,
+)
+from civilqa.law.timeline import ALWAYS, Timeline, Wording, act_on, on, read_timeline  # noqa: E402
+from civilqa.law.versions import GONE, Version, open_statutes  # noqa: E402
+from civilqa.program.errors import PipelineError  # noqa: E402
 
-PARTS = ("시행령", "시행규칙")
-# What each status of the source is called in acts.csv: the column that lists the article.
-COLUMN_OF_STATUS = {"in_force": "articles", "deleted": "deleted", "not_yet_in_force": "not_yet_in_force"}
-
-# The official 약칭 first where there is one, then what practitioners write. A name that could mean two of the acts
-# (임대차보호법) is left out: citations of it stay outside the table rather than be judged against the wrong act.
 SHORT_NAMES = {
     "주택임대차보호법": ["주택임대차법", "주임법"],
     "상가건물 임대차보호법": ["상가임대차법", "상임법", "상가임대차보호법", "상가건물임대차법"],
@@ -94,56 +109,89 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write_rows(path: Path, columns: list[str], rows: list[list[str]]) -> None:
+def write_rows(path: Path, columns: Iterable[str], rows: list[list[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([columns, *rows])
     print(f"{path}: {len(rows)} rows")
 
 
-def acts_rows(statutes: list[dict[str, str]], meta: list[dict[str, str]], as_of: str) -> list[list[str]]:
-    """The rows of acts.csv, in the order of `meta`.
+def status_on(wordings: list[Wording], day: date) -> str | None:
+    """The status of a unit on a day by its wordings; None where it neither stands nor stood nor will stand."""
+    now = on(wordings, day)
+    if now and now.stands:
+        return EXISTS
+    if now and now.text == GONE:
+        return DELETED
+    return NOT_YET_IN_FORCE if any(w.stands and w.since.day > day for w in wordings) else None
 
-    Raises:
-        ValueError: the two sources name different acts, or an article has an unknown status.
-    """
-    listed: dict[str, dict[str, list]] = {}
-    for row in statutes:
-        columns = listed.setdefault(row["law"], {column: [] for column in STATUS_COLUMNS})
-        if row["status"] not in COLUMN_OF_STATUS:
-            raise ValueError(
-                f"{row['law']} {row['article']}: status {row['status']!r}, want {sorted(COLUMN_OF_STATUS)}"
-            )
-        columns[COLUMN_OF_STATUS[row["status"]]].append(article_number(row["article"]))
-    names = [row["law"] for row in meta]
-    if set(names) != set(listed):
-        raise ValueError(f"acts in only one of the two files: {sorted(set(names) ^ set(listed))}")
-    if unknown := (set(SHORT_NAMES) | TITLED_ACTS) - set(names):
-        raise ValueError(f"acts that build.py names and the files do not: {sorted(unknown)}; correct the constants")
+
+def periods(wordings: list[Wording]) -> list[Period]:
+    """When a unit is in force, where that is not throughout."""
+    found: list[Period] = []
+    stands = False
+    days = sorted({wording.since.day for wording in wordings})
+    for wording in [on(wordings, day) for day in days]:
+        since = wording.since
+        if wording.stands and not stands:
+            always = since == ALWAYS
+            found.append(Period("" if always else str(since.day), since.provision, "", ""))
+        elif stands and not wording.stands:
+            last = str(since.day - timedelta(days=1))
+            found[-1] = Period(found[-1].since, found[-1].begun_by, last, since.provision)
+        stands = wording.stands
+    return [period for period in found if period.since or period.last]
+
+
+def period_rows(law: str, timeline: Timeline) -> list[list[str]]:
+    """The rows of in_force.csv of an act: of its articles, and of paragraphs that do not come and go with theirs."""
+    whole = {article: periods(timeline.get((article, 0), [])) for article, _ in timeline}
     return [
-        [
-            row["law"],
-            "|".join(SHORT_NAMES.get(row["law"], [])),
-            row["in_force_promulgation_no"],
-            row["in_force_promulgated"],
-            row["in_force_effective"],
-            as_of,
-            *(pack_articles(listed[row["law"]][column]) for column in STATUS_COLUMNS),
-        ]
-        for row in meta
+        [law, article_name(article), str(paragraph or ""), period.since, period.begun_by, period.last, period.ended_by]
+        for (article, paragraph), wordings in sorted(timeline.items())
+        for period in periods(wordings)
+        if not paragraph or period not in whole[article]
     ]
 
 
-def titles_rows(statutes: list[dict[str, str]], cited: set[tuple[str, str]]) -> list[list[str]]:
-    """The rows of titles.csv, in the order of `statutes`; articles without a title (the constitution's) have none."""
-    return [
-        # Some acts' titles come from the source inside their brackets: "(목적)".
-        [row["law"], row["article"], title[1:-1] if title.startswith("(") and title.endswith(")") else title]
-        for row in statutes
-        if (title := row["title"].strip())
-        and row["status"] == "in_force"
-        and (row["law"] in TITLED_ACTS or (row["law"], row["article"]) in cited)
-    ]
+def paragraph_rows(law: str, timeline: Timeline) -> list[list[str]]:
+    """The rows of paragraphs.csv of an act: the paragraphs that stand at any time, and the articles that have these."""
+    numbers: dict[ArticleNumber, list[ArticleNumber]] = defaultdict(list)
+    for (article, paragraph), wordings in timeline.items():
+        if paragraph and wordings[-1].stands:
+            numbers[article].append((paragraph, 0))
+    articles: dict[str, list[ArticleNumber]] = defaultdict(list)
+    for article, paragraphs in sorted(numbers.items()):
+        articles[pack_articles(paragraphs)].append(article)
+    return [[law, paragraphs, pack_articles(found)] for paragraphs, found in sorted(articles.items())]
+
+
+def act_row(law: str, versions: list[Version], timeline: Timeline, day: date) -> list[str] | None:
+    """The row of acts.csv of an act; None of one that is not in force by then."""
+    version = act_on(versions, day)
+    if version is None:
+        return None
+    listed: dict[str, list[ArticleNumber]] = {status: [] for status in STATUS_COLUMNS.values()}
+    for (article, paragraph), wordings in timeline.items():
+        if not paragraph and (status := status_on(wordings, day)):
+            listed[status].append(article)
+    facts = [version.number, str(version.promulgated), str(version.effective), str(day)]
+    return [law, "|".join(SHORT_NAMES.get(law, [])), *facts, *(pack_articles(found) for found in listed.values())]
+
+
+def title_rows(law: str, timeline: Timeline, day: date, cited: set[tuple[str, str]]) -> list[list[str]]:
+    """The rows of titles.csv of an act: of articles in force, or still to come."""
+    rows = []
+    for (article, paragraph), wordings in sorted(timeline.items()):
+        name = article_name(article)
+        if paragraph or not (law in TITLED_ACTS or (law, name) in cited):
+            continue
+        status = status_on(wordings, day)
+        wording = on(wordings, day) if status == EXISTS else next((w for w in wordings if w.stands), None)
+        title = (wording.text or "").split("\n")[0] if wording else ""
+        if status in (EXISTS, NOT_YET_IN_FORCE) and title.startswith("(") and title.endswith(")"):
+            rows.append([law, name, title[1:-1]])
+    return rows
 
 
 def write_names(path: Path, names: list[str]) -> None:
@@ -182,27 +230,66 @@ def cited_articles(paths: list[Path]) -> set[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("statutes", type=Path)
-    parser.add_argument("meta", type=Path)
-    parser.add_argument("--as-of", required=True, metavar="DATE", help="기준일: the day these versions are in force")
+    parser.add_argument("statutes", type=Path, nargs="?", help="default: reference.statutes in params.yaml")
+    parser.add_argument("--as-of", type=date.fromisoformat, metavar="DATE", help="기준일: what is in force on that day")
     parser.add_argument("--cited", type=Path, nargs="*", metavar="FILE", help="CSV or JSONL; default: data/raw/")
     parser.add_argument("--names", type=Path, metavar="FILE", help="official names, one a line")
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
     arguments = parser.parse_args()
-    cited = arguments.cited
-    if cited is None:
-        cited = sorted(path for path in (ROOT / "data" / "raw").glob("*") if path.suffix in (".csv", ".jsonl"))
-    statutes, meta = read_rows(arguments.statutes), read_rows(arguments.meta)
-
     if arguments.names:
         write_names(arguments.output / "act_names.txt", arguments.names.read_text(encoding="utf-8").splitlines())
-    columns = ["law", "short_names", "promulgation_no", "promulgated", "effective", "as_of", *STATUS_COLUMNS]
-    write_rows(arguments.output / "acts.csv", columns, acts_rows(statutes, meta, arguments.as_of))
-    titles_path = arguments.output / "titles.csv"
-    if not titles_path.exists():
-        write_rows(titles_path, ["law", "article", "title"], [])  # the parser reads the folder as a whole
-    load_reference.cache_clear()
-    write_rows(titles_path, ["law", "article", "title"], titles_rows(statutes, cited_articles(cited)))
+        return
+    params = read_reference_params(ROOT / "params.yaml")
+    folder = arguments.statutes or (Path(params.statutes) if params.statutes else None)
+    if folder is None:
+        parser.error("name the statutes, or set reference.statutes in params.yaml; README.md says how to get them")
+    try:
+        build(folder, arguments.as_of or params.as_of, arguments.cited, arguments.output)
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+
+
+def build(folder: Path, day: date | None, cited_files: list[Path] | None, output: Path) -> None:
+    """Write the four tables.
+
+    Raises:
+        RecordError: the statutes cannot be read, or lack an act of the table.
+    """
+    statutes = open_statutes(folder)
+    pinned, pinned_on = statutes.commit(statutes.pin)
+    day = day or pinned_on
+    acts = [act for act in load_reference().acts if not act.endswith(PARTS)]
+    histories = statutes.histories(acts)
+    if missing := sorted({*acts, *SHORT_NAMES, *TITLED_ACTS} - histories.keys()):
+        raise PipelineError(
+            f"{folder}: has no {', '.join(missing)}, which the table lists; correct acts.csv or build.py"
+        )
+    cited = cited_articles(
+        sorted(path for path in (ROOT / "data/raw").glob("*") if path.suffix in (".csv", ".jsonl"))
+        if cited_files is None
+        else cited_files
+    )
+    rows: dict[str, list[list[str]]] = defaultdict(list)
+    for law in [name for act in acts for name in (act, *(f"{act} {part}" for part in PARTS)) if name in histories]:
+        timeline = read_timeline(histories[law])
+        if row := act_row(law, histories[law], timeline, day):
+            rows["acts"].append(row)
+            rows["titles"] += title_rows(law, timeline, day, cited)
+            rows["paragraphs"] += paragraph_rows(law, timeline)
+            rows["in_force"] += period_rows(law, timeline)
+    columns = {
+        "acts": ACT_COLUMNS,
+        "titles": TITLE_COLUMNS,
+        "paragraphs": PARAGRAPH_COLUMNS,
+        "in_force": PERIOD_COLUMNS,
+    }
+    for name, header in columns.items():
+        write_rows(output / f"{name}.csv", header, rows[name])
+    for law, versions in histories.items():
+        for version in versions:
+            for words in version.commencements.undated if not version.first else ():
+                print(f"warning: {law} 제{version.number}호: its day is left to others, 시행일 is taken: {words}")
+    print(f"as of {day}, from {folder} at {pinned[:10]} of {pinned_on}")
 
 
 if __name__ == "__main__":

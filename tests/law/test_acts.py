@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from civilqa.law.acts import compact, is_cut, load_names, names_at_end, official_name
-from civilqa.law.statutes import REFERENCE_FOLDER, load_reference, read_lines
+from civilqa.law.statutes import PARTS, REFERENCE_FOLDER, load_reference, read_lines
 from civilqa.program.errors import RecordError
 
 NAMES = read_lines(REFERENCE_FOLDER / "act_names.txt")
@@ -26,7 +26,7 @@ def test_the_file_holds_each_name_once_in_order_within_200_kilobytes():
 
 
 def test_every_act_of_the_table_is_among_them():
-    assert set(load_reference().acts) <= set(NAMES)
+    assert {law for law in load_reference().acts if not law.endswith(PARTS)} <= set(NAMES)
 
 
 @pytest.mark.parametrize(

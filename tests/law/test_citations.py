@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from civilqa.law.citations import Citation, judge_citation, parse_citations, title_matches
-from civilqa.law.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, NOT_YET_IN_FORCE, OUTSIDE_TABLE, load_reference
+from civilqa.law.statutes import (
+    DELETED,
+    EXISTS,
+    NO_SUCH_ARTICLE,
+    NO_SUCH_PARAGRAPH,
+    NOT_YET_IN_FORCE,
+    OUTSIDE_TABLE,
+    load_reference,
+)
 
 CASES = json.loads((Path(__file__).parent / "citation_cases.json").read_text(encoding="utf-8"))
 
@@ -205,10 +213,26 @@ def test_bare_article_within_an_acts_own_text_is_that_acts():
         ("주택임대차보호법 제3조의8", NO_SUCH_ARTICLE),
         ("민법 제1119조", NO_SUCH_ARTICLE),
         ("민법 제0조", NO_SUCH_ARTICLE),
-        ("형법 제123조의2", NOT_YET_IN_FORCE),
+        ("형법 제98조의2", NOT_YET_IN_FORCE),
+        ("형법 제123조의2", EXISTS),
+        ("주택임대차보호법 제3조 제6항", EXISTS),
+        ("주택임대차보호법 제3조 제15항", NO_SUCH_PARAGRAPH),
+        ("민법 제750조 제1항", EXISTS),  # not divided: its own first paragraph
+        ("민법 제750조 제2항", NO_SUCH_PARAGRAPH),
+        ("구 주택임대차보호법 제3조 제15항", OUTSIDE_TABLE),
+        # in force since 2024-11-11 and 2026-05-12
+        ("구 전세사기피해자법(2024. 9. 10. 법률 제20429호로 개정되기 전의 것) 제25조의2", NOT_YET_IN_FORCE),
+        ("구 전세사기피해자법(2026. 5. 12. 법률 제21634호로 개정되기 전의 것) 제25조의2", EXISTS),
+        ("구 전세사기피해자법(2026. 5. 12. 법률 제21634호로 개정되기 전의 것) 제25조 제14항", NOT_YET_IN_FORCE),
+        # deleted on 2024-02-09
+        ("구 형법(2024. 2. 9. 개정되기 전의 것) 제251조", EXISTS),
+        ("구 형법(2025. 3. 18. 개정되기 전의 것) 제251조", DELETED),
+        ("구 형법(2025. 13. 45. 개정되기 전의 것) 제251조", OUTSIDE_TABLE),
+        ("구 민법(2002. 1. 14. 개정되기 전의 것) 제651조", OUTSIDE_TABLE),
+        ("주택임대차보호법 시행령 제10조", EXISTS),
         ("난민법 제3조", OUTSIDE_TABLE),
         ("독일 민법 제9999조", OUTSIDE_TABLE),
-        ("주택임대차보호법 시행령 제99조", OUTSIDE_TABLE),
+        ("주택임대차보호법 시행령 제99조", NO_SUCH_ARTICLE),
         ("주택임대차보호법 부칙 제99조", OUTSIDE_TABLE),
         ("구 민법 제1119조", OUTSIDE_TABLE),
         ("구 민법 제750조", EXISTS),

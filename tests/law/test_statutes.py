@@ -2,8 +2,6 @@
 
 import csv
 import re
-import subprocess
-import sys
 import urllib.parse
 
 import pytest
@@ -14,8 +12,10 @@ from civilqa.law.statutes import (
     DELETED,
     EXISTS,
     NO_SUCH_ARTICLE,
+    NO_SUCH_PARAGRAPH,
     NOT_YET_IN_FORCE,
     OUTSIDE_TABLE,
+    PARTS,
     REFERENCE_FOLDER,
     article_name,
     article_number,
@@ -25,7 +25,7 @@ from civilqa.law.statutes import (
     same_title,
     unpack_articles,
 )
-from civilqa.program.errors import RecordError
+from civilqa.program.errors import ParameterError, RecordError
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -107,12 +107,12 @@ def test_no_name_means_two_acts():
 
 def test_names_end_in_a_word_for_act():
     for act in load_reference().acts.values():
-        assert all(name.endswith(("법", "법률")) for name in (act.law, *act.short_names))
+        assert all(name.endswith(("법", "법률", *PARTS)) for name in (act.law, *act.short_names))
 
 
-def test_every_title_belongs_to_an_article_in_force():
+def test_every_title_belongs_to_an_article_in_force_or_to_come():
     reference = load_reference()
-    assert {reference.status(law, article) for law, article in reference.titles} == {EXISTS}
+    assert {reference.status(law, article) for law, article in reference.titles} == {EXISTS, NOT_YET_IN_FORCE}
 
 
 def test_every_act_was_in_force_on_the_date_of_the_table():
@@ -147,32 +147,106 @@ def test_titles_are_compared_without_spaces_and_dots(first, second, same):
     assert same_title(first, second) is same
 
 
-def test_table_is_rebuilt_byte_for_byte_from_lists_of_the_same_facts(tmp_path):
-    """Unpacks the table into the two source files, builds it from them, and compares."""
+# Read in the supplementary provisions of each act (law.go.kr), at the dates given.
+VICTIMS = "전세사기피해자 지원 및 주거안정에 관한 특별법"
+IN_FORCE_ON = (
+    (
+        "전세사기피해자 지원 및 주거안정에 관한 특별법",
+        "제25조의9",
+        None,
+        {"2026-11-12": NOT_YET_IN_FORCE, "2026-11-13": EXISTS},
+    ),
+    (
+        "전세사기피해자 지원 및 주거안정에 관한 특별법",
+        "제25조의13",
+        None,
+        {"2026-05-11": NOT_YET_IN_FORCE, "2026-05-12": EXISTS},
+    ),
+    (
+        "전세사기피해자 지원 및 주거안정에 관한 특별법",
+        "제29조의2",
+        5,
+        {"2026-06-08": NOT_YET_IN_FORCE, "2026-11-13": EXISTS},
+    ),
+    (
+        "전세사기피해자 지원 및 주거안정에 관한 특별법",
+        "제15조의2",
+        None,
+        {"2024-11-10": NOT_YET_IN_FORCE, "2024-11-11": EXISTS},
+    ),
+    (
+        "전세사기피해자 지원 및 주거안정에 관한 특별법",
+        "제10조",
+        None,
+        {"2023-07-01": NOT_YET_IN_FORCE, "2023-07-02": EXISTS},
+    ),
+    ("형법", "제123조의2", None, {"2026-03-11": NOT_YET_IN_FORCE, "2026-03-12": EXISTS}),
+    ("형법", "제98조의2", None, {"2026-09-12": NOT_YET_IN_FORCE, "2026-09-13": EXISTS}),
+    ("형법", "제251조", None, {"2024-02-08": EXISTS, "2024-02-09": DELETED}),
+    ("민법", "제1004조의2", None, {"2025-12-31": NOT_YET_IN_FORCE, "2026-01-01": EXISTS}),
+    ("부동산등기법", "제7조의2", None, {"2025-01-30": NOT_YET_IN_FORCE, "2025-01-31": EXISTS}),
+    ("부동산등기법", "제81조", 4, {"2024-12-20": NOT_YET_IN_FORCE, "2024-12-21": EXISTS}),
+    ("주택임대차보호법", "제3조의7", None, {"2023-04-17": NOT_YET_IN_FORCE, "2023-04-18": EXISTS}),
+    ("주택임대차보호법", "제3조의3", 4, {"2026-06-08": EXISTS}),
+    ("공인중개사법", "제41조의2", None, {"2026-08-27": NOT_YET_IN_FORCE, "2026-08-28": EXISTS}),
+    ("상법", "제542조의14", None, {"2026-12-31": NOT_YET_IN_FORCE, "2027-01-01": EXISTS}),
+    ("주민등록법", "제29조", 11, {"2024-06-26": NOT_YET_IN_FORCE, "2024-06-27": EXISTS}),
+    ("민사소송법", "제163조의2", 3, {"2026-06-08": EXISTS}),
+    ("변호사법", "제26조의2", None, {"2026-06-08": NOT_YET_IN_FORCE}),
+)
+
+
+@pytest.mark.parametrize(("law", "article", "paragraph", "days"), IN_FORCE_ON)
+def test_an_article_is_in_force_from_the_day_of_its_provision(law, article, paragraph, days):
     reference = load_reference()
-    source_status = {EXISTS: "in_force", DELETED: "deleted", NOT_YET_IN_FORCE: "not_yet_in_force"}
-    with (tmp_path / "statutes.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["law", "article", "title", "status"])
-        for act in reference.acts.values():
-            for number, status in sorted(act.statuses.items()):
-                name = article_name(number)
-                writer.writerow([act.law, name, reference.title(act.law, name) or "", source_status[status]])
-    with (tmp_path / "meta.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["law", "in_force_promulgation_no", "in_force_promulgated", "in_force_effective"])
-        for act in reference.acts.values():
-            writer.writerow([act.law, act.promulgation_no, act.promulgated, act.effective])
-    cited = tmp_path / "cited.csv"
-    with cited.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["text"], *([f"{law} {article}"] for law, article in reference.titles)])
-    built = tmp_path / "built"
-    built.mkdir()
-    command = [sys.executable, REFERENCE_FOLDER / "build.py", tmp_path / "statutes.csv", tmp_path / "meta.csv"]
-    command += ["--as-of", reference.as_of, "--cited", cited, "--output", built]
-    subprocess.run(command, check=True)
-    for name in ("acts.csv", "titles.csv"):
-        assert (built / name).read_bytes() == (REFERENCE_FOLDER / name).read_bytes()
+    assert {day: reference.status(law, article, paragraph, day) for day in days} == days
+
+
+@pytest.mark.parametrize(
+    ("article", "paragraph", "status"),
+    [
+        ("주택임대차보호법 제3조", 6, EXISTS),
+        ("주택임대차보호법 제3조", 7, NO_SUCH_PARAGRAPH),
+        ("주택임대차보호법 제5조", 1, DELETED),
+        ("민법 제750조", 1, EXISTS),
+        ("민법 제750조", 2, NO_SUCH_PARAGRAPH),
+        ("난민법 제1조", 9, OUTSIDE_TABLE),
+    ],
+)
+def test_paragraphs_are_looked_up(article, paragraph, status):
+    assert load_reference().status(*article.split(), paragraph) == status
+
+
+def test_the_day_to_judge_at_is_a_parameter(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # As DVC writes it, and quoted.
+    for written, status in {"2026-11-13": EXISTS, "'2026-11-12'": NOT_YET_IN_FORCE}.items():
+        (tmp_path / "params.yaml").write_text(f"reference:\n  as_of: {written}\n", encoding="utf-8")
+        load_reference.cache_clear()
+        assert load_reference().status(VICTIMS, "제25조의9") == status
+    (tmp_path / "params.yaml").write_text("reference:\n  as_of: 2026-13-01\n", encoding="utf-8")
+    load_reference.cache_clear()
+    with pytest.raises(ParameterError, match=r"month must be in 1\.\.12"):
+        load_reference()
+    load_reference.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("paragraphs.csv", "민법,1-2,제3조", "is no range of articles"),
+        ("paragraphs.csv", "없는법,1-2,3", "없는법"),
+        ("in_force.csv", "민법,제3조,,2026-13-01,,,", "month"),
+        ("in_force.csv", "민법,3,,2026-01-01,,,", "is no article name"),
+    ],
+)
+def test_a_damaged_row_is_named(tmp_path, name, row, message):
+    for file in ("acts.csv", "titles.csv", "paragraphs.csv", "in_force.csv"):
+        content = (REFERENCE_FOLDER / file).read_text(encoding="utf-8")
+        header = content.splitlines()[0]
+        (tmp_path / file).write_text(f"{header}\n{row}\n" if file == name else content, encoding="utf-8")
+    with pytest.raises(RecordError, match=rf"{name}:2: .*{message}"):
+        load_reference(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from civilqa.law.statutes import (
     EXISTS,
     NO_SUCH_ARTICLE,
     OUTSIDE_TABLE,
+    PARTS,
     article_name,
     load_reference,
 )
@@ -94,6 +95,8 @@ RANGES = (
 def ranges_over_deleted():
     """(act, last article before, first article after) of every run of numbers without an article in force."""
     for law, act in load_reference().acts.items():
+        if law.endswith(PARTS):  # of which 같은 법 is the act
+            continue
         in_force = [number for number, status in sorted(act.statuses.items()) if status == EXISTS]
         for first, last in itertools.pairwise(in_force):
             if any(first < number < last and status == DELETED for number, status in act.statuses.items()):

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from civilqa.law.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, NOT_YET_IN_FORCE, OUTSIDE_TABLE
+from civilqa.law.statutes import DELETED, EXISTS, NO_SUCH_ARTICLE, NO_SUCH_PARAGRAPH, NOT_YET_IN_FORCE, OUTSIDE_TABLE
 from civilqa.law.verdicts import (
     KINDS,
     VERDICTS,
@@ -24,7 +24,8 @@ from civilqa.law.verdicts import (
         ("민법 제186조(소유권의 내용)", EXISTS, False, "△", "민법 제186조(부동산물권변동의 효력)"),
         ("민법 제9999조", NO_SUCH_ARTICLE, None, "✗", "민법 제9999조"),
         ("민법 제436조", DELETED, None, "✗", "민법 제436조"),
-        ("형법 제123조의2", NOT_YET_IN_FORCE, None, "△", "형법 제123조의2"),
+        ("형법 제98조의2", NOT_YET_IN_FORCE, None, "△", "형법 제98조의2(외국 등을 위한 간첩)"),
+        ("민법 제750조 제2항", NO_SUCH_PARAGRAPH, None, "✗", "민법 제750조(불법행위의 내용) 제2항"),
         ("난민법 제3조", OUTSIDE_TABLE, None, "?", "난민법 제3조"),
     ],
 )
@@ -53,6 +54,12 @@ def test_each_article_of_an_answer_is_looked_up_by_itself():
     assert answer[first["start"] : first["end"]].startswith("주택임대차보호법 제3조의3")
 
 
+def test_an_invented_paragraph_is_no_citation_of_its_article():
+    cited = judge_citations("주택임대차보호법 제3조 제15항과 민법 제750조에 따릅니다.")
+    assert cited.invented == {("주택임대차보호법", "제3조 제15항")}
+    assert cited.valid == {("민법", "제750조")}
+
+
 def test_places_are_those_of_the_composed_text():
     text = "가나다 민법 제750조와 민법 제751조부터 제753조까지"
     assert look_up_citations(unicodedata.normalize("NFD", text)) == look_up_citations(text)
@@ -77,7 +84,7 @@ def test_an_article_is_listed_once_at_its_last_mention_unless_more_is_said_of_it
 
 
 def test_every_status_has_a_verdict_of_a_kind_that_has_a_name():
-    assert set(VERDICTS) == {EXISTS, DELETED, NOT_YET_IN_FORCE, NO_SUCH_ARTICLE, OUTSIDE_TABLE}
+    assert set(VERDICTS) == {EXISTS, DELETED, NOT_YET_IN_FORCE, NO_SUCH_ARTICLE, NO_SUCH_PARAGRAPH, OUTSIDE_TABLE}
     assert {verdict.kind for verdict in VERDICTS.values()} == set(KINDS)
 
 
@@ -98,11 +105,11 @@ def test_an_article_cited_now_and_in_a_former_version_counts_once_by_the_better(
 
 def test_citations_are_judged_apart():
     cited = judge_citations(
-        "민법 제750조, 민법 제2000조, 민법 제436조, 주택임대차보호법 시행령 제10조, 민법 제750조(불법행위의 내용), "
+        "민법 제750조, 민법 제2000조, 민법 제436조, 주택임대차보호법 부칙 제10조, 민법 제750조(불법행위의 내용), "
         "민법 제103조(임의규정)"
     )
     assert cited.valid == {("민법", "제750조"), ("민법", "제103조")}
     assert cited.invented == {("민법", "제2000조")}
     assert cited.deleted == {("민법", "제436조")}
-    assert cited.outside == {("주택임대차보호법 시행령", "제10조")}
+    assert cited.outside == {("주택임대차보호법 부칙", "제10조")}
     assert cited.mistitled == {("민법", "제103조")}

@@ -148,7 +148,8 @@ def test_every_reason_has_a_name_in_korean(tmp_path, monkeypatch):
             {"answer": f"{ANSWER}<br>"},
             {"answer": [ANSWER]},
         ),
-        *({"answer": "민법 제1200조를 보십시오"}, {"answer": "민법 제651조를 보십시오"}, {"category": "상속"}),
+        *({"answer": "민법 제1200조를 보십시오"}, {"answer": "민법 제651조를 보십시오"}),
+        *({"answer": "민법 제750조 제9항을 보십시오"}, {"category": "상속"}),
         *(
             {"difficulty": "최상급"},
             {},

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 
 from civilqa.law import grammar
-from civilqa.law.statutes import REFERENCE_FOLDER, load_reference, read_lines
+from civilqa.law.statutes import PARTS, REFERENCE_FOLDER, load_reference, read_lines
 
 # --- Official names --------------------------------------------------------------------------------------------------
 
@@ -28,7 +28,8 @@ def compact(name: str) -> str:
 @functools.cache
 def load_names() -> tuple[dict[str, str], list[str]]:
     """Compact name → official name, with the short names of the table's acts; the compact names, reversed, sorted."""
-    acts = load_reference().acts.values()
+    # A decree's name is read with its act's.
+    acts = [act for act in load_reference().acts.values() if not act.law.endswith(PARTS)]
     names = {compact(name): name for name in read_lines(REFERENCE_FOLDER / "act_names.txt")}
     names |= {compact(name): act.law for act in acts for name in act.short_names}
     names |= {compact(act.law): act.law for act in acts}

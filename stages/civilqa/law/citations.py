@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import date, timedelta
 
 from civilqa.law import grammar
 from civilqa.law.acts import (
@@ -32,10 +33,13 @@ from civilqa.law.places import Citation, Place, places_between, read_details, re
 from civilqa.law.statements import with_what_is_said
 from civilqa.law.statutes import (
     DELETED,
+    EXISTS,
     NO_SUCH_ARTICLE,
+    NO_SUCH_PARAGRAPH,
     OUTSIDE_TABLE,
     Reference,
     article_name,
+    article_number,
     load_reference,
     same_title,
 )
@@ -66,12 +70,27 @@ def parse_citations(text: str, within: str | None = None) -> tuple[Citation, ...
 def judge_citation(citation: Citation, reference: Reference) -> str:
     """What the table knows of a citation: one of the status constants of `civilqa.law.statutes`.
 
-    `outside_table` is a real act, decree or supplementary provision that the table does not list, never an invented
-    one. So is an article of a former version that the present one lacks: the table holds one version of each act. And
-    so is one of which the text itself says that it was repealed or never was: that is not citing it.
+    It is judged at `reference.as_of`; where the text dates the amendment that a former version is from before (구 형법,
+    2024. 2. 9. 개정되기 전의 것), on the day before. `outside_table` is a real act, decree or supplementary provision
+    that the table does not list, never an invented one. So is what the present version lacks, cited of one of no date,
+    or of one before `reference.known_from`. And so is an article of which the text itself says that it was repealed or
+    never was: that is not citing it.
     """
-    status = reference.status(citation.law, citation.article)
-    return OUTSIDE_TABLE if status in FALLEN and (citation.former or citation.denied) else status
+    before = _day_before(citation.former_date) if citation.former and citation.former_date else ""
+    if before > reference.known_from:
+        status = reference.status(citation.law, citation.article, citation.paragraph, before)
+        return OUTSIDE_TABLE if status in (NO_SUCH_ARTICLE, NO_SUCH_PARAGRAPH) or citation.denied else status
+    status = reference.status(citation.law, citation.article, citation.paragraph)
+    missing = status in (*FALLEN, NO_SUCH_PARAGRAPH)
+    return OUTSIDE_TABLE if missing and (citation.former or citation.denied) else status
+
+
+def _day_before(written: str) -> str:
+    """The ISO date before another; nothing where no calendar has it."""
+    try:
+        return str(date.fromisoformat(written) - timedelta(days=1))
+    except (ValueError, OverflowError):
+        return ""
 
 
 def title_matches(citation: Citation, reference: Reference) -> bool | None:
@@ -165,7 +184,19 @@ class _Reader:
             base = replace(base, paragraph=self.last_place.paragraph, level=1)
         place, end = read_details(self.text, self.original, base, match.end())
         if place.level > base.level:
-            self._cite([place], end, self.carried, match.start(), "same")
+            place, act = self._meant(place)
+            self._cite([place], end, act, match.start(), "same")
+
+    def _meant(self, place: Place) -> tuple[Place, Act]:
+        """What 같은 조 제5항 means: the article cited last that has such a paragraph, else the one cited last."""
+        meant = place, self.carried
+        cited = [(self.carried.law, article_name(place.article)), *((c.law, c.article) for c in reversed(self.found))]
+        for law, article in cited if place.paragraph else ():
+            if self.reference.status(law, article, place.paragraph) in (EXISTS, OUTSIDE_TABLE):
+                break
+        else:
+            return meant
+        return meant if (law, article) == cited[0] else (replace(place, article=article_number(article)), Act(law))
 
     def _read_article(self, match: re.Match) -> None:
         start = match.start()

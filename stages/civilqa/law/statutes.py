@@ -1,6 +1,6 @@
-"""The table of acts and articles in `data/reference/`: what exists, what was deleted, what it is called.
+"""The table of acts and articles in `data/reference/`: what exists, since when, what was deleted, what it is called.
 
-Source: 국가법령정보센터 (law.go.kr), in the version named by `Reference.as_of`; see `data/reference/README.md`.
+Source: 국가법령정보센터 (law.go.kr), as promulgated by `Reference.known_to`; see `data/reference/README.md`.
 """
 
 import csv
@@ -9,10 +9,15 @@ import re
 import unicodedata
 import urllib.parse
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from typing import Annotated
 
-from civilqa.program.errors import RecordError
+from pydantic import Field
+
+from civilqa.program.errors import ParameterError, RecordError
+from civilqa.program.parameters import PARAMS_PATH, Section, Text, check, read_params
 
 REFERENCE_FOLDER = Path(__file__).resolve().parents[3] / "data" / "reference"
 
@@ -20,6 +25,7 @@ EXISTS = "exists"
 DELETED = "deleted"
 NOT_YET_IN_FORCE = "not_yet_in_force"
 NO_SUCH_ARTICLE = "no_such_article"
+NO_SUCH_PARAGRAPH = "no_such_paragraph"
 OUTSIDE_TABLE = "outside_table"
 
 ACT_COLUMNS = (
@@ -27,6 +33,9 @@ ACT_COLUMNS = (
     *("articles", "deleted", "not_yet_in_force"),
 )
 TITLE_COLUMNS = ("law", "article", "title")
+PARAGRAPH_COLUMNS = ("law", "paragraphs", "articles")
+PERIOD_COLUMNS = ("law", "article", "paragraph", "in_force_from", "begun_by", "in_force_to", "ended_by")
+PARTS = ("시행령", "시행규칙")  # what a decree's and a rule's name adds to its act's
 RESTORE = "take data/reference from git again: git checkout -- data/reference"
 
 # The columns of acts.csv that list articles, and what a listed article is.
@@ -61,8 +70,9 @@ def article_number(name: str) -> ArticleNumber:
 def article_url(law: str, article: str) -> str:
     """Return where an article stands on 국가법령정보센터, in the version in force when it is opened.
 
-    A supplementary provision (부칙) has no address of its own: its act's is given.
+    A supplementary provision (부칙) has no address of its own: its act's is given; a paragraph's is its article's.
     """
+    article = article.partition(" ")[0]
     name = law.removesuffix(" 부칙")
     path = f"법령/{name.replace(' ', '')}" + (f"/{article}" if name == law else "")
     return f"https://www.law.go.kr/{urllib.parse.quote(path)}"
@@ -111,11 +121,46 @@ def unpack_articles(packed: str) -> list[ArticleNumber]:
     return numbers
 
 
+class ReferenceParams(Section):
+    """params.yaml: reference."""
+
+    as_of: Annotated[date, Field(strict=False)] | None
+    statutes: Text | None
+
+
+def read_reference_params(path: Path = PARAMS_PATH) -> ReferenceParams:
+    """Return the section `reference` of the params.yaml here; where there is none of either, all of it is empty.
+
+    Raises:
+        ParameterError: it holds what it must not.
+    """
+    raw = read_params(path).get("reference", {}) if path.is_file() else {}
+    params, problems = check(ReferenceParams, {"as_of": None, "statutes": None, **(raw or {})}, "reference")
+    if problems:
+        raise ParameterError("\n".join(f"{path}: {problem}" for problem in problems))
+    return params
+
+
+@dataclass(frozen=True)
+class Period:
+    """When an article or paragraph is in force, where that is not throughout; ISO dates, empty for no known end.
+
+    `last` is the last day; `begun_by` and `ended_by` are the provisions that say so.
+    """
+
+    since: str
+    begun_by: str
+    last: str
+    ended_by: str
+
+
 @dataclass(frozen=True)
 class Act:
-    """One act of the table, in the version in force on `Reference.as_of`.
+    """One act, decree or rule of the table, in the version in force on the table's own date.
 
-    `statuses` maps an article's number to EXISTS, DELETED or NOT_YET_IN_FORCE; dates are ISO.
+    `statuses` maps an article's number on that day to EXISTS, DELETED or NOT_YET_IN_FORCE; dates are ISO. `paragraphs`
+    maps it to the numbers of its paragraphs (항), where it has any that are numbered. `periods` are of the articles (0)
+    and paragraphs that came or went.
     """
 
     law: str
@@ -124,22 +169,55 @@ class Act:
     promulgated: str
     effective: str
     statuses: dict[ArticleNumber, str]
+    paragraphs: dict[ArticleNumber, frozenset[int]] = field(default_factory=dict)
+    periods: dict[tuple[ArticleNumber, int], list[Period]] = field(default_factory=dict)
+
+    def status(self, number: ArticleNumber, paragraph: int | None, day: str) -> str:
+        """What is known of an article, or of a paragraph of it, on a day."""
+        status = self._within_periods(number, 0, day, self.statuses.get(number, NO_SUCH_ARTICLE))
+        # What is not divided is its own first paragraph.
+        if status != EXISTS or not paragraph or (paragraph == 1 and number not in self.paragraphs):
+            return status
+        known = EXISTS if paragraph in self.paragraphs.get(number, ()) else NO_SUCH_PARAGRAPH
+        status = self._within_periods(number, paragraph, day, known)
+        return NO_SUCH_PARAGRAPH if status == DELETED else status
+
+    def _within_periods(self, number: ArticleNumber, paragraph: int, day: str, otherwise: str) -> str:
+        periods = self.periods.get((number, paragraph))
+        if not periods:
+            return otherwise
+        if any(period.since <= day and (not period.last or day <= period.last) for period in periods):
+            return EXISTS
+        if day < periods[0].since:
+            return NOT_YET_IN_FORCE
+        return otherwise if otherwise in (DELETED, NO_SUCH_ARTICLE) else DELETED
 
 
 @dataclass(frozen=True)
 class Reference:
-    """All acts of the table by official name, and the article titles that the project keeps."""
+    """All acts of the table by official name, and the article titles that the project keeps.
+
+    Attributes:
+        as_of: the day that citations are judged at.
+        known_from: from when on the table knows what came and went.
+    """
 
     as_of: str
     acts: dict[str, Act]
     titles: dict[tuple[str, str], str]
+    known_from: str = ""
 
-    def status(self, law: str, article: str) -> str:
-        """What is known of `article` (`제3조의2`) of `law` (official name): one of the five status constants."""
+    def status(self, law: str, article: str, paragraph: int | None = None, day: str | None = None) -> str:
+        """What is known of `article` (`제3조의2`) of `law` (official name): one of the six status constants.
+
+        Args:
+            paragraph: 항; without one the article alone is looked up.
+            day: ISO; another one than `as_of`, not before `known_from`.
+        """
         act = self.acts.get(law)
         if act is None:
             return OUTSIDE_TABLE
-        return act.statuses.get(article_number(article), NO_SUCH_ARTICLE)
+        return act.status(article_number(article), paragraph, day or self.as_of)
 
     def title(self, law: str, article: str) -> str | None:
         """The official title, or None where the article has none or the table does not hold it."""
@@ -190,11 +268,16 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dic
 
 
 @functools.cache
-def load_reference(folder: Path = REFERENCE_FOLDER) -> Reference:
-    """Read `acts.csv` and `titles.csv` of `folder`, once.
+def load_reference(folder: Path = REFERENCE_FOLDER, as_of: str | None = None) -> Reference:
+    """Read the tables of `folder`, once.
+
+    Args:
+        as_of: the day to judge citations at; without one that of `reference.as_of` in the params.yaml here, and where
+            that is empty the table's own.
 
     Raises:
         RecordError: a file is missing, cut off or damaged, or a row contradicts itself, with the file and line.
+        ParameterError: `reference.as_of` is no date.
     """
     acts_path, titles_path = Path(folder) / "acts.csv", Path(folder) / "titles.csv"
     acts: dict[str, Act] = {}
@@ -222,4 +305,29 @@ def load_reference(folder: Path = REFERENCE_FOLDER) -> Reference:
     titles = {(row["law"], row["article"]): row["title"] for _, row in _read_table(titles_path, TITLE_COLUMNS)}
     if unknown := sorted({law for law, _ in titles} - acts.keys()):
         raise RecordError(f"{acts_path}: has no {', '.join(unknown)}, whose titles are in {titles_path}; {RESTORE}")
-    return Reference(as_of=dates.pop(), acts=acts, titles=titles)
+    begun = _read_paragraphs_and_periods(Path(folder), acts)
+    chosen = as_of or (str(day) if (day := read_reference_params().as_of) else dates.pop())
+    return Reference(as_of=chosen, acts=acts, titles=titles, known_from=begun)
+
+
+def _read_paragraphs_and_periods(folder: Path, acts: dict[str, Act]) -> str:
+    """Add to the acts what `paragraphs.csv` and `in_force.csv` hold; return the first day on which anything changed."""
+    path = folder / "paragraphs.csv"
+    for line, row in _read_table(path, PARAGRAPH_COLUMNS):
+        try:
+            paragraphs = frozenset(number for number, _ in unpack_articles(row["paragraphs"]))
+            acts[row["law"]].paragraphs.update(dict.fromkeys(unpack_articles(row["articles"]), paragraphs))
+        except (KeyError, ValueError) as error:
+            raise RecordError(f"{path}:{line}: {error}; {RESTORE}") from None
+    path, begun = folder / "in_force.csv", ""
+    for line, row in _read_table(path, PERIOD_COLUMNS):
+        try:
+            for day in filter(None, (row["in_force_from"], row["in_force_to"])):
+                date.fromisoformat(day)
+            place = article_number(row["article"]), int(row["paragraph"] or 0)
+            period = Period(row["in_force_from"], row["begun_by"], row["in_force_to"], row["ended_by"])
+            acts[row["law"]].periods.setdefault(place, []).append(period)
+        except (KeyError, ValueError) as error:
+            raise RecordError(f"{path}:{line}: {error}; {RESTORE}") from None
+        begun = min(filter(None, (begun, period.since, period.last)))
+    return begun

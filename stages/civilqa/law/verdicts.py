@@ -1,6 +1,6 @@
 """What is known of the articles that a text cites, and what that is called.
 
-The table knows five statuses (`civilqa.law.statutes`). An asker sees each as a mark with words; scores, predictions and
+The table knows six statuses (`civilqa.law.statutes`). An asker sees each as a mark with words; scores, predictions and
 the report put them into four kinds, by what they say of an answer.
 """
 
@@ -14,6 +14,7 @@ from civilqa.law.statutes import (
     DELETED,
     EXISTS,
     NO_SUCH_ARTICLE,
+    NO_SUCH_PARAGRAPH,
     NOT_YET_IN_FORCE,
     OUTSIDE_TABLE,
     load_reference,
@@ -33,6 +34,7 @@ class Verdict(NamedTuple):
 VERDICTS = {
     EXISTS: Verdict("✓", "있는 조문", "valid"),
     NO_SUCH_ARTICLE: Verdict("✗", "없는 조문(지어낸 인용)", "invented"),
+    NO_SUCH_PARAGRAPH: Verdict("✗", "없는 항(조문은 있음)", "invented"),
     DELETED: Verdict("✗", "삭제된 조문", "deleted"),
     NOT_YET_IN_FORCE: Verdict("△", "아직 시행되지 않은 조문", "valid"),
     OUTSIDE_TABLE: Verdict("?", "확인하지 못함(조문표에 없는 법령)", "outside"),
@@ -53,14 +55,15 @@ CITATIONS_NOTE = "조문이 있는지만 확인한 표시입니다. 질문에 �
 class LookedUp(TypedDict):
     """A citation with what the table knows of its article.
 
-    `text` is what stands from `start` to `end` in the NFC form of the answer, `status` one of the constants of
-    `civilqa.law.statutes` (`exists`, `no_such_article`, `deleted`, ...), `title` the article's official title,
-    `title_matches` whether a title in the text is that one (None: it gives none).
+    `text` is what stands from `start` to `end` in the NFC form of the answer, `paragraph` its 항, if any, `status` one
+    of the constants of `civilqa.law.statutes` (`exists`, `no_such_article`, `deleted`, ...), `title` the article's
+    official title, `title_matches` whether a title in the text is that one (None: it gives none).
     """
 
     text: str
     law: str
     article: str
+    paragraph: int | None
     status: str
     title: str | None
     title_matches: bool | None
@@ -77,6 +80,7 @@ def look_up_citations(text: str) -> list[LookedUp]:
             "text": normal[citation.start : citation.end],
             "law": citation.law,
             "article": citation.article,
+            "paragraph": citation.paragraph,
             "status": judge_citation(citation, reference),
             "title": reference.title(citation.law, citation.article),
             "title_matches": title_matches(citation, reference),
@@ -88,10 +92,15 @@ def look_up_citations(text: str) -> list[LookedUp]:
     ]
 
 
+def invented_paragraph(citation: LookedUp) -> str:
+    """Return the 항 of a citation where the article has none such: ` 제15항`, else nothing."""
+    return f" 제{citation['paragraph']}항" if citation["status"] == NO_SUCH_PARAGRAPH else ""
+
+
 def citation_name(citation: LookedUp) -> str:
-    """Return a citation's act, article and official title: 민법 제750조(불법행위의 내용)."""
+    """Return a citation's act, article and official title: 민법 제750조(불법행위의 내용), and its 항 if invented."""
     title = f"({citation['title']})" if citation["title"] else ""
-    return f"{citation['law']} {citation['article']}{title}"
+    return f"{citation['law']} {citation['article']}{title}{invented_paragraph(citation)}"
 
 
 def citation_verdict(citation: LookedUp) -> tuple[str, str]:
@@ -108,7 +117,10 @@ def distinct_citations(result: dict[str, Any]) -> list[LookedUp]:
 
 
 class CitationMark(TypedDict):
-    """A citation as predictions hold it, by its place in the NFC text; `kind` is one of KINDS."""
+    """A citation as predictions hold it, by its place in the NFC text; `kind` is one of KINDS.
+
+    `article` has the 항 where it is that which is invented: `제3조 제15항`.
+    """
 
     start: int
     end: int
@@ -135,7 +147,7 @@ def mark_citations(text: str, allowed: Iterable[Article] = ()) -> list[CitationM
                 "start": citation["start"],
                 "end": citation["end"],
                 "law": law,
-                "article": article,
+                "article": article + invented_paragraph(citation),
                 "kind": "valid" if (law, article) in allowed and law in acts else kind,
                 "mistitled": citation["title_matches"] is False,
             }

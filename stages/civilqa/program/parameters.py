@@ -16,7 +16,7 @@ PARAMS_PATH = Path("params.yaml")
 
 SECTIONS = (
     *("launch", "seed", "hardware", "model", "profiles", "tuning", "presets"),
-    *("prepare", "split", "format", "train", "evaluate", "benchmark", "chat", "probe"),
+    *("prepare", "split", "format", "train", "evaluate", "benchmark", "chat", "probe", "reference"),
 )
 
 # What numpy's and torch's generators both take.

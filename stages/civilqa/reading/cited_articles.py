@@ -3,11 +3,20 @@
 from collections.abc import Collection
 
 from civilqa.law.citations import Citation, judge_citation, parse_citations
-from civilqa.law.statutes import DELETED, NO_SUCH_ARTICLE, OUTSIDE_TABLE, load_reference
+from civilqa.law.statutes import DELETED, NO_SUCH_ARTICLE, NO_SUCH_PARAGRAPH, OUTSIDE_TABLE, load_reference
 from civilqa.law.verdicts import Article, write_article
 
-WORDS = {DELETED: "which was deleted", NO_SUCH_ARTICLE: "which does not exist"}
-REASONS = {DELETED: "deleted_article", NO_SUCH_ARTICLE: "no_such_article"}
+WORDS = {
+    NO_SUCH_PARAGRAPH: "a paragraph (항) that does not exist",
+    DELETED: "which was deleted",
+    NO_SUCH_ARTICLE: "which does not exist",
+}
+# From the least to the most wrong: an answer is rejected for the last one that it has.
+REASONS = {
+    NO_SUCH_PARAGRAPH: "no_such_paragraph",
+    DELETED: "deleted_article",
+    NO_SUCH_ARTICLE: "no_such_article",
+}
 CHARACTERS_AROUND = 20
 ARTICLES_SHOWN = 8  # of one answer
 
@@ -59,8 +68,10 @@ def describe_doubts(answer: str, citations: list[Citation]) -> tuple[str, str]:
         words = " ".join(answer[max(0, begin) : end].split())
         quoted = f"{'…' if begin > 0 else ''}{words}{'…' if end < len(answer) else ''}"
         status = judge_citation(citation, reference)
-        found.append(f"{write_article(article_of(citation))}, {WORDS[status]} ('{quoted}')")
-    reason = REASONS[max(judge_citation(citation, reference) for citation in citations)]
+        paragraph = f" 제{citation.paragraph}항" if status == NO_SUCH_PARAGRAPH else ""
+        found.append(f"{write_article(article_of(citation))}{paragraph}, {WORDS[status]} ('{quoted}')")
+    found_statuses = {judge_citation(citation, reference) for citation in citations}
+    reason = [reason for status, reason in REASONS.items() if status in found_statuses][-1]
     more = len(citations) - len(found)
     cited = "; ".join([*found, f"further articles: {more}"] if more else found)
     return reason, f"the answer cites {cited}; mend the citation, or list what is right in prepare.allowed_citations"

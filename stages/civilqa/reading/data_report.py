@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from civilqa.dataset.near_duplicates import grams, group_near_duplicates, normalize
 from civilqa.dataset.records import Record, difficulty_order
-from civilqa.law.statutes import DELETED, NO_SUCH_ARTICLE
+from civilqa.law.statutes import DELETED, NO_SUCH_ARTICLE, NO_SUCH_PARAGRAPH
 from civilqa.reading.account import unused_columns
 from civilqa.reading.checks import PrepareParams, Rejected
 from civilqa.reading.cited_articles import WORDS
@@ -46,6 +46,7 @@ REASONS = {
     "damaged_text": "깨진 글자",
     "leftover": "태그나 기호가 남음",
     "no_such_article": "없는 조문 인용",
+    "no_such_paragraph": "없는 항 인용",
     "deleted_article": "삭제된 조문 인용",
     "duplicate": "같은 질문에 같은 답변이 또 있음",
     "conflicting_duplicate": "같은 질문에 다른 답변",
@@ -62,6 +63,7 @@ KOREAN = {
     "; further articles: ": "; 그 밖의 조문: ",
     f", {WORDS[DELETED]}": " 삭제된 조문",
     f", {WORDS[NO_SUCH_ARTICLE]}": " 없는 조문",
+    f", {WORDS[NO_SUCH_PARAGRAPH]}": " 없는 항",
     "; mend the citation, or list what is right in prepare.allowed_citations": "",
 }
 

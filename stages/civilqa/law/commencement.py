@@ -1,0 +1,173 @@
+"""When what a promulgation enacts takes effect: its supplementary provisions (부칙), read for dates.
+
+As a rule 제1조(시행일) names one day for all, and after 다만 other days for some articles, in the same sentence
+(제25조의8부터 제25조의12까지의 개정규정은 공포 후 6개월이 경과한 날부터 시행한다) or in a list of items (호).
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from dateutil.relativedelta import relativedelta
+
+from civilqa.law.statutes import ArticleNumber
+
+# An article, and a paragraph (항) of it; 0: what stands before its first one, or all of an article without paragraphs.
+Unit = tuple[ArticleNumber, int]
+
+
+@dataclass(frozen=True)
+class Commencement:
+    """A day from which something is in force, and the provision that says so: `제21634호 부칙 제1조 단서`."""
+
+    day: date
+    provision: str
+
+
+@dataclass(frozen=True)
+class Commencements:
+    """The days of one promulgation.
+
+    `named` is what the provisions name apart, an article as a whole under `(article, None)`; `undated` are their words
+    about days that they leave to others (대통령령으로 정하는 날, the day of another act).
+    """
+
+    main: Commencement
+    named: dict[tuple[ArticleNumber, int | None], Commencement]
+    undated: tuple[str, ...] = ()
+
+    def of(self, unit: Unit) -> Commencement:
+        """The day of a unit."""
+        article, paragraph = unit
+        return self.named.get((article, paragraph)) or self.named.get((article, None)) or self.main
+
+
+_DAY = re.compile(
+    # 공포한 날부터 2년의 범위에서 대법원규칙으로 정하는 날 is left to others.
+    r"(?P<open>정하는\s?날|넘지\s?(?:아니|않)|(?:법률?|영)의\s시행일)"
+    r"|(?P<year>[0-9]{4})년\s?(?P<month>[0-9]{1,2})월\s?(?P<day>[0-9]{1,2})일"
+    r"|공포\s?후\s?(?:(?P<years>[0-9]+)년)?\s?(?:(?P<months>[0-9]+)개월)?\s?(?:(?P<days>[0-9]+)일)?[이가]?\s?(?:경과한|경과된|지난|된|되는)\s?날"
+    r"|(?P<at_once>공포한\s?날|공포일)(?!부터\s?(?:[0-9]|[가-힣\s]*범위))"
+)
+_LATEST = re.compile(r"부터\s?시행(?:하고|하며|하되|한다|함)")
+_FIRST_PROVISION = re.compile(r"제\s?1\s?조\s?\(\s?(?:시행일|시행시기|시행)[^)]*\)")
+_NEXT_PROVISION = re.compile(r"\n\s*(?:제\s?2\s?조\s?(?:\(|부터)|②|2\.\s?\()")
+_ITEM = re.compile(r"(?m)^\s*([0-9]+)(?:의[0-9]+)?\.\s*")
+_BRACKETS = re.compile(r"\(([^()]*)\)")
+_PARTLY = "§"  # no statute uses it
+_PLACE = re.compile(
+    r"(?:부칙|별표|별지)[^,]*?(?=,|및|$)"  # no articles of the act's own
+    r"|제(?P<article>[0-9]+)조(?:의(?P<branch>[0-9]+))?(?:제(?P<first>[0-9]+)항)?"
+    r"|제(?P<paragraph>[0-9]+)항|(?P<since>부터)|(?P<until>까지)|(?P<partly>§)"
+)
+
+
+def read_day(text: str, promulgated: date) -> date | None:
+    """The first day that a text names; None where it names none, or leaves it to others.
+
+    공포 후 6개월이 경과한 날 is the day after the same day of the month, six months on (of 2026-05-12: 2026-11-13), as
+    the first day does not count. Source: 민법 제157조, 제160조; 법령 등 공포에 관한 법률 제13조.
+    """
+    found = _DAY.search(text)
+    if not found or found["open"]:
+        return None
+    if found["year"]:
+        return date(int(found["year"]), int(found["month"]), int(found["day"]))
+    if found["at_once"]:
+        return promulgated
+    years, months, days = (int(found[part] or 0) for part in ("years", "months", "days"))
+    return promulgated + relativedelta(years=years, months=months, days=days) + timedelta(days=1)
+
+
+def read_commencements(
+    supplement: str, number: str, promulgated: date, effective: date, articles: list[ArticleNumber], *, own: bool
+) -> Commencements:
+    """Read the supplementary provisions of a promulgation.
+
+    Args:
+        supplement: their text, without the line that names the promulgation.
+        number: of the promulgation (공포번호).
+        promulgated: 공포일.
+        effective: 시행일 of this version of the act, as its publisher gives it.
+        articles: those of the act in official order; a range (제3조부터 제5조까지) runs over them.
+        own: False for provisions of another act that amended this one: the articles they name are not this act's,
+            and the publisher's day is the only one.
+    """
+    label = f"제{number}호 부칙"
+    if not own:
+        return Commencements(Commencement(effective, label), {})
+    first = _FIRST_PROVISION.search(supplement)
+    text = supplement[first.end() :] if first else supplement.lstrip()
+    label += " 제1조" if first else ""
+    end = _NEXT_PROVISION.search(text)
+    text = _without_brackets(text[: end.start()] if end else text)
+    main, _, rest = text.partition("다만")
+    main_day = read_day(main, promulgated) or effective
+    named: dict[tuple[ArticleNumber, int | None], Commencement] = {}
+    undated: list[str] = []
+    for words, day_words, where in _clauses(rest):
+        day = read_day(day_words, promulgated)
+        places = _places(words, articles)
+        if day is None:
+            undated += [" ".join(f"{words} {day_words}".split())] if places else []
+            continue
+        for place in places:
+            named.setdefault(place, Commencement(day, f"{label} {where}"))
+    return Commencements(Commencement(main_day, label), named, tuple(undated))
+
+
+def _without_brackets(text: str) -> str:
+    """Take out what is bracketed, and leave a mark where it says that a part alone of the article is meant."""
+    while _BRACKETS.search(text):
+        text = _BRACKETS.sub(lambda found: _PARTLY if "한정" in found[1] or _PARTLY in found[1] else "", text)
+    return text
+
+
+def _clauses(rest: str) -> list[tuple[str, str, str]]:
+    """What stands after 다만, in clauses: the words that name articles, those that name the day, and which it is."""
+    items = list(_ITEM.finditer(rest))
+    sentence = rest[: items[0].start()] if items else rest
+    clauses = []
+    if items and re.search(r"각\s?호", sentence):
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            words = rest[item.end() : following.start() if following else len(rest)]
+            named, colon, day = words.rpartition(":")
+            clauses.append((named, day, f"제{item[1]}호") if colon else (words, sentence, f"제{item[1]}호"))
+        return clauses
+    begin = 0
+    for end in _LATEST.finditer(sentence):
+        clause = sentence[begin : end.start()]
+        day = list(_DAY.finditer(clause))
+        if day:
+            clauses.append((clause[: day[-1].start()], clause[day[-1].start() :], "단서"))
+        begin = end.end()
+    return clauses
+
+
+def _places(text: str, articles: list[ArticleNumber]) -> list[tuple[ArticleNumber, int | None]]:
+    """The articles and paragraphs that a clause names, those between the ends of ranges too; not those partly meant."""
+    found: list[tuple[ArticleNumber, int | None]] = []
+    start: int | None = None  # where in `found` a range begins
+    for match in _PLACE.finditer(text):
+        if match["article"]:
+            number = (int(match["article"]), int(match["branch"] or 0))
+            found.append((number, int(match["first"]) if match["first"] else None))
+        elif match["paragraph"] and found:
+            found.append((found[-1][0], int(match["paragraph"])))
+        elif match["since"]:
+            start = len(found) - 1
+        elif match["until"] and start is not None and 0 <= start == len(found) - 2:
+            found[start:] = _between(found[start], found[-1], articles)
+            start = None
+        elif match["partly"] and found:
+            found.pop()
+    return found
+
+
+def _between(
+    first: tuple[ArticleNumber, int | None], last: tuple[ArticleNumber, int | None], articles: list[ArticleNumber]
+) -> list[tuple[ArticleNumber, int | None]]:
+    if first[0] == last[0] and first[1] and last[1]:
+        return [(first[0], paragraph) for paragraph in range(first[1], last[1] + 1)]
+    inner = [(number, None) for number in articles if first[0] < number < last[0]]
+    return [first, *inner, last]
