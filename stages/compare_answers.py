@@ -12,12 +12,11 @@ from civilqa.program.lifecycle.stage import run, start
 if __name__ == "__main__":
     start(__doc__)
 
-import difflib
 import sys
-from itertools import groupby
 from pathlib import Path
 
 from civilqa.experiments.revisions import differing_text, read_metrics, read_rows
+from civilqa.experiments.word_diff import merge_words
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import read_jsonl
 from civilqa.program.lifecycle.safe_output import printable
@@ -58,15 +57,7 @@ def difference(before: Prediction, after: Prediction, shown: tuple[str, ...] = S
     ]
     if old["answer"] == new["answer"]:
         return changed and ["  답변은 같음", *changed]
-    words = difflib.ndiff(old["answer"].split(), new["answer"].split())
-    return [f"  {problems(before)} → {problems(after)}", *changed, "  " + merge_words(list(words))]
-
-
-def merge_words(words: list[str]) -> str:
-    """Return a word difference in one line: [-left out-] and {+put in+}, as git diff --word-diff writes it."""
-    marks = {"- ": ("[-", "-]"), "+ ": ("{+", "+}"), "  ": ("", "")}
-    runs = groupby((word for word in words if word[:2] in marks), key=lambda word: word[:2])
-    return " ".join(marks[kind][0] + " ".join(word[2:] for word in run) + marks[kind][1] for kind, run in runs)
+    return [f"  {problems(before)} → {problems(after)}", *changed, f"  {merge_words(old['answer'], new['answer'])}"]
 
 
 def compare(

@@ -4,7 +4,7 @@ Reads:  prepare.source: a file or a folder of files, text, JSON, Parquet or a wo
 Writes: data/prepared/records.jsonl, data/prepared/extra.jsonl (columns that the pipeline does not use, by record id),
         data/prepared/report.html (the data at a glance), data/rejected.jsonl, metrics/prepare.json,
         metrics/plots/dataset.csv
-Params: prepare
+Params: prepare, reference
 
 Nothing is dropped in silence: kept + filtered + rejected + left out is what the files hold. Every rejected row is in
 data/rejected.jsonl with its file, line, reason and the whole row, whether the stage fails on it or goes on; files,
@@ -33,6 +33,7 @@ from civilqa.reading.checks import PLURALS, PrepareParams, Rejected
 from civilqa.reading.columns import COLUMNS
 from civilqa.reading.data_report import render_data_report
 from civilqa.reading.duplicates import LEFT_OUT
+from civilqa.reading.newer_law import newer_law
 from civilqa.reading.personal_data import mask_cells
 from civilqa.reading.source import Reading, read_source
 
@@ -182,6 +183,8 @@ def prepare(params: PrepareParams) -> None:
             )
     if reading.citations_outside_table:
         print(f"warning: {reading.citations_outside_table} citations of acts outside data/reference were not checked")
+    if newer := newer_law(kept):
+        print(f"warning: {newer}")
     left_out = f", {reading.rows_left_out} left out" if reading.rows_left_out else ""
     print(
         f"prepare: {reading.read} rows read: {len(kept)} kept, {filtered} filtered, {len(reading.rejected)} rejected"

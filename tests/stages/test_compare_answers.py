@@ -6,9 +6,10 @@ import pytest
 
 import compare_answers
 from accidents import checked, commit_all
+from civilqa.experiments.word_diff import merge_words
 from civilqa.program.errors import PipelineError
 from civilqa.scoring.scores import SCORES
-from compare_answers import check_lines, compare, difference, merge_words
+from compare_answers import check_lines, compare, difference
 
 BITS = SCORES["bits_per_character"].label
 
@@ -33,7 +34,7 @@ def line(name, answer, passed, chrf):
 
 
 def test_words_left_out_and_put_in_are_marked():
-    assert merge_words(["  가", "- 나", "- 다", "+ 라", "? ^", "  마"]) == "가 [-나 다-] {+라+} 마"
+    assert merge_words("가 나 다 마", "가 라 마") == "가 [-나 다-] {+라+} 마"
 
 
 def test_what_got_worse_comes_first_and_equal_answers_are_counted():

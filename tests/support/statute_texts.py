@@ -1,8 +1,9 @@
 """Small repositories of statutes, in the shape of legalize-kr/legalize-kr."""
 
-import os
-import subprocess
+from datetime import datetime
 from pathlib import Path
+
+import pygit2
 
 ACT = "kr/임대법/법률.md"
 
@@ -36,15 +37,15 @@ def commit(folder: Path, day: str, files: dict[str, str]) -> str:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    when = f"{day}T12:00:00+09:00"
-    author = {
-        "GIT_AUTHOR_NAME": "a",
-        "GIT_AUTHOR_EMAIL": "a@b",
-        "GIT_COMMITTER_NAME": "a",
-        "GIT_COMMITTER_EMAIL": "a@b",
-    }
-    environment = os.environ | author | {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", day]):
-        subprocess.run(["git", *command], cwd=folder, check=True, env=environment)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
-    return head.stdout.strip()
+    if (folder / ".git").exists():
+        repository = pygit2.Repository(str(folder))
+    else:
+        repository = pygit2.init_repository(str(folder), initial_head="main")
+    noon = int(datetime.fromisoformat(f"{day}T12:00:00+09:00").timestamp())
+    author = pygit2.Signature("a", "a@b.c", noon, 9 * 60)
+    for name in files:
+        repository.index.add(name)
+    repository.index.write()
+    parents = [] if repository.head_is_unborn else [repository.head.target]
+    tree = repository.index.write_tree()
+    return str(repository.create_commit("HEAD", author, author, day, tree, parents))

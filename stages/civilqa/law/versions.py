@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from civilqa.law.commencement import Commencements, Unit, read_commencements
 from civilqa.law.grammar import CIRCLED
-from civilqa.law.statutes import ArticleNumber
+from civilqa.law.statutes import ArticleNumber, read_reference_params
 from civilqa.program.errors import RecordError
 
 if TYPE_CHECKING:
@@ -240,6 +240,16 @@ def _changed(commit: "pygit2.Commit", folders: set[str]) -> Iterator[tuple[str, 
 
 def _tree(commit: "pygit2.Commit") -> Any:
     return commit.tree[FOLDER] if FOLDER in commit.tree else None  # noqa: SIM401, a tree has no get
+
+
+def find_statutes() -> Statutes | None:
+    """Open the statutes that `reference.statutes` in the params.yaml here names; None where it is empty, or not there.
+
+    Raises:
+        RecordError: they are there, and have no history.
+    """
+    folder = read_reference_params().statutes
+    return open_statutes(Path(folder)) if folder and Path(folder).is_dir() else None
 
 
 @functools.cache
