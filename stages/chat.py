@@ -7,7 +7,7 @@
     python stages/chat.py web                      a page on this machine
 
 Reads:  models/adapter with its chat template, the profile's base model
-Params: chat, format, model, the selected profile, hardware
+Params: chat, format, model, the selected profile, hardware, reference
 
 No stage: no output of it is tracked. Unlike the stages it has arguments, since its user has no parameters to edit.
 """
@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from civilqa.chat.engine import ADAPTER
 from civilqa.inference import InferenceEngine
+from civilqa.law.versions import find_statutes
 from civilqa.program.errors import ParameterError
 
 SETTINGS = {
@@ -102,6 +103,7 @@ def main() -> None:
         raise ParameterError(f"--category: '{arguments.category}' 분야는 없습니다. 있는 분야: {known}")
     if arguments.json and arguments.question is None:
         raise ParameterError("--json은 --question과 함께 씁니다.")
+    find_statutes()  # what is wrong with them is said now, rather than beside an answer
     arguments.act(engine, arguments)
 
 

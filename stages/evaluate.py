@@ -6,7 +6,7 @@ Reads:  data/formatted, data/splits, data/raw (gold, contrasts, further cases, l
 Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/scores.csv,
         metrics/plots/scores_by_group.csv, data/predictions/test.jsonl, data/predictions/train.jsonl,
         data/predictions/contrasts.jsonl, data/predictions/report.html
-Params: seed, evaluate, format, model, the selected profile, hardware
+Params: seed, evaluate, format, model, the selected profile, hardware, reference
 
 The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the
 base shown a few training examples, the answer of the nearest training question copied, and the adapter; a fifth where

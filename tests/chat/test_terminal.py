@@ -1,6 +1,7 @@
 import pytest
 
 from civilqa.chat.terminal import Conversation
+from civilqa.law.verdicts import look_up_citations
 
 
 class Stream:
@@ -76,3 +77,15 @@ def test_ctrl_c_stops_both_models(capsys):
     assert base.streams[0].closed
     assert base.streams[0].given == []
     assert capsys.readouterr().out.count("답변을 멈췄습니다") == 2
+
+
+def test_the_text_of_a_cited_article_is_below_it_where_it_is_at_hand(capsys, monkeypatch):
+    texts = {"제750조": "고의 또는 과실"}
+    monkeypatch.setattr("civilqa.chat.terminal.cited_text", lambda citation: texts.get(citation["article"]))
+    citations = look_up_citations("민법 제750조와 민법 제751조에 따라")
+    answer = {"citations": citations, "tokens": 1, "seconds": 0.1, "model": "모델", "stopped": True}
+    Conversation(Engine("모델"), None, "").show_notes(answer)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    place = next(number for number, line in enumerate(lines) if "민법 제750조" in line)
+    assert lines[place + 1] == "    고의 또는 과실"
+    assert "민법 제751조" in lines[place + 2]

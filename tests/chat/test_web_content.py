@@ -25,6 +25,14 @@ def test_an_article_that_exists_is_linked_and_no_other():
     assert 'href="https://www.law.go.kr/법령/민법/제750조" target="_blank" rel="noopener noreferrer"' in unquote(page)
 
 
+def test_the_text_of_a_cited_article_is_beside_it_where_it_is_at_hand(monkeypatch):
+    texts = {("민법", "제750조"): "(불법행위의 내용)\n<b>고의</b> 또는 과실"}
+    monkeypatch.setattr("civilqa.chat.web.page.text_at_hand", lambda law, article: texts.get((law, article)))
+    page = answer_html(result("민법 제750조와 민법 제751조에 따라"))
+    assert page.count("<details>") == 1
+    assert '<div class="article">(불법행위의 내용)\n&lt;b&gt;고의&lt;/b&gt; 또는 과실</div>' in page
+
+
 def test_a_range_is_as_good_as_its_worst_article():
     page = answer_html(result("민법 제1117조부터 제1119조까지"))
     assert page.count("<mark") == 1

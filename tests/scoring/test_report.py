@@ -110,6 +110,16 @@ def test_citations_are_marked_and_linked():
     assert "빠진 필수 조문: 민법 제750조" in missing.text
 
 
+def test_the_text_of_articles_is_beside_the_answers_where_it_is_at_hand(monkeypatch):
+    texts = {("민법", "제750조"): "<b>고의</b> 또는 과실", ("민법", "제103조"): "선량한 풍속"}
+    monkeypatch.setattr("civilqa.scoring.report.text_at_hand", lambda law, article: texts.get((law, article)))
+    page = Page(render_report(*make(["민법 제103조에 따라"]), NOTICE))
+    assert page.text.count("<b>고의</b> 또는 과실") == 1  # required
+    assert page.text.count("선량한 풍속") == 1  # cited
+    monkeypatch.undo()
+    assert "조문 보기" not in Page(render_report(*make(["민법 제103조에 따라"]), NOTICE)).text
+
+
 def test_the_worst_answer_is_first_and_one_click_away():
     texts = [
         "답은 민법 제750조, 없는 말은 3년입니다.",

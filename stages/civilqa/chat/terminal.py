@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from civilqa.chat.conversations import save_conversation
 from civilqa.chat.engine import Engine
 from civilqa.chat.stream import AnswerStream
+from civilqa.law.article_texts import cited_text
 from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
@@ -210,6 +212,8 @@ class Conversation:
                 mark, words = citation_verdict(citation)
                 name = printable(citation_name(citation))
                 self.console.print(Text.assemble((f"  {mark} ", STYLES[mark]), f"{name}: {words}"))
+                if text := cited_text(citation):
+                    self.console.print(Padding(Text(printable(text), style="dim"), (0, 0, 0, 4)))
             self.console.print(f"  {CITATIONS_NOTE}", style="dim")
         end = "" if result["stopped"] else " · 길이 제한에서 끊김"
         if result.get("interrupted"):

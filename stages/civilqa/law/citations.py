@@ -47,6 +47,7 @@ from civilqa.law.statutes import (
 # Each score that looks at citations parses the text: an evaluation asks for 600 different texts 5,300 times.
 REMEMBERED_TEXTS = 1024
 REMEMBERED_ACTS = 12  # of one text: which of them a bare article may be of
+REMEMBERED_ARTICLES = 12  # which of them 같은 조 may mean
 FALLEN = (NO_SUCH_ARTICLE, DELETED)  # what the present version of an act has not
 
 
@@ -190,7 +191,7 @@ class _Reader:
     def _meant(self, place: Place) -> tuple[Place, Act]:
         """What 같은 조 제5항 means: the article cited last that has such a paragraph, else the one cited last."""
         meant = place, self.carried
-        cited = [(self.carried.law, article_name(place.article)), *((c.law, c.article) for c in reversed(self.found))]
+        cited = [(self.carried.law, article_name(place.article)), *((c.law, c.article) for c in self.found[:-REMEMBERED_ARTICLES:-1])]
         for law, article in cited if place.paragraph else ():
             if self.reference.status(law, article, place.paragraph) in (EXISTS, OUTSIDE_TABLE):
                 break

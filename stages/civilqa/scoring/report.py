@@ -6,14 +6,15 @@ allows no other script than that one, whatever a model has written. It is render
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from civilqa.law.article_texts import text_at_hand
 from civilqa.law.statutes import article_url, load_reference
-from civilqa.law.verdicts import KINDS, CitationMark, mark_citations
+from civilqa.law.verdicts import KINDS, Article, CitationMark, cited_articles, mark_citations
 from civilqa.scoring.comparison import AT_CEILING, AT_FLOOR, BETTER, PRIMARY, UNDECIDED, WORSE
 from civilqa.scoring.contrasts import KINDS as ERRORS
 from civilqa.scoring.gold import Gold
@@ -222,7 +223,14 @@ def card(line: Prediction, rank: int) -> dict[str, Any]:
         "answers": {system: pieces(line[system]["answer"], line[system]["citations"]) for system in systems},
         "missing": {system: [one for one in required if one not in cited[system]] for system in systems},
         "problems": problems(line),
+        "articles": texts_of({*required, *cited_articles(line["reference"])}.union(*cited.values())),
     }
+
+
+def texts_of(articles: Iterable[Article]) -> list[tuple[Article, str]]:
+    """Return the articles whose text is at hand, with it."""
+    found = ((article, text_at_hand(*article)) for article in sorted(articles))
+    return [(article, text) for article, text in found if text]
 
 
 def pieces(text: str, citations: list[CitationMark]) -> list[tuple[str, CitationMark | None]]:

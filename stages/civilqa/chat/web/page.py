@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Collection
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import anyio
 import pydantic
@@ -34,7 +33,8 @@ from civilqa.chat.conversations import save_conversation
 from civilqa.chat.engine import BASE, Engine
 from civilqa.chat.web.guard import MAX_CONNECTIONS, Guard, WaitingRoom, is_loopback, read_body
 from civilqa.dataset.records import read_records
-from civilqa.law.statutes import EXISTS
+from civilqa.law.article_texts import text_at_hand
+from civilqa.law.statutes import EXISTS, NOT_YET_IN_FORCE, article_url
 from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.errors import ModelError, ParameterError, QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
@@ -57,10 +57,10 @@ def answer_html(result: dict[str, Any]) -> str:
     cited = []
     for citation in distinct_citations(result):
         mark, words = citation_verdict(citation)
-        # Source: the short addresses of 국가법령정보센터, /법령/<act>/<article>.
-        link = "https://www.law.go.kr/" + "/".join(map(quote, ("법령", citation["law"], citation["article"])))
-        link = link if citation["status"] == EXISTS else None
-        cited.append((CLASSES[mark], mark, words, citation_name(citation), link))
+        law, article = citation["law"], citation["article"]
+        there = citation["status"] in (EXISTS, NOT_YET_IN_FORCE)
+        link, text = (article_url(law, article), text_at_hand(law, article)) if there else (None, None)
+        cited.append((CLASSES[mark], mark, words, citation_name(citation), link, printable(text or "")))
     return TEMPLATES.get_template("answer.html.jinja").render(
         parts=parts(result["answer"], result["citations"]), cited=cited, note=CITATIONS_NOTE, stopped=result["stopped"]
     )
@@ -162,7 +162,8 @@ class Page:
                     stream.stop()
                 stream.close()
                 results.append(stream.result)
-                yield {"model": index, "html": answer_html(stream.result)}
+                # Not here: the first look at an act's text reads its history.
+                yield {"model": index, "html": await run_in_threadpool(answer_html, stream.result)}
             exchanges.append(results)
             yield {"finished": True}
         except Exception as error:
