@@ -91,9 +91,12 @@ def test_gold_and_test_cases(copy, tmp_path, outcomes, count):
         assert try_all(outcomes, tmp_path / Path(name).name, name, read, count) > count // 2
 
 
-@pytest.mark.parametrize("name", ["acts.csv", "titles.csv"])
+TABLES = ("acts.csv", "titles.csv", "paragraphs.csv", "in_force.csv")
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_the_table_of_acts(tmp_path, outcomes, count, name):
-    for other in ("acts.csv", "titles.csv"):
+    for other in TABLES:
         shutil.copy2(ROOT / "data/reference" / other, tmp_path / other)
 
     def read(path):

@@ -191,7 +191,10 @@ class _Reader:
     def _meant(self, place: Place) -> tuple[Place, Act]:
         """What 같은 조 제5항 means: the article cited last that has such a paragraph, else the one cited last."""
         meant = place, self.carried
-        cited = [(self.carried.law, article_name(place.article)), *((c.law, c.article) for c in self.found[:-REMEMBERED_ARTICLES:-1])]
+        cited = [
+            (self.carried.law, article_name(place.article)),
+            *((c.law, c.article) for c in self.found[:-REMEMBERED_ARTICLES:-1]),
+        ]
         for law, article in cited if place.paragraph else ():
             if self.reference.status(law, article, place.paragraph) in (EXISTS, OUTSIDE_TABLE):
                 break
