@@ -104,7 +104,7 @@ def test_citations_are_marked_and_linked():
     classes = {
         attributes["class"] for attributes in page.of("a") if "title" in attributes and "cite" in attributes["class"]
     }
-    assert {"cite valid", "cite invented", "cite deleted", "cite outside", "cite valid mistitled"} <= classes
+    assert {"cite valid", "cite invented", "cite deleted", "cite outside", "cite elsewhere mistitled"} <= classes
     assert any(attributes["href"].endswith("%EB%AF%BC%EB%B2%95/%EC%A0%9C750%EC%A1%B0") for attributes in page.of("a"))
     missing = Page(render_report(*make(["조문이 없는 답"]), NOTICE))
     assert "빠진 필수 조문: 민법 제750조" in missing.text
@@ -187,6 +187,45 @@ def test_without_gold_no_score_that_needs_it_is_shown():
     text = Page(render_report(*make(["답"], golds=False), NOTICE)).text
     assert "정답 주석 없음" in text
     assert "통과율" not in text
+
+
+def test_without_gold_answers_are_held_against_what_the_reference_itself_shows():
+    reference = "민법 제750조에 따라 3년 안에 청구합니다."
+    texts = [reference, "민법 제750조에 따라 10년 안에 청구합니다.", "민법 제103조에 따라 청구합니다.", "청구합니다."]
+    lines, metrics = make(texts, golds=False, answer=reference)
+    page = Page(render_report(lines, metrics, NOTICE))
+    order = [attributes["id"] for attributes in page.of("article") if "id" in attributes]
+    assert order[-1] == "q-0"
+    assert order[-2] == "q-1"  # the article without the number
+    assert {*order[:2]} == {"q-2", "q-3"}
+    assert "기준 답변의 조문과 숫자를 모두 담고 다른 조문은 들지 않은 답변은 4개 가운데 1개" in page.text
+    assert "베끼면 0개입니다" in page.text  # the nearest training answer has the article and no number
+    assert "기준 답변의 조문과 숫자 1/2" in page.text
+    assert "기준 답변의 조문과 숫자 0/2 · 기준에 없는 조문 1" in page.text
+    assert "기준 답변에 있으나 빠진 조문: 민법 제750조" in page.text
+    assert "기준 답변에 있으나 빠진 숫자: 3년" in page.text
+    classes = {each["href"][-16:]: each["class"] for each in page.of("a") if "cite" in each.get("class", "")}
+    assert classes["%EC%A0%9C103%EC%A1%B0"[-16:]] == "cite elsewhere"  # it exists, and is not the reference's
+
+
+def test_marks_of_people_lead_the_report_and_stand_beside_each_answer():
+    lines, metrics = make(["답은 민법 제750조입니다.", "가"])
+    said = {"verdicts": {"base": [("김", "wrong", "틀림", "법리, 숫자·기간")], "adapter": [("김", "good", "좋음", "")]}}
+    said["texts"] = [("김", ATTACK, "메모")]
+    reviewed = {
+        "reviewers": 1,
+        "usable": {"base": (0, 1), "adapter": (1, 1)},
+        "disputed": 0,
+        "questions": {"q-0": said},
+    }
+    html = render_report(lines, metrics, NOTICE, reviewed=reviewed)
+    text = Page(html).text
+    assert "검토자 1명이 쓸 만하다고 한 답변: 튜닝한 모델 1개 가운데 1개, 베이스 1개 가운데 0개." in text
+    assert text.index("사람의 검토") < text.index("쓸 만한 답변")
+    assert "틀림 법리, 숫자·기간" in " ".join(text.split())
+    assert ATTACK in text
+    assert "<img" not in html
+    assert "사람의 검토" not in render_report(lines, metrics, NOTICE)
 
 
 def test_answers_that_do_not_end_or_go_round_in_circles_are_the_first_to_be_shown():

@@ -30,7 +30,8 @@ def line(name, answer, passed, chrf):
         "bits_per_character": 1.0,
         "ends_cleanly": 1.0,
     }
-    return {"id": name, "adapter": {"answer": answer, "scores": scores, "citations": []}}
+    asked = {"id": name, "question": "질문", "reference": "답", "gold": None}
+    return {**asked, "adapter": {"answer": answer, "scores": scores, "citations": []}}
 
 
 def test_words_left_out_and_put_in_are_marked():

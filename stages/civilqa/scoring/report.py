@@ -6,9 +6,9 @@ allows no other script than that one, whatever a model has written. It is render
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -21,6 +21,7 @@ from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import normalize
 from civilqa.scoring.llm_judge import CONCLUSION, ERROR, HARM, KEY_POINT, MADE_UP_LAW, read_vote
 from civilqa.scoring.predictions import Prediction
+from civilqa.scoring.quantities import parse_quantities
 from civilqa.scoring.scorer import describe_scores, may_lead, read_scorer
 from civilqa.scoring.scores import SCORES
 
@@ -53,13 +54,18 @@ DIRECTIONS = {"higher": "높을수록 좋음", "lower": "낮을수록 좋음", N
 
 
 def render_report(
-    lines: dict[str, list[Prediction]], metrics: dict[str, Any], notice: str, title: str = "민사법 질의응답 모델 평가"
+    lines: dict[str, list[Prediction]],
+    metrics: dict[str, Any],
+    notice: str,
+    title: str = "민사법 질의응답 모델 평가",
+    reviewed: dict[str, Any] | None = None,
 ) -> str:
     """Return the page.
 
     Args:
         lines: the predictions of the parts `test` and, where it was asked again, `train`.
         metrics: as in metrics/evaluate.json; of pooled runs, as in metrics/folds.json.
+        reviewed: what people said of the answers, as civilqa.review.exports.report_marks gives it.
     """
     reference, scorer = load_reference(), read_scorer()
     tidy = {"trim_blocks": True, "lstrip_blocks": True}
@@ -67,12 +73,15 @@ def render_report(
     environment.filters |= {"figure": figure, "share": lambda value: "–" if value is None else f"{100 * value:.0f}%"}
     environment.globals |= {"url": article_url, "read_vote": read_vote}
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
+    told = headline(metrics, scorer)
+    told["lines"][1:1] = reference_lines(lines["test"])
+    told["lines"][:0] = people_lines(reviewed)
     ranked = {part: [*enumerate(sorted(found, key=badness), start=1)] for part, found in lines.items()}
     forgotten = [pair for pair in ranked.get("train", []) if not pair[1]["adapter"]["scores"]["recalled"]]
     return environment.get_template("report.html.jinja").render(
         title=title,
         notice=notice,
-        headline=headline(metrics, scorer),
+        headline=told,
         metrics=metrics,
         errors=ERRORS,
         table=score_table(metrics),
@@ -87,7 +96,8 @@ def render_report(
         directions=DIRECTIONS,
         rubric=RUBRIC,
         marks=MARKS,
-        kinds=KINDS,
+        kinds=KINDS | {"elsewhere": "있는 조문이나 기준 답변에 없음"},
+        reviews=reviewed["questions"] if reviewed else {},
         as_of=reference.as_of,
         acts=len(reference.acts),
         script=script,
@@ -126,6 +136,28 @@ def headline(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> dict[str
     bad = worse or (ends is not None and ends < MOST_END)
     tone = "good" if good else "bad" if bad else ""
     return {"phrase": phrase, "tone": tone, "lines": list(headline_lines(metrics, scorer))}
+
+
+def people_lines(reviewed: dict[str, Any] | None) -> list[tuple[str, str, None]]:
+    """Return what people said of the answers, a line as headline_lines yields it; nothing where nobody did."""
+    if not reviewed:
+        return []
+    parts = [f"{LABELS[system]} {of}개 가운데 {usable}개" for system, (usable, of) in reviewed["usable"].items()]
+    split = f" 의견이 갈린 {reviewed['disputed']}개는 뺐습니다." if reviewed["disputed"] else ""
+    found = f"검토자 {reviewed['reviewers']}명이 쓸 만하다고 한 답변: {', '.join(reversed(parts))}.{split}"
+    return [("사람의 검토", found, None)]
+
+
+def reference_lines(lines: list[Prediction]) -> list[tuple[str, str, None]]:
+    """Return likewise, where no question has gold, how many answers have what the reference itself shows."""
+    if any(line["gold"] for line in lines):
+        return []
+    tuned, copied = (sum(follows_reference(line, system) for line in lines) for system in ("adapter", "nearest"))
+    found = (
+        f"기준 답변의 조문과 숫자를 모두 담고 다른 조문은 들지 않은 답변은 {len(lines)}개 가운데 {tuned}개, "
+        f"가장 비슷한 학습 답변을 그대로 베끼면 {copied}개입니다. 그렇다고 내용까지 맞다는 뜻은 아닙니다."
+    )
+    return [("기준 답변과 대조", found, None)]
 
 
 def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> Iterator[tuple[str, str, str | None]]:
@@ -186,12 +218,49 @@ def score_table(metrics: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return list(headings.items())
 
 
+class Beside(NamedTuple):
+    """An answer's articles and numbers beside those of the reference answer; the question's own count in neither."""
+
+    wanted: int
+    missing_articles: list[Article]
+    missing_numbers: list[str]
+    foreign_articles: list[Article]
+
+    @property
+    def share(self) -> float:
+        """Of the articles and numbers of the reference and the foreign articles, how many are as they should be."""
+        missing = len(self.missing_articles) + len(self.missing_numbers)
+        of = self.wanted + len(self.foreign_articles)
+        return (self.wanted - missing) / of if of else 1.0
+
+
+def beside_reference(line: Prediction, system: str) -> Beside:
+    """Return what an answer has of the reference answer's articles and numbers, for questions without gold."""
+    asked, answer = line["question"], line[system]["answer"]
+    cited, wanted, known = cited_articles(answer), cited_articles(line["reference"]), cited_articles(asked)
+    numbers = {each: each.text for each in parse_quantities(line["reference"]) if each not in parse_quantities(asked)}
+    stated = parse_quantities(answer)
+    return Beside(
+        wanted=len(wanted - known) + len(numbers),
+        missing_articles=sorted(wanted - known - cited),
+        missing_numbers=[text for number, text in numbers.items() if number not in stated],
+        foreign_articles=sorted(cited - wanted - known),
+    )
+
+
+def follows_reference(line: Prediction, system: str) -> bool:
+    """Return whether an answer ends, and has every article and number of the reference and no other article."""
+    scores, beside = line[system]["scores"], beside_reference(line, system)
+    return scores["ends_cleanly"] != 0 and bool(line[system]["answer"].strip()) and beside.share == 1
+
+
 def badness(line: Prediction) -> tuple:
     """Return a key that sorts the worst answer of the tuned model first.
 
     Worst first: what does not end or goes round in circles; then what is not accepted before what abstains, which is
     neither right nor wrong, before what is accepted. Among these what harms the asker by a judge's mark; then what
-    misleads, a wrong statement or an invented article; then what is missing; then the wording.
+    misleads, a wrong statement or an invented article; then what is missing, without gold of the reference's articles
+    and numbers; then the wording.
     """
     of = {name: 0.0 if score is None else score for name, score in line["adapter"]["scores"].items()}
     misleading = of["forbidden_rate"] + of["invented_citation_rate"] + of["deleted_citation_rate"]
@@ -201,7 +270,7 @@ def badness(line: Prediction) -> tuple:
         -of["judged_harmful"],
         -misleading,
         of["key_point_recall"],
-        of["citation_f1"],
+        of["citation_f1"] if line["gold"] else beside_reference(line, "adapter").share,
         of["chrf"],
         line["id"],
     )
@@ -213,6 +282,8 @@ def card(line: Prediction, rank: int) -> dict[str, Any]:
     required = sorted(gold.required) if gold else []
     systems = [system for system in LABELS if system in line]
     cited = {system: {(mark["law"], mark["article"]) for mark in line[system]["citations"]} for system in systems}
+    fitting = cited_articles(line["reference"]) | cited_articles(line["question"])
+    fitting |= gold.required | gold.acceptable if gold else set()
     return {
         "line": line,
         "rank": rank,
@@ -220,7 +291,11 @@ def card(line: Prediction, rank: int) -> dict[str, Any]:
         "acceptable": sorted(gold.acceptable) if gold else [],
         "key_points": line["gold"]["key_points"] if gold else [],
         "reference": pieces(line["reference"], mark_citations(line["reference"])),
-        "answers": {system: pieces(line[system]["answer"], line[system]["citations"]) for system in systems},
+        "answers": {
+            system: pieces(line[system]["answer"], [as_fits(mark, fitting) for mark in line[system]["citations"]])
+            for system in systems
+        },
+        "beside": {} if gold else {system: beside_reference(line, system) for system in systems},
         "missing": {system: [one for one in required if one not in cited[system]] for system in systems},
         "problems": problems(line),
         "articles": texts_of({*required, *cited_articles(line["reference"])}.union(*cited.values())),
@@ -231,6 +306,12 @@ def texts_of(articles: Iterable[Article]) -> list[tuple[Article, str]]:
     """Return the articles whose text is at hand, with it."""
     found = ((article, text_at_hand(*article)) for article in sorted(articles))
     return [(article, text) for article, text in found if text]
+
+
+def as_fits(mark: CitationMark, fitting: Collection[Article]) -> CitationMark:
+    """Return a citation's mark as the report shows it: an article that exists is `elsewhere` where it does not fit."""
+    fits = mark["kind"] != "valid" or (mark["law"], mark["article"]) in fitting
+    return mark if fits else {**mark, "kind": "elsewhere"}
 
 
 def pieces(text: str, citations: list[CitationMark]) -> list[tuple[str, CitationMark | None]]:
@@ -259,7 +340,11 @@ def problems(line: Prediction) -> str:
     if answer["scores"]["abstention_rate"]:
         return "답하지 않음"
     if "judgement" not in answer:
-        return f"정답 주석 없음 · chrF++ {answer['scores']['chrf']:.1f}"
+        beside = beside_reference(line, "adapter")
+        missing = len(beside.missing_articles) + len(beside.missing_numbers)
+        found = [f"정답 주석 없음 · 기준 답변의 조문과 숫자 {beside.wanted - missing}/{beside.wanted}"]
+        found += [f"기준에 없는 조문 {len(beside.foreign_articles)}"] if beside.foreign_articles else []
+        return " · ".join(found)
     judgement = answer["judgement"]
     if judgement["accepted"]:
         return "내용 맞음"
