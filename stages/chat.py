@@ -5,8 +5,10 @@
     python stages/chat.py batch IN OUT             a table of questions to .jsonl, .csv or .xlsx; goes on where stopped
     python stages/chat.py test                     data/raw/test_cases.jsonl, accepted or not, and why
     python stages/chat.py web                      a page on this machine
+    python stages/chat.py review                   a page to judge and mend the answers of the last evaluation
 
-Reads:  models/adapter with its chat template, the profile's base model
+Reads:  models/adapter with its chat template, the profile's base model; review: data/predictions, metrics/evaluate.json
+Writes: what it is told to; review: data/reviews
 Params: chat, format, model, the selected profile, hardware, reference
 
 No stage: no output of it is tracked. Unlike the stages it has arguments, since its user has no parameters to edit.
@@ -76,6 +78,9 @@ def make_parser() -> KoreanParser:
     web = commands.add_parser("web", help="이 컴퓨터의 웹 브라우저에서 묻습니다")
     web.add_argument("--host", default="127.0.0.1", help="주소. 기본값 127.0.0.1은 이 컴퓨터에서만 열립니다")
     web.add_argument("--port", type=int, default=7860, help="포트 (기본값 7860)")
+    review = commands.add_parser("review", help="마지막 평가의 답변을 브라우저에서 검토하고 바로잡습니다")
+    review.add_argument("--port", type=int, default=7860, help="포트 (기본값 7860)")
+    review.set_defaults(act=review_answers)
     parser.set_defaults(act=converse)
     for command, act in ((batch, answer_batch), (test, run_tests), (web, serve)):
         # SUPPRESS: what stands before the command is not set back to a default.
@@ -150,6 +155,12 @@ def serve(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
     from civilqa.chat.web.page import serve_page
 
     serve_page(engine, arguments.model, arguments.host, arguments.port)
+
+
+def review_answers(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
+    from civilqa.chat.web.review import serve_review
+
+    serve_review(arguments.port)
 
 
 if __name__ == "__main__":

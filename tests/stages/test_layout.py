@@ -23,6 +23,7 @@ FLOORS = (
     {"model", "reading"},
     {"generation", "training"},
     {"scoring", "speed"},
+    {"review"},
     {"chat", "experiments"},
     {"inference"},  # a module: the documented door to the engine
 )
@@ -122,6 +123,7 @@ def test_setting_a_parameter_changes_one_line_of_params_yaml(tmp_path):
 # A changed file, and the stages that run again for it besides those whose input changes with their outputs.
 CHANGES = {
     "stages/civilqa/chat/web/page.py": [],
+    "stages/civilqa/review/marks.py": [],
     "stages/civilqa/experiments/revisions.py": [],
     "stages/civilqa/scoring/report.py": ["evaluate"],
     "stages/civilqa/scoring/report.js": ["evaluate"],

@@ -222,11 +222,23 @@ def make_app(engine: Engine, host: str, missing: ModelError | None = None) -> AS
         examples = [(label, example_questions(split, engine.categories)) for split, label in EXAMPLES.items()]
         categories = [EVERYONE, *engine.categories]
         shown |= {"engine": engine, "base_name": BASE, "categories": categories, "examples": examples}
-    files = {"": HTMLResponse(TEMPLATES.get_template("page.html.jinja").render(shown))}
-    for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
-        files[name] = Response(Path(__file__).with_name(name).read_bytes(), media_type=kind)
-    routes += [Route(f"/{name}", response, methods=["GET"]) for name, response in files.items()]
-    site = Starlette(routes=routes, exception_handlers=dict.fromkeys((404, 405, pydantic.ValidationError), refuse))
+    return guard_site(routes, "page", shown, host)
+
+
+def guard_site(routes: list[Route], name: str, shown: dict[str, Any], host: str) -> ASGIApp:
+    """Return a site behind the guard: the template `name` at its root, its script, the style, and further routes.
+
+    Args:
+        shown: what the template needs.
+        host: on the loopback, the site answers to the loopback's names alone.
+    """
+    page = HTMLResponse(TEMPLATES.get_template(f"{name}.html.jinja").render(shown))
+    files = [Route("/", page, methods=["GET"])]
+    for path, kind in (("page.css", "text/css"), (f"{name}.js", "text/javascript")):
+        response = Response(Path(__file__).with_name(path).read_bytes(), media_type=kind)
+        files.append(Route(f"/{path}", response, methods=["GET"]))
+    refusals = dict.fromkeys((404, 405, pydantic.ValidationError), refuse)
+    site = Starlette(routes=[*routes, *files], exception_handlers=refusals)
     site.router.redirect_slashes = False
     if not is_loopback(host):
         return Guard(site)
@@ -262,8 +274,12 @@ def serve_page(engine: Engine, folder: Path, host: str, port: int) -> None:
         if engine.has_model(folder):
             raise
         missing = error
+    serve(make_app(engine, host, missing), listening, host)
+
+
+def serve(app: ASGIApp, listening: socket.socket, host: str) -> None:
+    """Serve a site until Ctrl-C, and say where."""
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
-    app = make_app(engine, host, missing)
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=3, limit_concurrency=MAX_CONNECTIONS, server_header=False
     )
