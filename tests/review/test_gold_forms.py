@@ -52,5 +52,6 @@ def test_what_a_form_lacks_is_said_in_korean(changes, message):
 
 
 def test_a_right_answer_that_says_otherwise_does_not_pass():
-    wrong = "손해배상을 청구할 수 없고 가해자는 배상하지 않습니다. 민법 제750조의 고의 또는 과실, 3년 안에 청구."
+    wrong = "손해배상을 청구할 수 없고 가해자는 배상하지 않습니다. "
+    wrong += "민법 제750조는 고의 또는 과실을 말하며 3년 안에 청구하라고 합니다."
     assert problems(wrong) == "바른 답변이 이 기준에 맞지 않습니다: 결론이 다름: 가해자가 손해를 배상한다"

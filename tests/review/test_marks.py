@@ -11,6 +11,7 @@ from review_files import review
 from civilqa.program.errors import RecordError
 from civilqa.review import marks
 from civilqa.review.marks import Mark, append_review, last_reviews, read_reviews, review_path
+from conftest import ROOT
 
 
 def test_what_is_saved_is_read_again_in_its_order(tmp_path):
@@ -102,3 +103,8 @@ def test_another_answer_is_another_thing_to_judge():
     other = {"base": "0 베이스", "adapter": "다른 답"}
     assert review(0).key != review(0, answers=other).key
     assert len(last_reviews([review(0), review(0, answers=other), review(0, reviewer="이")])) == 3
+
+
+def test_git_leaves_reviews_alone():
+    # Of a file that git knows, `dvc exp apply` takes back what was not committed.
+    assert "/data/reviews/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()

@@ -12,11 +12,14 @@ from types import SimpleNamespace
 import httpx2 as httpx
 import pytest
 import uvicorn
+from review_files import write_evaluation
 
 from civilqa.chat.web.guard import MAX_CONNECTIONS, MAX_WAITING, SECURITY_HEADERS
 from civilqa.chat.web.page import make_app
+from civilqa.chat.web.review import make_review_app
 from civilqa.dataset.records import Record, record_id, write_records
 from civilqa.law.verdicts import look_up_citations
+from civilqa.review.evaluation import read_evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -75,8 +78,15 @@ class Engine:
 @contextlib.contextmanager
 def served(engine, host="127.0.0.1"):
     """Serve the page of an engine within this process, on the loopback whatever `host` says; yields its address."""
+    with running(make_app(engine, host)) as address:
+        yield address
+        for stream in engine.streams:
+            stream.stop()
+
+
+@contextlib.contextmanager
+def running(app):
     listening = socket.create_server(("127.0.0.1", 0))
-    app = make_app(engine, host)
     config = uvicorn.Config(app, log_level="critical", limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -84,8 +94,6 @@ def served(engine, host="127.0.0.1"):
     while not server.started:
         time.sleep(0.05)
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    for stream in engine.streams:
-        stream.stop()
     server.should_exit = True
     thread.join(timeout=20)
     assert not thread.is_alive()
@@ -253,6 +261,43 @@ def test_nothing_in_questions_answers_or_examples_runs_or_is_fetched(page, tmp_p
         tab.screenshot(path=tmp_path / "page.png", full_page=True)
         assert tab.evaluate("window.pwned") is None
         assert tab.locator("style").count() == 0
+        assert dialogs == []
+        assert [url for url in requests if not url.startswith((page, "data:", "blob:"))] == []
+        browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
+def test_nothing_in_what_is_reviewed_or_written_runs_or_is_fetched(tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    write_evaluation(tmp_path, 2, more=EVIL)
+    with contextlib.chdir(tmp_path):
+        app = make_review_app(read_evaluation(), tmp_path / "data/reviews")
+    with running(app) as page, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.set_default_timeout(120_000)
+        requests, dialogs = [], []
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        tab.goto(page)
+        tab.fill("#reviewer", "김")
+        tab.locator("#open").click()
+        for name in ("#correction", "#note", "#gold-line"):
+            if name == "#gold-line":
+                tab.locator("#gold summary").click()
+            tab.fill(name, EVIL)
+        expect(tab.locator("#right .citations")).to_be_visible(timeout=120_000)
+        tab.reload()
+        expect(tab.locator("#right .citations")).to_be_visible(timeout=120_000)
+        for tag in ("script", "img", "iframe", "base", "table", "style", "svg", "[onerror]", "[onclick]", "[onload]"):
+            assert tab.locator(f"#review {tag}").count() == 0, tag
+        links = tab.locator("#review a").evaluate_all("links => links.map(link => link.href)")
+        assert links
+        assert [link for link in links if not link.startswith("https://www.law.go.kr/")] == []
+        assert ATTACKS[0] in tab.locator("#question").inner_text()
+        assert ATTACKS[0] in tab.locator("#answer-0").inner_text()
+        assert tab.evaluate("window.pwned") is None
         assert dialogs == []
         assert [url for url in requests if not url.startswith((page, "data:", "blob:"))] == []
         browser.close()
