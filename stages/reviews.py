@@ -16,7 +16,7 @@ No stage: people judge at any time, and nothing of a run depends on them before 
 from civilqa.program.lifecycle.stage import run, start
 
 if __name__ == "__main__":
-    start(__doc__)
+    start(__doc__, example="format.style")
 
 from pathlib import Path
 from typing import Any

@@ -9,7 +9,7 @@ from review_files import ADAPTER, gold_form, write_evaluation
 from starlette.testclient import TestClient
 
 from civilqa.chat.web import review as review_page
-from civilqa.chat.web.review import make_review_app
+from civilqa.chat.web.review import make_review_app, serve_review
 from civilqa.program.errors import RecordError
 from civilqa.review.evaluation import read_evaluation
 from civilqa.review.marks import SYSTEMS, read_reviews
@@ -188,3 +188,15 @@ def test_metrics_of_another_run_are_not_taken_for_those_of_the_answers(tmp_path)
     path.write_text("".join(lines[1:]), encoding="utf-8")
     with contextlib.chdir(tmp_path), pytest.raises(RecordError, match="is of another run; run `dvc checkout`"):
         read_evaluation()
+
+
+def test_without_an_evaluation_or_with_a_broken_file_the_program_says_what_to_do(tmp_path):
+    with contextlib.chdir(tmp_path):
+        with pytest.raises(RecordError, match=r"검토할 답변이 없습니다\. `dvc repro evaluate`로"):
+            serve_review(0)
+        write_evaluation(tmp_path, 2)
+        (tmp_path / "data/reviews").mkdir()
+        (tmp_path / "data/reviews/review-x.jsonl").write_text("{}\n", encoding="utf-8")
+        with pytest.raises(RecordError, match="저장된 검토를 읽을 수 없습니다") as caught:
+            serve_review(0)
+    assert "review-x.jsonl:1" in str(caught.value)

@@ -43,6 +43,15 @@ def test_the_same_name_typed_on_a_mac_is_the_same_reviewer():
     assert review(reviewer=" \u1100\u1175\u11b7 ").reviewer == "김"
 
 
+def test_where_two_names_share_a_file_each_has_his_own_reviews(tmp_path):
+    for name in ("Kim", "kim"):
+        append_review(review(reviewer=name), tmp_path)
+    if not review_path("kim", tmp_path).samefile(review_path("Kim", tmp_path)):  # as on Windows and macOS
+        both = review_path("kim", tmp_path).read_bytes() + review_path("Kim", tmp_path).read_bytes()
+        review_path("kim", tmp_path).write_bytes(both)
+    assert [one.reviewer for one in read_reviews(tmp_path, "kim")] == ["kim"]
+
+
 def test_a_line_that_was_being_written_when_the_machine_stopped_gives_way_to_the_next(tmp_path):
     append_review(review(0), tmp_path)
     path = review_path("김", tmp_path)

@@ -74,7 +74,8 @@ def render_report(
     environment.globals |= {"url": article_url, "read_vote": read_vote}
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
     told = headline(metrics, scorer)
-    told["lines"][1:1] = reference_lines(lines["test"])
+    if not any(line["gold"] for line in lines["test"]):
+        told["lines"][:1] = reference_lines(lines["test"])
     told["lines"][:0] = people_lines(reviewed)
     ranked = {part: [*enumerate(sorted(found, key=badness), start=1)] for part, found in lines.items()}
     forgotten = [pair for pair in ranked.get("train", []) if not pair[1]["adapter"]["scores"]["recalled"]]
@@ -149,15 +150,17 @@ def people_lines(reviewed: dict[str, Any] | None) -> list[tuple[str, str, None]]
 
 
 def reference_lines(lines: list[Prediction]) -> list[tuple[str, str, None]]:
-    """Return likewise, where no question has gold, how many answers have what the reference itself shows."""
-    if any(line["gold"] for line in lines):
-        return []
+    """Return likewise what is known of answers where no question has gold: what the reference itself shows."""
+    declined = sum(bool(line["adapter"]["scores"]["abstention_rate"]) for line in lines)
+    unknown = "정답 주석이 없어 내용은 채점하지 않았습니다. 아래에서 직접 읽거나 "
+    unknown += "python stages/chat.py review로 검토하십시오."
+    unknown += f" {declined}개는 답하지 않았습니다." if declined else ""
     tuned, copied = (sum(follows_reference(line, system) for line in lines) for system in ("adapter", "nearest"))
     found = (
         f"기준 답변의 조문과 숫자를 모두 담고 다른 조문은 들지 않은 답변은 {len(lines)}개 가운데 {tuned}개, "
         f"가장 비슷한 학습 답변을 그대로 베끼면 {copied}개입니다. 그렇다고 내용까지 맞다는 뜻은 아닙니다."
     )
-    return [("기준 답변과 대조", found, None)]
+    return [("쓸 만한 답변", unknown, None), ("기준 답변과 대조", found, None)]
 
 
 def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> Iterator[tuple[str, str, str | None]]:

@@ -44,6 +44,7 @@ from civilqa.scoring.report import LABELS as SYSTEM_LABELS
 
 HOST = "127.0.0.1"
 BLIND = ("답변 가", "답변 나")  # what the two answers are called where their systems are hidden
+UNREADABLE = "저장된 검토를 읽을 수 없습니다. 적힌 줄을 되돌리거나 지우십시오."
 UNMARKED = {"verdict": None, "faults": []}
 WORTH = {"good": "그대로 내보낼 수 있음", "usable": "고치면 쓸 수 있음", "wrong": "내보내면 안 됨"}
 
@@ -89,15 +90,18 @@ class ReviewPage:
         """Return every question with its answers and what the reviewer has said of them, in his order."""
         opened = Opened.model_validate_json(await read_body(request))
         try:
-            own = await run_in_threadpool(read_reviews, self.folder, opened.reviewer)
+            return JSONResponse(await run_in_threadpool(self.make_rows, opened))
         except RecordError as error:
-            return PlainTextResponse(f"저장된 검토를 읽을 수 없습니다. {error}", status_code=500)
+            return PlainTextResponse(f"{UNREADABLE} {error}", status_code=500)
+
+    def make_rows(self, opened: Opened) -> list[dict[str, Any]]:
+        own = read_reviews(self.folder, opened.reviewer)
         states = {review.key: review for review in last_reviews(own)}
         written = {review.id: review.correction for review in own}
         keys = [*self.evaluation.lines]
         if opened.shuffled:
             random.Random(f"{opened.reviewer} {self.evaluation.adapter_sha256}").shuffle(keys)  # noqa: S311
-        return JSONResponse([self.row(key, opened, states.get(key), written) for key in keys])
+        return [self.row(key, opened, states.get(key), written) for key in keys]
 
     def row(self, key: str, opened: Opened, state: Review | None, written: dict[str, str]) -> dict[str, Any]:
         line = self.evaluation.lines[key]
@@ -194,6 +198,13 @@ def serve_review(port: int) -> None:
         RecordError: there is no evaluation, or a file of reviews cannot be read.
     """
     listening = open_socket(HOST, port)
-    evaluation = read_evaluation()
-    read_reviews()  # what is wrong with them is said before anyone begins
+    try:
+        evaluation = read_evaluation()
+    except RecordError as error:
+        how = "`dvc repro evaluate`로 평가하거나 `dvc pull`로 받은 다음 다시 실행하십시오."
+        raise RecordError(f"검토할 답변이 없습니다. {how} ({error})") from None
+    try:
+        read_reviews()  # what is wrong with them is said before anyone begins
+    except RecordError as error:
+        raise RecordError(f"{UNREADABLE} {error}") from None
     serve(make_review_app(evaluation), listening, HOST)
