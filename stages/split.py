@@ -169,7 +169,7 @@ def main() -> None:
             write_records(folder / f"{name}.jsonl", parts[name])
         write_jsonl(folder / NEAR_DUPLICATES, near_duplicates)
     largest = max(grouping.groups, key=len)
-    tested = describe_test(parts["test"], parts["train"], near_duplicates)
+    tested = describe_test(parts["test"], parts["train"], near_duplicates, grouping.answers)
     write_json(
         METRICS,
         {

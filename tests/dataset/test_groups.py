@@ -121,10 +121,12 @@ def test_a_verdict_rests_on_groups_and_on_answers_that_were_not_trained_on():
     test = make(*zip(QUESTIONS, answers, strict=True), (f"{QUESTIONS[4]}?", "예"))
     test[0] = replace(test[0], category="상속")
     train = make(("또 다른 물음입니다", "네!"), ("하나 더 묻습니다", "아니요, 그렇지 않습니다"))
-    lines = list_groups(group_records([*test, *train], LIKENESS))
+    grouping = group_records([*test, *train], LIKENESS)
+    lines = list_groups(grouping)
     assert [line["alike"] for line in lines] != ["answers"] * 2
     rests = {"groups": 4, "by_answers": 1, "shared_answers": 1, "untrained_categories": ["상속"]}
     assert describe_test(test, train, lines) == rests
+    assert describe_test(test, train, lines, grouping.answers) == rests
     alone = {"groups": 2, "by_answers": 0, "shared_answers": 0, "untrained_categories": [""]}
     assert describe_test(test[2:4], [], lines) == alone
     assert add_up([rests, alone]) == {

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -112,8 +113,9 @@ def test_nobody_waits_for_the_work_beside_once_the_block_fails(small_chunks):
 
     with pytest.raises(ValueError, match="here"):
         fail()
-    _, alive = psutil.wait_procs(psutil.Process().children(), timeout=30)
-    assert not [process for process in alive if "spawn_main" in " ".join(process.cmdline())]
+    for process in multiprocessing.active_children():
+        process.join(timeout=30)
+    assert not multiprocessing.active_children()
 
 
 SLOW = """

@@ -47,11 +47,13 @@ class Grouping:
     Attributes:
         question_groups: how many groups the questions alone would make.
         by_answers: the first ids of the groups that are one for their answers: their questions alone make several.
+        answers: a number for each record's id, the same where the answers are the same letters and digits.
     """
 
     groups: list[Group]
     question_groups: int
     by_answers: frozenset[str]
+    answers: dict[str, int]
 
 
 def group_records(records: list[Record], likeness: Likeness) -> Grouping:
@@ -59,7 +61,7 @@ def group_records(records: list[Record], likeness: Likeness) -> Grouping:
     answers = [record.answer for record in records]
     with beside(partial(group_answers, likeness=likeness), answers) as grouped_answers:
         by_question = group_normalized([normalize(record.question) for record in records], likeness.question)
-        by_answer = grouped_answers()
+        by_answer, same_answer = grouped_answers()
     labels = join_labels(by_question, by_answer)
     groups: dict[int, Group] = {}
     question_of: dict[int, int] = {}
@@ -69,11 +71,13 @@ def group_records(records: list[Record], likeness: Likeness) -> Grouping:
         if question_of.setdefault(label, question) != question:
             by_answers.add(label)
     for group in groups.values():
-        group.sort(key=lambda record: record.id)
+        if len(group) > 1:
+            group.sort(key=lambda record: record.id)
     return Grouping(
         groups=list(groups.values()),
         question_groups=len(set(by_question)),
         by_answers=frozenset(groups[label][0].id for label in by_answers),
+        answers={record.id: number for record, number in zip(records, same_answer, strict=True)},
     )
 
 
@@ -90,14 +94,17 @@ def near_duplicates_in(train: list[Record], records: list[Record]) -> dict[str, 
     return found
 
 
-def group_answers(answers: list[str], likeness: Likeness) -> list[int]:
-    """Return a label for each answer: the smallest index of the answers that it is grouped with."""
-    if likeness.answer is None:
-        return list(range(len(answers)))
+def group_answers(answers: list[str], likeness: Likeness) -> tuple[list[int], list[int]]:
+    """Return two labels for each answer: the smallest index of those that are grouped with it, and are the same."""
     texts = list(map(normalize, answers))
+    first: dict[str, int] = {}
+    same = [first.setdefault(text or answer, i) for i, (text, answer) in enumerate(zip(texts, answers, strict=True))]
+    del first  # a tenth of a gigabyte for a million
+    if likeness.answer is None:
+        return list(range(len(answers))), same
     least = likeness.answer_characters
     alike = group_texts(texts, likeness.answer, least, sys.maxsize)
-    return join_labels(alike, group_texts(texts, likeness.answer**2, least, SHORT_ANSWER))
+    return join_labels(alike, group_texts(texts, likeness.answer**2, least, SHORT_ANSWER)), same
 
 
 def group_texts(texts: list[str], similarity: float, least: int, below: int) -> list[int]:
@@ -123,6 +130,8 @@ def join_labels(first: list[int], second: list[int]) -> list[int]:
 
     for labels in (first, second):
         for index, label in enumerate(labels):
+            if index == label:
+                continue
             one, other = find(index), find(label)
             parent[max(one, other)] = min(one, other)
     return [find(index) for index in range(len(first))]
@@ -165,11 +174,17 @@ def name_groups(lines: list[dict[str, Any]], near_duplicates: Iterable[dict[str,
             line["group"] = group_of[line["id"]]
 
 
-def describe_test(test: list[Record], train: list[Record], near_duplicates: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def describe_test(
+    test: list[Record],
+    train: list[Record],
+    near_duplicates: Iterable[dict[str, Any]],
+    answers: dict[str, int] | None = None,
+) -> dict[str, Any]:
     """Return what a verdict on the test records rests on.
 
     Args:
         near_duplicates: as list_groups returns them, of these records and others.
+        answers: as a grouping of these records and others has them; None: they are compared here.
 
     Returns:
         `groups` of near-duplicates that the test records are in, and `by_answers` how many of them are one for their
@@ -188,11 +203,15 @@ def describe_test(test: list[Record], train: list[Record], near_duplicates: Iter
         if mine := len(names & ids):
             groups -= mine - 1
             by_answers += alike == "answers"
-    trained = {normalize(record.answer) or record.answer for record in train}
+
+    def answer_of(record: Record) -> int | str:
+        return answers[record.id] if answers is not None else normalize(record.answer) or record.answer
+
+    trained = set(map(answer_of, train))
     return {
         "groups": groups,
         "by_answers": by_answers,
-        "shared_answers": sum((normalize(record.answer) or record.answer) in trained for record in test),
+        "shared_answers": sum(answer_of(record) in trained for record in test),
         "untrained_categories": sorted({record.category for record in test} - {record.category for record in train}),
     }
 
