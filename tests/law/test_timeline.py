@@ -133,6 +133,7 @@ def test_a_file_that_is_no_act_is_named_with_its_commit(repository):
 
 def test_notes_of_amendment_are_no_law():
     assert plain("  1\\. 민법 <개정 2024.9.10>\n\n**①** 가 [제3조에서 이동 <2020.1.1>]") == "1. 민법\n① 가"
+    assert plain("1. 삭제 <2009.4.1>") == "1. 삭제"
     assert plain("「민법」 <별표> [이하 같다]") == "「민법」 <별표> [이하 같다]"
 
 

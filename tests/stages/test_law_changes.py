@@ -158,6 +158,11 @@ def test_what_comes_into_force_is_a_change_of_that_day(project, monkeypatch, cap
     status, output = run(monkeypatch, capsys, "2024-09-01", "2024-09-02")
     assert (status, touched(output)) == (law_changes.UNREAD, [entry])
     assert "신탁법 제4조 시행: 제200호, 2024-06-01 공포, 2024-09-02 시행(제200호 부칙 제1조 단서)" in output
+    # A reading between promulgation and that day does not settle it.
+    for law_of, wanted in {"2024-09-01": law_changes.UNREAD, "2024-09-02": law_changes.READ}.items():
+        line = f"{record_id('처벌은?')},2024-10-01,{law_of}: 신탁법,no change\n"
+        (project / "data/raw/reviews.csv").write_text("id,read_on,basis,finding\n" + line, encoding="utf-8")
+        assert run(monkeypatch, capsys, "2024-09-01", "2024-09-02")[0] == wanted
     assert run(monkeypatch, capsys, "2024-06-02", "2024-09-01")[0] == 0
     assert run(monkeypatch, capsys, "2024-09-02", "2025-01-01")[0] == 0
 

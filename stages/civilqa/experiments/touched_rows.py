@@ -116,7 +116,7 @@ def find_touches(changes: list[Change], entries: list[Entry], reviews: dict[str,
             found = _judge(change, entry, own, gone) or _judge_others(entry, others, change)
             if found:
                 review = reviews.get(entry.id)
-                read = review is not None and review.law_of >= change.promulgated
+                read = review is not None and review.law_of >= change.happened
                 touches.append(Touch(entry, change, *found, read))
     return sorted(touches, key=lambda touch: (touch.rank, touch.entry.kind != ROW, touch.entry.place))
 

@@ -54,6 +54,11 @@ class Change:
     moved: dict[int, str] = field(default_factory=dict)
     targets: tuple[Article, ...] = ()
 
+    @property
+    def happened(self) -> date:
+        """The day from which a reading of the law takes it in: of the promulgation, or of coming into force."""
+        return max(since.day for since in self.since) if self.kind == IN_FORCE else self.promulgated
+
 
 def changes_between(versions: list[Version], known: Collection[str], old_day: date, new_day: date) -> list[Change]:
     """Return what changed in an act, in the order of promulgation and of the act.
@@ -115,7 +120,7 @@ def _by(wordings: list[Wording], order: int) -> Wording | None:
 def _text(units: dict[int, str | None]) -> str:
     if units.get(0) in (None, GONE):
         return ""
-    return "\n".join(text for _, text in sorted(units.items()) if text)
+    return "\n".join(f"제{n}항 {text}" if text == GONE else text for n, text in sorted(units.items()) if text)
 
 
 def _moved_paragraphs(before: dict[int, str | None], after: dict[int, str | None], article: str) -> dict[int, str]:
