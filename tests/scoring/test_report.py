@@ -184,7 +184,7 @@ def test_length_matched_chrf_stands_beside_the_plain_one():
 
 
 def test_without_gold_no_score_that_needs_it_is_shown():
-    text = Page(render_report(*make(["답"], golds=False), NOTICE)).text
+    text = Page(render_report(*make(["답은 민법 제103조입니다."], golds=False), NOTICE)).text
     assert "정답 주석 없음" in text
     assert "정답 주석이 없어 내용은 채점하지 않았습니다." in text
     assert "통과율" not in text
