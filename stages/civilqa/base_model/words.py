@@ -10,16 +10,16 @@ from itertools import chain
 
 from tokenizers import Tokenizer
 
-# How tokenizers part a text before they look for tokens: the embedded one, and Llama 3's. In both of these patterns no
-# piece has a space behind anything but white space, and nothing looks back. So a text may be cut before any space that
-# no other white space follows, and the pieces on either side stay what they are.
+# How tokenizers part a text before they look for tokens: the embedded one, and Llama 3's. In neither of these patterns
+# does a piece go on with a space behind what is no white space, and nothing looks back. So a text may be cut before any
+# space that follows no other white space, and the pieces on either side stay what they are.
 PARTED_AT_SPACES = (
     r" ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
-CUT = re.compile(r"(?= \S)")
-SPACE_BEFORE_SPACE = re.compile(r" (?!\S)")
+CUT = re.compile(r"(?<=\S)(?= )")
+SPACE_BEHIND_SPACE = re.compile(r" (?<=\s )")
 REMEMBERED = 1 << 19  # characters of words, of about 64 bytes with their tokens
 
 
@@ -53,7 +53,7 @@ class WordEncoder:
 
 def split_words(text: str) -> list[str]:
     """Return a text cut before each such space."""
-    if SPACE_BEFORE_SPACE.search(text):
+    if SPACE_BEHIND_SPACE.search(text):
         return CUT.split(text)
     first, *others = text.split(" ")  # as CUT does it, in half the time
     return [first, *map(" ".__add__, others)]
