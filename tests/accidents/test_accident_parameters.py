@@ -11,6 +11,7 @@ from benchmark import BenchmarkParams
 from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.base_model.prompts import FormatParams
 from civilqa.chat.engine import ChatParams
+from civilqa.law.statutes import ReferenceParams
 from civilqa.model.hardware import HardwareParams
 from civilqa.program import parameters
 from civilqa.program.errors import ParameterError, PipelineError
@@ -35,6 +36,7 @@ SECTIONS = {
     "benchmark": BenchmarkParams,
     "chat": ChatParams,
     "probe": ProbeParams,
+    "reference": ReferenceParams,
 }
 CHOICES = {
     "profiles": (Profile, "model.profile"),
@@ -146,7 +148,7 @@ WRONG = {
 # Keys that hold a text of the user's own.
 TEXTS = {
     *("profile", "preset", "name", "revision", "tokenizer", "template", "pad_token", "target_modules"),
-    *("source", "python", "bert_score_model", "url", "model", "engine_url", "engine_model"),
+    *("source", "python", "bert_score_model", "url", "model", "engine_url", "engine_model", "statutes"),
 }
 NULLABLE = {
     *(("train", key) for key in ("epochs", "learning_rate", "batch_size", "quantization", "gradient_checkpointing")),

@@ -221,12 +221,15 @@ def test_the_day_to_judge_at_is_a_parameter(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # As DVC writes it, and quoted.
     for written, status in {"2026-11-13": EXISTS, "'2026-11-12'": NOT_YET_IN_FORCE}.items():
-        (tmp_path / "params.yaml").write_text(f"reference:\n  as_of: {written}\n", encoding="utf-8")
+        (tmp_path / "params.yaml").write_text(f"reference:\n  as_of: {written}\n  statutes:\n", encoding="utf-8")
         load_reference.cache_clear()
         assert load_reference().status(VICTIMS, "제25조의9") == status
-    (tmp_path / "params.yaml").write_text("reference:\n  as_of: 2026-13-01\n", encoding="utf-8")
+    (tmp_path / "params.yaml").write_text("reference:\n  as_of: 2026-13-01\n  statutes:\n", encoding="utf-8")
     load_reference.cache_clear()
     with pytest.raises(ParameterError, match=r"month must be in 1\.\.12"):
+        load_reference()
+    (tmp_path / "params.yaml").write_text("reference:\n  as_of:\n", encoding="utf-8")
+    with pytest.raises(ParameterError, match=r"reference\.statutes: missing"):
         load_reference()
     load_reference.cache_clear()
 

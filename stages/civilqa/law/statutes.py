@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator
 
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.parameters import PARAMS_PATH, Section, Text, check, read_params
@@ -121,10 +121,18 @@ def unpack_articles(packed: str) -> list[ArticleNumber]:
     return numbers
 
 
+def _written_day(value: object) -> object:
+    """A day in quotes is one as well."""
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("want a day like 2026-06-08") from None
+
+
 class ReferenceParams(Section):
     """params.yaml: reference."""
 
-    as_of: Annotated[date, Field(strict=False)] | None
+    as_of: Annotated[date | None, BeforeValidator(_written_day)]
     statutes: Text | None
 
 
@@ -132,10 +140,11 @@ def read_reference_params(path: Path = PARAMS_PATH) -> ReferenceParams:
     """Return the section `reference` of the params.yaml here; where there is none of either, all of it is empty.
 
     Raises:
-        ParameterError: it holds what it must not.
+        ParameterError: it holds what it must not, or lacks a key.
     """
-    raw = read_params(path).get("reference", {}) if path.is_file() else {}
-    params, problems = check(ReferenceParams, {"as_of": None, "statutes": None, **(raw or {})}, "reference")
+    empty = {"as_of": None, "statutes": None}
+    raw = read_params(path).get("reference", empty) if path.is_file() else empty
+    params, problems = check(ReferenceParams, raw, "reference")
     if problems:
         raise ParameterError("\n".join(f"{path}: {problem}" for problem in problems))
     return params
