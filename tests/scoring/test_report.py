@@ -192,12 +192,12 @@ def test_without_gold_no_score_that_needs_it_is_shown():
 
 def test_without_gold_answers_are_held_against_what_the_reference_itself_shows():
     reference = "민법 제750조에 따라 3년 안에 청구합니다."
-    texts = [reference, "민법 제750조에 따라 10년 안에 청구합니다.", "민법 제103조에 따라 청구합니다.", "청구합니다."]
+    texts = [reference, "근거는 민법 제750조입니다.", "민법 제103조에 따라 안에 청구합니다.", "따라 안에 청구합니다."]
     lines, metrics = make(texts, golds=False, answer=reference)
     page = Page(render_report(lines, metrics, NOTICE))
     order = [attributes["id"] for attributes in page.of("article") if "id" in attributes]
     assert order[-1] == "q-0"
-    assert order[-2] == "q-1"  # the article without the number
+    assert order[-2] == "q-1"  # the article without the number, in other words
     assert {*order[:2]} == {"q-2", "q-3"}
     assert "기준 답변의 조문과 숫자를 모두 담고 다른 조문은 들지 않은 답변은 4개 가운데 1개" in page.text
     assert "베끼면 0개입니다" in page.text  # the nearest training answer has the article and no number
