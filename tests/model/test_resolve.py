@@ -1,8 +1,10 @@
+import json
 from dataclasses import replace
 
 import pytest
 
-from civilqa.model.hardware import HardwareParams, Machine, choose_cuda_graphs, format_table
+from civilqa.base_model.profiles import Profile
+from civilqa.model.hardware import HardwareParams, Machine, are_in_16_bits, choose_cuda_graphs, format_table
 from civilqa.program.errors import ParameterError
 from civilqa.training.recipe import choose_hardware
 from small_training import read_preset, read_train
@@ -28,8 +30,8 @@ MACHINES = {"cpu": CPU, "v100": V100, "t4": T4, "a10": A10, "l4": L4, "h100": H1
 def choose(machine, preset="balanced", **asked):
     auto = {"device": "auto", "precision": "auto", "cuda_graphs": "auto"}
     hardware = HardwareParams(threads=2, **{key: asked.pop(key, value) for key, value in auto.items()})
-    pretrained = asked.pop("pretrained", True)
-    return choose_hardware(hardware, read_train(preset=preset, **asked), read_preset(preset), machine, pretrained)
+    in_16_bits = asked.pop("in_16_bits", True)
+    return choose_hardware(hardware, read_train(preset=preset, **asked), read_preset(preset), machine, in_16_bits)
 
 
 def resolved(machine, **asked):
@@ -63,7 +65,7 @@ def test_auto_takes_the_best_that_a_machine_has(machine, device, precision, atte
 
 
 @pytest.mark.parametrize(
-    ("machine", "pretrained", "asked", "precision", "fused_lora"),
+    ("machine", "in_16_bits", "asked", "precision", "fused_lora"),
     [
         (CPU, True, "auto", "fp32", False),
         (AMX, True, "auto", "bf16", True),
@@ -72,9 +74,28 @@ def test_auto_takes_the_best_that_a_machine_has(machine, device, precision, atte
         (replace(AMX, devices=("mps", "cpu")), True, "auto", "fp32", False),
     ],
 )
-def test_a_cpu_with_amx_computes_pretrained_weights_in_bf16(machine, pretrained, asked, precision, fused_lora):
-    found = resolved(machine, pretrained=pretrained, precision=asked)
+def test_a_cpu_with_amx_computes_in_bf16_what_is_published_in_it(machine, in_16_bits, asked, precision, fused_lora):
+    found = resolved(machine, in_16_bits=in_16_bits, precision=asked)
     assert (found["precision"], found["fused_lora"]) == (precision, fused_lora)
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "expected"),
+    [
+        ("pretrained", {"dtype": "bfloat16"}, True),
+        ("pretrained", {"torch_dtype": "float16"}, True),
+        ("pretrained", {"dtype": "float32"}, False),
+        ("pretrained", {}, False),
+        ("random", {"dtype": "bfloat16"}, False),
+    ],
+)
+def test_weights_are_in_16_bits_if_published_so(tmp_path, weights, config, expected):
+    """The merged tiny model, published in fp32, would answer otherwise than its adapter."""
+    own = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **config}
+    (tmp_path / "config.json").write_text(json.dumps(own), encoding="utf-8")
+    profile = Profile(name=str(tmp_path), weights=weights)
+    assert are_in_16_bits(profile, AMX) is expected
+    assert not are_in_16_bits(profile, CPU)
 
 
 REFUSED = [

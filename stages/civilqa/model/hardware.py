@@ -20,6 +20,7 @@ import psutil
 import torch
 from pydantic import Field
 
+from civilqa.base_model.hub import read_config
 from civilqa.base_model.profiles import Profile
 from civilqa.model.processes import local_index
 from civilqa.program.errors import ParameterError
@@ -109,12 +110,12 @@ def inspect_machine() -> Machine:
     )
 
 
-def choose_device(params: HardwareParams, machine: Machine, pretrained: bool) -> tuple[Choice, Choice]:
+def choose_device(params: HardwareParams, machine: Machine, in_16_bits: bool) -> tuple[Choice, Choice]:
     """Resolve device and precision. Auto takes a CUDA GPU, then Apple's, then the CPU; bf16 on a GPU that has it, fp16
-    on an older one; on a CPU with AMX bf16 for pretrained weights, which were trained in it; fp32 elsewhere.
+    on an older one; on a CPU with AMX bf16 for weights that are published in 16 bits; fp32 elsewhere.
 
     Args:
-        pretrained: the base's weights are not random ones, whose small model computes no faster in bf16.
+        in_16_bits: see are_in_16_bits.
 
     Raises:
         ParameterError: one was asked for that the machine does not have.
@@ -142,7 +143,7 @@ def choose_device(params: HardwareParams, machine: Machine, pretrained: bool) ->
     if device != "cuda":
         if precision == "fp16":
             raise refusal(key, precision, f"fp16 needs a CUDA GPU, found {device}", "auto")
-        if precision == "auto" and device == "cpu" and machine.cpu_bf16 and pretrained:
+        if precision == "auto" and device == "cpu" and machine.cpu_bf16 and in_16_bits:
             precision, why = "bf16", "the processor has AMX, which multiplies in bf16"
         elif precision == "auto":
             precision, why = "fp32", f"half precision gains nothing on {device}"
@@ -151,6 +152,18 @@ def choose_device(params: HardwareParams, machine: Machine, pretrained: bool) ->
     elif precision == "bf16" and no_bf16:
         raise refusal(key, precision, no_bf16, "auto or fp16")
     return chosen, Choice(key, params.precision, precision, why)
+
+
+def are_in_16_bits(profile: Profile, machine: Machine) -> bool:
+    """Return whether a base's weights are published in 16 bits, which a CPU computes with; False where none does.
+
+    Raises:
+        ModelError: its configuration cannot be had.
+    """
+    if profile.weights == "random" or not machine.cpu_bf16:
+        return False
+    config = read_config(profile)
+    return (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
 
 
 def runs_on(machine: Machine) -> bool:
@@ -197,7 +210,8 @@ def _shown(value: Any) -> str:
 
 def resolve_hardware(params: HardwareParams, profile: Profile) -> Hardware:
     """Resolve `auto` from the machine, pin the number of threads, and say what was resolved."""
-    chosen = choose_device(params, inspect_machine(), profile.weights == "pretrained")
+    machine = inspect_machine()
+    chosen = choose_device(params, machine, are_in_16_bits(profile, machine))
     device, precision = (choice.resolved for choice in chosen)
     print(f"hardware: {device}, {precision}, {params.threads} threads (asked: {params.device}, {params.precision})")
     graphs = choose_cuda_graphs(params, device).resolved

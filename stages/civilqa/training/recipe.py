@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from civilqa.base_model.profiles import ModelParams, Profile
-from civilqa.model.hardware import Choice, Hardware, HardwareParams, Machine, choose_device, inspect_machine, refusal
+from civilqa.model.hardware import (
+    Choice,
+    Hardware,
+    HardwareParams,
+    Machine,
+    are_in_16_bits,
+    choose_device,
+    inspect_machine,
+    refusal,
+)
 from civilqa.model.processes import process_count, shards_weights
 from civilqa.program.errors import ParameterError
 from civilqa.program.parameters import BatchSize, Section, Seed, Text, Tokens, read_choice, read_sections
@@ -114,14 +123,14 @@ class Recipe:
 
 
 def choose_hardware(
-    params: HardwareParams, train: StepParams, preset: Preset, machine: Machine, pretrained: bool
+    params: HardwareParams, train: StepParams, preset: Preset, machine: Machine, in_16_bits: bool
 ) -> tuple[TrainingHardware, list[Choice]]:
     """Resolve everything that depends on the machine; returns it with a row of explanation for each choice.
 
     Raises:
         ParameterError: something was asked for that this machine cannot do.
     """
-    chosen = choose_device(params, machine, pretrained)
+    chosen = choose_device(params, machine, in_16_bits)
     device, precision = (choice.resolved for choice in chosen)
     capability, packages = machine.compute_capability, machine.packages
     quantization = _first_given(train.quantization, preset.quantization)
@@ -196,8 +205,9 @@ def read_parameters(
     train, hardware_params = read_sections(train=TrainParams, hardware=HardwareParams)
     preset = read_choice("presets", train.preset, Preset, "train.preset")
     tuning = read_choice("tuning", model.profile, Tuning, "model.profile")
-    pretrained = profile.weights == "pretrained"
-    return train, preset, tuning, *choose_hardware(hardware_params, train, preset, inspect_machine(), pretrained)
+    machine = inspect_machine()
+    in_16_bits = are_in_16_bits(profile, machine)
+    return train, preset, tuning, *choose_hardware(hardware_params, train, preset, machine, in_16_bits)
 
 
 def make_recipe(

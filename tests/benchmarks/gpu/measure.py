@@ -152,7 +152,7 @@ def loss_and_gradients(device: str, precision: str) -> tuple[float, dict[str, to
     tuning = read_choice("tuning", model_params.profile, Tuning, "model.profile").model_copy(update={"dropout": 0.0})
     train = train.model_copy(update={"neftune_noise_alpha": None})
     asked = asked.model_copy(update={"device": device, "precision": precision})
-    hardware, _ = choose_hardware(asked, train, preset, inspect_machine(), profile.weights == "pretrained")
+    hardware, _ = choose_hardware(asked, train, preset, inspect_machine(), False)
     hardware = dataclasses.replace(hardware, liger_kernel=False)
     recipe = make_recipe(train, preset, tuning, hardware, batch_size=4, steps=1, seed=SEED)
     path = Path("data/formatted/train.jsonl")
@@ -277,7 +277,7 @@ def measure_train(case: str, small: bool) -> dict[str, Any]:
     preset = read_choice("presets", train.preset, Preset, "train.preset")
     tuning = read_choice("tuning", model_params.profile, Tuning, "model.profile")
     tuning = tuning.model_copy(update={"dropout": 0.0} if "drop0" in changes else {})
-    hardware, _ = choose_hardware(asked, train, preset, inspect_machine(), profile.weights == "pretrained")
+    hardware, _ = choose_hardware(asked, train, preset, inspect_machine(), False)
     take_hold(hardware)
     counts = {"warmup": PROFILED_STEP, "repeats": 2} if small else {"warmup": PROFILED_STEP + 1, "repeats": 6}
     sizes = sizes.model_copy(update={"train_batch_size": rows, "train_length": length, **counts})
