@@ -1,13 +1,13 @@
 """How far reviewers agree with each other, and the automatic scores with them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import krippendorff
 import numpy as np
 
-from civilqa.review.marks import FAULTS, SYSTEMS, VERDICTS, Review
+from civilqa.review.marks import FAULTS, SYSTEMS, VERDICTS, Mark, Review
 from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.scorer import auc
 from civilqa.scoring.scores import OF_PAIRS, SCORES
@@ -40,30 +40,23 @@ def measure_agreement(reviews: list[Review], seed: int = 0) -> dict[str, Any]:
     ratings = collect_ratings(reviews)
     reviewers = sorted({review.reviewer for review in reviews})
     shared = {unit: by for unit, by in ratings.items() if len(by) > 1}
-    wrong = {fault: _alpha(_faults(shared, reviewers, fault), "nominal", seed) for fault in FAULTS}
+    faults = {fault: _table(shared, reviewers, lambda mark, fault=fault: fault in mark.faults) for fault in FAULTS}
+    verdicts = _table(shared, reviewers, lambda mark: RANKS[mark.verdict])
     return {
         "reviewers": reviewers,
         "answers": len(ratings),
         "answers_of_several": len(shared),
         "not_blind": sum(not review.blind for review in reviews),
-        "verdict": _alpha(_verdicts(shared, reviewers), "ordinal", seed),
-        "faults": wrong,
+        "verdict": _alpha(verdicts, "ordinal", seed),
+        "faults": {fault: _alpha(table, "nominal", seed) for fault, table in faults.items()},
     }
 
 
-def _verdicts(shared: Ratings, reviewers: list[str]) -> dict[str, list[list[float]]]:
-    """Return by question a row an answer, of each reviewer's rank; nan where there is none."""
+def _table(shared: Ratings, reviewers: list[str], rate: Callable[[Mark], float]) -> dict[str, list[list[float]]]:
+    """Return by question a row an answer, of how each reviewer rates it; nan where he does not."""
     table: dict[str, list[list[float]]] = defaultdict(list)
     for (key, system), by in shared.items():
-        row = [RANKS[by[name].marks[system].verdict] if name in by else np.nan for name in reviewers]
-        table[key].append(row)
-    return table
-
-
-def _faults(shared: Ratings, reviewers: list[str], fault: str) -> dict[str, list[list[float]]]:
-    table: dict[str, list[list[float]]] = defaultdict(list)
-    for (key, system), by in shared.items():
-        table[key].append([fault in by[name].marks[system].faults if name in by else np.nan for name in reviewers])
+        table[key].append([rate(by[name].marks[system]) if name in by else np.nan for name in reviewers])
     return table
 
 
