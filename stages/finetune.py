@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from civilqa.base_model.hub import check_base
+from civilqa.generation.answers import answer_limit
 from civilqa.model.hardware import peak_memory_bytes, reset_peak_memory, take_hold
 from civilqa.model.loading import count_parameters, load_base, save_adapter
 from civilqa.model.model_card import write_adapter_card
@@ -40,9 +41,10 @@ from civilqa.model.provenance import WEIGHTS_FILE, seal
 from civilqa.program.files import folder_aside, sha256_file, write_csv, write_json
 from civilqa.program.lifecycle.locks import hold
 from civilqa.training.adapter import add_adapter
+from civilqa.training.answer_check import make_answer_check
 from civilqa.training.checkpoints import checkpoint_root, find_resumable, forget_old_trainings, step_of
 from civilqa.training.memory import MemorySampler, check_memory, check_that_it_fits, explain_out_of_memory, trial_pass
-from civilqa.training.plan import Plan, Trained, read_plan, summarize_losses, train_curve, validation_curve
+from civilqa.training.plan import Plan, Trained, describe_kept, read_plan, summarize_losses, train_curve, validation_curve
 from civilqa.training.special_tokens import check_special_tokens
 from civilqa.training.trainer import check_finite, make_trainer
 
@@ -71,7 +73,13 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     share = parameters["trainable"] / parameters["total"]
     print(f"finetune: {parameters['trainable']:,} of {parameters['total']:,} parameters trained ({share:.2%})")
 
-    trainer = make_trainer(model, plan.prompter.tokenizer, plan.examples, recipe, checkpoints)
+    check = None
+    if recipe.keep == "best" and not shards_weights():  # spread weights cannot be asked by one process
+        limit = answer_limit("auto", DATA / "train.jsonl")
+        check = make_answer_check(plan.examples, plan.prompter.tokenizer, limit, plan.prompter.end_token_id)
+    trainer = make_trainer(
+        model, plan.prompter.tokenizer, plan.examples, recipe, checkpoints, answer_check=check
+    )
     estimate = None
     if not shards_weights():
         estimate = trial_pass(trainer, plan.examples["train"], recipe)
@@ -157,6 +165,8 @@ def main() -> None:
         if is_main_process():
             write_metrics(trained)
             losses = summarize_losses(trained.history)
+            if told := describe_kept(trained.kept_epoch):
+                print(told)
             print(
                 f"finetune: loss {losses['train_first']:.3f} -> {losses['train_last']:.3f} in {trained.seconds:.0f} s "
                 f"-> {ADAPTER}"

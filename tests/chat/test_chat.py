@@ -78,7 +78,7 @@ def test_one_question_gets_one_answer(chat, chat_project, monkeypatch):
     assert tuned["answer"] != base["answer"]
     assert (tuned["question"], tuned["category"], tuned["tokens"]) == (QUESTION, "전세사기", 24)
     out = chat("--question", QUESTION, "--category", "전세사기")
-    assert tuned["answer"] in out
+    assert printable(tuned["answer"]) in out  # a model with few steps behind it says control characters, too
     assert "법률 지식은 없습니다" in out
 
 

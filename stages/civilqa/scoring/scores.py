@@ -6,9 +6,9 @@ the number of questions behind each mean is kept beside it.
 """
 
 import re
-from collections import Counter
 from typing import Literal, NamedTuple
 
+from civilqa.generation.loops import ends_cleanly, repeated_share
 from civilqa.law.verdicts import CitedArticles, cited_articles, judge_citations
 from civilqa.scoring.abstention import abstains
 from civilqa.scoring.gold import Gold
@@ -17,8 +17,6 @@ from civilqa.scoring.korean import normalize
 from civilqa.scoring.similarity import SIMILARITIES, eojeols
 
 RECALLED_CHRF = 90.0  # from here on an answer is the training answer almost word for word
-REPEATED_GRAM = 4
-LOOPS = 0.15  # the share of repeated 4-grams from which on an answer goes round in circles
 
 
 class Score(NamedTuple):
@@ -126,7 +124,7 @@ def score_answer(
         **citation_scores(cited),
         "reference_citation_f1": overlap_scores(cited.all, cited_articles(reference), asked)[2],
         **similar,
-        "ends_cleanly": None if stopped is None else float(stopped and bool(text.strip()) and repetition <= LOOPS),
+        "ends_cleanly": None if stopped is None else float(ends_cleanly(text, repetition, stopped)),
         "stop_rate": None if stopped is None else float(stopped),
         "repetition": repetition,
         "empty_rate": float(not text.strip()),
@@ -163,15 +161,8 @@ def citation_scores(cited: CitedArticles) -> dict[str, float | None]:
 
 
 def repetition_score(text: str) -> float:
-    """Return the share of 4-grams of 어절 that stood in the answer before, in 0 to 1; lower is better.
-
-    0 for fewer than four words.
-
-    Source: seq-rep-4 of Welleck et al. 2020, Neural text generation with unlikelihood training (arXiv:1908.04319).
-    """
-    words = eojeols(text)
-    grams = Counter(zip(*(words[start:] for start in range(REPEATED_GRAM)), strict=False))
-    return 1 - len(grams) / grams.total() if grams else 0.0
+    """Return the share of 4-grams of 어절 that stood in the answer before, in 0 to 1; lower is better."""
+    return repeated_share(eojeols(text))
 
 
 def hangul_share(text: str) -> float:

@@ -70,6 +70,20 @@ class Trained:
     def history(self) -> History:
         return self.trainer.state.log_history
 
+    @property
+    def kept_epoch(self) -> dict[str, float] | None:
+        """The epoch that was kept for how it answered: step, loss and share of failed answers; None: for no such."""
+        ranked = [row for row in self.history if "eval_rank" in row]
+        if not ranked:
+            return None
+        best = min(ranked, key=lambda row: row["eval_rank"])
+        return {
+            "epoch": round(best["epoch"], 2),
+            "step": best["step"],
+            "validation_loss": best["eval_loss"],
+            "failed_answers": best["eval_failed_answers"],
+        }
+
     def card_facts(self) -> dict[str, dict[str, Any]]:
         """Return what the adapter's card says of its making, by section."""
         plan, recipe = self.plan, self.plan.recipe
@@ -94,6 +108,7 @@ class Trained:
             "truncated_records": plan.truncated,
             "tokens_an_epoch": sum(plan.lengths),
             "loss": summarize_losses(self.history),
+            **({"kept": self.kept_epoch} if self.kept_epoch else {}),
             "parameters": self.parameters,
             "hardware": asdict(recipe.hardware),
             "resolved": {choice.key: asdict(choice) for choice in plan.choices},
@@ -144,6 +159,19 @@ def read_plan(formatted: Path) -> Plan:
         records=records,
         truncated=truncated,
         estimate_only=train.estimate_only,
+    )
+
+
+def describe_kept(kept: dict[str, float] | None) -> str:
+    """Return why the kept epoch is that one, with a warning where not even its answers can be used."""
+    if kept is None:
+        return ""
+    told = f"finetune: keeps epoch {kept['epoch']:g}, validation loss {kept['validation_loss']:.3f}"
+    if not kept["failed_answers"]:
+        return f"{told}: all of its validation answers end and do not loop"
+    return (
+        f"warning: {told.removeprefix('finetune: ')}: {kept['failed_answers']:.0%} of its validation answers do not end "
+        "or loop, and no epoch's do less; raise train.epochs or train.learning_rate"
     )
 
 

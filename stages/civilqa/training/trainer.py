@@ -13,17 +13,20 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
 from transformers.integrations.liger import apply_liger_kernel
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
 from civilqa.program.errors import ParameterError
 from civilqa.program.lifecycle.machine_errors import writing
 from civilqa.training.adapter import fuse_lora
+from civilqa.training.answer_check import AnswerCheck
 from civilqa.training.answer_loss import ends_in_frozen_head, summed_answer_loss
 from civilqa.training.checkpoints import SaveEverySteps, SealCheckpoints
 from civilqa.training.examples import Examples
 from civilqa.training.recipe import TRITON_CAPABILITY, Recipe
 from civilqa.training.varlen_attention import VARLEN_ATTENTION, supports_varlen_attention
 
+RANK_OF_FAILED = 1e6  # nats: far above any loss, of which a double still holds ten digits beside it
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}  # transformers' names
 
 
@@ -60,6 +63,20 @@ class AdapterTrainer(SFTTrainer):
 
     Where there is no Triton (CPU, GPUs before Ampere) it computes the loss itself; trl's scores prompts, too.
     """
+
+    answer_check: AnswerCheck | None = None
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Return the losses, and with a check of answers what the epoch is ranked by: the lowest is kept."""
+        output = super().evaluation_loop(*args, **kwargs)
+        if self.answer_check is not None:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).get_base_model()
+            with self.compute_loss_context_manager():
+                failed = self.answer_check.share_failed(model)
+            # Fewer answers that cannot be used come before any loss, which is some nats a token.
+            rank = failed * RANK_OF_FAILED + output.metrics["eval_loss"]
+            output.metrics.update(eval_failed_answers=failed, eval_rank=rank)
+        return output
 
     def batch_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         """Return the mean loss of the answer tokens of a batch, in nats, without counting it."""
@@ -170,12 +187,19 @@ class LossProgress(ProgressCallback):
 
 
 def make_trainer(
-    model: PeftModel, tokenizer: Any, examples: Examples, recipe: Recipe, output_dir: Path, checkpoints: bool = True
+    model: PeftModel,
+    tokenizer: Any,
+    examples: Examples,
+    recipe: Recipe,
+    output_dir: Path,
+    checkpoints: bool = True,
+    answer_check: AnswerCheck | None = None,
 ) -> AdapterTrainer:
     """Return trl's trainer on examples that are already tokens and labels, so that it prepares nothing itself.
 
     Args:
         checkpoints: keep one of each epoch in `output_dir`, to resume from.
+        answer_check: how the best epoch is told from the others; None: by the validation loss alone.
     """
     hardware = recipe.hardware
     validated = bool(examples["validation"])
@@ -225,7 +249,8 @@ def make_trainer(
         save_strategy="epoch" if checkpoints else "no",
         restore_callback_states_from_checkpoint=True,  # the patience of early stopping
         load_best_model_at_end=recipe.keep == "best",
-        metric_for_best_model="eval_loss" if validated else None,
+        metric_for_best_model=("eval_rank" if answer_check else "eval_loss") if validated else None,
+        greater_is_better=False,
         report_to="none",
         disable_tqdm=False,
     )
@@ -242,6 +267,7 @@ def make_trainer(
         processing_class=tokenizer,
         callbacks=callbacks,
     )
+    trainer.answer_check = answer_check
     # Weights that are trained are kept in fp32: small steps are lost in 16 bits, and fp16's gradient scaler refuses
     # them. (trl turns those on a quantised base into bf16.) What they are multiplied with stays as it was loaded.
     for parameter in model.parameters():

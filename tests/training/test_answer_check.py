@@ -1,0 +1,124 @@
+"""The epoch that is kept is one whose answers end, though the loss on validation answers was lower before."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from civilqa.base_model.prompts import load_tokenizer
+from civilqa.generation.decoding import Decoding, generate
+from civilqa.model.loading import save_adapter
+from civilqa.training.answer_check import AnswerCheck, make_answer_check
+from civilqa.training.answer_loss import IGNORED_LABEL
+from civilqa.training.plan import Trained, describe_kept
+from civilqa.training.trainer import RANK_OF_FAILED
+from civilqa.training.varlen_attention import VARLEN_ATTENTION
+from small_training import losses_of, recipe_of, trainer_of
+
+PROMPTS = [[token] * (6 + token % 4) for token in range(20, 28)]  # of several lengths, so that a batch is padded
+LIMIT = 12
+
+
+def rows_of(prompts, answer, end):
+    return [
+        {"input_ids": [*prompt, *answer, end], "labels": [IGNORED_LABEL] * len(prompt) + [*answer, end]}
+        for prompt in prompts
+    ]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(small_base):
+    return load_tokenizer(small_base)
+
+
+@pytest.fixture(scope="module")
+def examples(tokenizer):
+    """The same questions in both splits, with references that nobody is taught in validation: its loss only rises."""
+    end = tokenizer.eos_token_id
+    return {"train": rows_of(PROMPTS, range(40, 46), end), "validation": rows_of(PROMPTS, range(900, 906), end)}
+
+
+def trained_on(small_base, examples, folder, check, **changes):
+    recipe = recipe_of(len(PROMPTS), keep="best", epochs=12.0, learning_rate=5e-3, **changes)
+    trainer = trainer_of(
+        small_base, recipe, examples["train"], folder / "checkpoints", examples["validation"], answer_check=check
+    )
+    trainer.train()
+    save_adapter(trainer.model, folder / "adapter")
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def check(tokenizer, examples):
+    return make_answer_check(examples, tokenizer, LIMIT, tokenizer.eos_token_id)
+
+
+@pytest.fixture(scope="module")
+def trained(small_base, examples, check, tmp_path_factory):
+    return trained_on(small_base, examples, tmp_path_factory.mktemp("checked"), check)
+
+
+def epochs_of(trainer):
+    return [row for row in trainer.state.log_history if "eval_loss" in row]
+
+
+def test_the_epoch_that_is_kept_ends_its_answers_though_an_earlier_one_had_less_loss(trained, check):
+    epochs = epochs_of(trained)
+    by_loss = min(epochs, key=lambda row: row["eval_loss"])
+    kept = min(epochs, key=lambda row: (row["eval_failed_answers"], row["eval_loss"]))
+    assert by_loss["eval_failed_answers"] > 0 == kept["eval_failed_answers"]
+    assert (trained.state.best_global_step, trained.state.best_metric) == (kept["step"], kept["eval_loss"])
+    assert check.share_failed(trained.model.get_base_model().eval()) == 0  # the weights that were loaded at the end
+
+
+def test_without_the_check_it_would_be_the_one_that_loops(small_base, examples, trained, tmp_path):
+    plain = trained_on(small_base, examples, tmp_path, None)
+    assert losses_of(plain) == losses_of(trained), "asking in between must change no step"
+    assert plain.state.best_global_step < trained.state.best_global_step
+
+
+def test_answers_are_those_of_each_question_by_itself(trained, tokenizer, check):
+    """Training's attention takes rows of records, without padding and cache: it is another while answers are made."""
+    model = trained.model.get_base_model().eval()
+    assert model.config._attn_implementation == VARLEN_ATTENTION
+    alone = [replace(check, prompts=[prompt]).share_failed(model) for prompt in check.prompts]
+    assert check.share_failed(model) == sum(alone) / len(alone)
+    assert model.config._attn_implementation == VARLEN_ATTENTION
+    model.set_attn_implementation("sdpa")
+    try:
+        together = generate(model, tokenizer, check.prompts, check.decoding)
+    finally:
+        model.set_attn_implementation(VARLEN_ATTENTION)
+    checked = []
+    spy = replace(check)
+    object.__setattr__(spy, "_ends_cleanly", lambda tokens: checked.append(tokens) or True)
+    spy.share_failed(model)
+    assert checked == together
+
+
+@pytest.mark.parametrize(
+    ("said", "fails"),
+    [
+        ("보증금은 계약이 끝나면 돌려받습니다.", False),
+        ("보증금은 보증금은 보증금은 보증금은 보증금은 보증금은 보증금은", True),
+        ("", True),
+        ("  ", True),
+    ],
+)
+def test_an_answer_fails_that_loops_or_is_empty_or_does_not_end(tokenizer, said, fails):
+    check = AnswerCheck([[1]], tokenizer, Decoding(99, 1, tokenizer.eos_token_id))
+    tokens = tokenizer.encode(said, add_special_tokens=False)
+    assert check._ends_cleanly([*tokens, tokenizer.eos_token_id]) is not fails
+    assert not tokens or not check._ends_cleanly(tokens)
+
+
+def test_what_is_told_of_the_kept_epoch(trained):
+    kept = Trained.kept_epoch.fget(type("Trained", (), {"history": trained.state.log_history}))
+    assert kept["step"] == trained.state.best_global_step
+    assert kept["validation_loss"] < RANK_OF_FAILED
+    assert json.loads(json.dumps(kept)) == kept
+    assert "all of its validation answers end" in describe_kept(kept)
+    failed = describe_kept(kept | {"failed_answers": 0.8})
+    assert failed.startswith("warning: keeps epoch")
+    assert "80% of its validation answers do not end or loop" in failed
+    assert describe_kept(None) == ""
