@@ -44,7 +44,15 @@ from civilqa.training.adapter import add_adapter
 from civilqa.training.answer_check import make_answer_check
 from civilqa.training.checkpoints import checkpoint_root, find_resumable, forget_old_trainings, step_of
 from civilqa.training.memory import MemorySampler, check_memory, check_that_it_fits, explain_out_of_memory, trial_pass
-from civilqa.training.plan import Plan, Trained, describe_kept, read_plan, summarize_losses, train_curve, validation_curve
+from civilqa.training.plan import (
+    Plan,
+    Trained,
+    describe_kept,
+    read_plan,
+    summarize_losses,
+    train_curve,
+    validation_curve,
+)
 from civilqa.training.special_tokens import check_special_tokens
 from civilqa.training.trainer import check_finite, make_trainer
 
@@ -77,9 +85,7 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     if recipe.keep == "best" and not shards_weights():  # spread weights cannot be asked by one process
         limit = answer_limit("auto", DATA / "train.jsonl")
         check = make_answer_check(plan.examples, plan.prompter.tokenizer, limit, plan.prompter.end_token_id)
-    trainer = make_trainer(
-        model, plan.prompter.tokenizer, plan.examples, recipe, checkpoints, answer_check=check
-    )
+    trainer = make_trainer(model, plan.prompter.tokenizer, plan.examples, recipe, checkpoints, answer_check=check)
     estimate = None
     if not shards_weights():
         estimate = trial_pass(trainer, plan.examples["train"], recipe)
@@ -131,7 +137,8 @@ def write_metrics(trained: Trained) -> None:
     """Write curves and metrics: those that two runs agree in, and in files of their own those in which they differ."""
     adapter = sha256_file(ADAPTER / WEIGHTS_FILE)
     write_csv(TRAIN_CURVE, train_curve(trained.history), ["step", "train_loss", "learning_rate"])
-    write_csv(VALIDATION_CURVE, validation_curve(trained.history), ["step", "validation_loss"])
+    columns = ["step", "validation_loss", *(["failed_answers"] if trained.kept_epoch else [])]
+    write_csv(VALIDATION_CURVE, validation_curve(trained.history), columns)
     write_json(METRICS, trained.metrics(adapter))
     write_csv(MEMORY, trained.memory, ["step", "process_mib", "gpu_mib"])
     write_json(RUN, trained.run_metrics(adapter))

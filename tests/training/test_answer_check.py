@@ -13,7 +13,7 @@ from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.plan import Trained, describe_kept
 from civilqa.training.trainer import RANK_OF_FAILED
 from civilqa.training.varlen_attention import VARLEN_ATTENTION
-from small_training import losses_of, recipe_of, trainer_of
+from small_training import HARDWARE, losses_of, recipe_of, trainer_of
 
 PROMPTS = [[token] * (6 + token % 4) for token in range(20, 28)]  # of several lengths, so that a batch is padded
 LIMIT = 12
@@ -39,7 +39,7 @@ def examples(tokenizer):
 
 
 def trained_on(small_base, examples, folder, check, **changes):
-    recipe = recipe_of(len(PROMPTS), keep="best", epochs=12.0, learning_rate=5e-3, **changes)
+    recipe = recipe_of(len(PROMPTS), **({"keep": "best", "epochs": 12.0, "learning_rate": 5e-3} | changes))
     trainer = trainer_of(
         small_base, recipe, examples["train"], folder / "checkpoints", examples["validation"], answer_check=check
     )
@@ -110,6 +110,13 @@ def test_an_answer_fails_that_loops_or_is_empty_or_does_not_end(tokenizer, said,
     tokens = tokenizer.encode(said, add_special_tokens=False)
     assert check._ends_cleanly([*tokens, tokenizer.eos_token_id]) is not fails
     assert not tokens or not check._ends_cleanly(tokens)
+
+
+def test_it_asks_in_the_precision_of_training(small_base, examples, check, tmp_path):
+    """The adapter's weights are in fp32 beside a base in 16 bits: outside of autocast they would not multiply."""
+    half = replace(HARDWARE, precision="bf16", fused_lora=True)
+    trainer = trained_on(small_base, examples, tmp_path, check, hardware=half, epochs=1.0)
+    assert 0 <= epochs_of(trainer)[0]["eval_failed_answers"] <= 1
 
 
 def test_what_is_told_of_the_kept_epoch(trained):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from civilqa.law.citations import parse_citations
+from civilqa.law.verdicts import cited_articles
 from civilqa.scoring.clauses import normalized_words
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.korean import join_morphemes, tag_morphemes
@@ -175,15 +176,22 @@ def answers(items: list[Item]) -> Iterator[tuple[str, bool, list[tuple[Item, str
     yield "every wording of the gold, the same for all", False, [(item, everything) for item in items]
     yield "every required article of all", False, [(item, spam) for item in items]
     words = {item.gold.id: normalized_words(item.gold.question) for item in items}
+    cited = {item.gold.id: cited_articles(item.reference) for item in items}
     following, nearest, category = [], [], []
     for index, item in enumerate(items):
         others = [*items[index + 1 :], *items[:index]]
         alike = [other for other in others if other.category == item.category]
         mine = words[item.gold.id]
-        near = max(others, key=lambda other: len(mine & words[other.gold.id]) / len(mine | words[other.gold.id]))
+        # Two that cite mostly the same articles are one question in other facts, and an answer may be right for both.
+        apart = [
+            other
+            for other in others
+            if 2 * len(cited[item.gold.id] & cited[other.gold.id]) < len(cited[item.gold.id] | cited[other.gold.id])
+        ]
+        near = max(apart, key=lambda other: len(mine & words[other.gold.id]) / len(mine | words[other.gold.id]))
         following.append((item, alike[0].reference))
         nearest.append((item, near.reference))
         category.append((item, " ".join(other.reference for other in alike)))
     yield "another question's answer (next of the category)", False, following
-    yield "another question's answer (nearest question)", False, nearest
+    yield "another question's answer (nearest question on other articles)", False, nearest
     yield "all other answers of the category", False, category

@@ -166,12 +166,12 @@ def describe_kept(kept: dict[str, float] | None) -> str:
     """Return why the kept epoch is that one, with a warning where not even its answers can be used."""
     if kept is None:
         return ""
-    told = f"finetune: keeps epoch {kept['epoch']:g}, validation loss {kept['validation_loss']:.3f}"
+    told = f"keeps epoch {kept['epoch']:g}, validation loss {kept['validation_loss']:.3f}"
     if not kept["failed_answers"]:
-        return f"{told}: all of its validation answers end and do not loop"
+        return f"finetune: {told}: all of its validation answers end and do not loop"
     return (
-        f"warning: {told.removeprefix('finetune: ')}: {kept['failed_answers']:.0%} of its validation answers do not end "
-        "or loop, and no epoch's do less; raise train.epochs or train.learning_rate"
+        f"warning: {told}: {kept['failed_answers']:.0%} of its validation answers do not end or loop, and no epoch's "
+        "do less; raise train.epochs or train.learning_rate"
     )
 
 
@@ -182,8 +182,10 @@ def train_curve(history: History) -> list[dict[str, float]]:
 
 
 def validation_curve(history: History) -> list[dict[str, float]]:
-    """Return the loss of the validation split at each epoch's end, by optimiser step."""
-    return [{"step": row["step"], "validation_loss": row["eval_loss"]} for row in history if "eval_loss" in row]
+    """Return the loss of the validation split at each epoch's end, by optimiser step; the answers' where asked for."""
+    shown = {"step": "step", "eval_loss": "validation_loss", "eval_failed_answers": "failed_answers"}
+    rows = [row for row in history if "eval_loss" in row]
+    return [{name: row[key] for key, name in shown.items() if key in row} for row in rows]
 
 
 def summarize_losses(history: History) -> dict[str, float]:

@@ -71,7 +71,7 @@ class AdapterTrainer(SFTTrainer):
         output = super().evaluation_loop(*args, **kwargs)
         if self.answer_check is not None:
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).get_base_model()
-            with self.compute_loss_context_manager():
+            with self.accelerator.autocast():  # the forward pass below peft's wrapper is not the one that has it
                 failed = self.answer_check.share_failed(model)
             # Fewer answers that cannot be used come before any loss, which is some nats a token.
             rank = failed * RANK_OF_FAILED + output.metrics["eval_loss"]
