@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from civilqa.base_model.prompts import load_tokenizer
 from civilqa.generation.decoding import Decoding, generate
+from civilqa.generation.loops import LOOPS, is_hopeless, repeated_share
 from civilqa.model.loading import save_adapter
+from civilqa.training import answer_check
 from civilqa.training.answer_check import AnswerCheck, make_answer_check
 from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.plan import Trained, describe_kept
@@ -110,6 +113,39 @@ def test_an_answer_fails_that_loops_or_is_empty_or_does_not_end(tokenizer, said,
     tokens = tokenizer.encode(said, add_special_tokens=False)
     assert check._ends_cleanly([*tokens, tokenizer.eos_token_id]) is not fails
     assert not tokens or not check._ends_cleanly(tokens)
+
+
+@pytest.mark.parametrize(
+    ("words", "left", "hopeless"),
+    [
+        (["네"] * 20, 0, True),
+        (["네"] * 20, 80, True),  # 16 of 97 4-grams are repeated at best
+        (["네"] * 20, 100, False),
+        ([*map(str, range(20))], 0, False),
+        ([], 5, False),
+    ],
+)
+def test_an_answer_is_given_up_when_nothing_to_come_could_mend_it(words, left, hopeless):
+    assert is_hopeless(words, left) is hopeless
+    best = repeated_share([*words, *map(str, range(1000, 1000 + left))])
+    assert not hopeless or best > LOOPS
+
+
+def test_looping_answers_are_not_written_to_their_end(small_base, tokenizer, monkeypatch):
+    steps = []
+    word = tokenizer.encode(" 보증금", add_special_tokens=False)[-1]
+
+    def decode(*args):
+        for _ in range(1000):
+            steps.append([(0, word)])
+            yield steps[-1]
+
+    monkeypatch.setattr(answer_check, "decode", decode)
+    monkeypatch.setattr(AnswerCheck, "_words", lambda self, tokens: ["네"] * len(tokens))
+    check = AnswerCheck([[1]], tokenizer, Decoding(1000, 1, tokenizer.eos_token_id))
+    model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="sdpa"), set_attn_implementation=lambda _: None)
+    assert check.share_failed(model) == 1
+    assert len(steps) < 200
 
 
 def test_it_asks_in_the_precision_of_training(small_base, examples, check, tmp_path):

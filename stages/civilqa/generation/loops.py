@@ -16,6 +16,12 @@ def repeated_share(words: Sequence[str]) -> float:
     return 1 - len(grams) / grams.total() if grams else 0.0
 
 
+def is_hopeless(words: Sequence[str], tokens_left: int) -> bool:
+    """Return whether an answer loops already, and would still if every token to come began a word not said before."""
+    repeated = repeated_share(words) * max(len(words) - REPEATED_GRAM + 1, 0)
+    return repeated > LOOPS * (len(words) + tokens_left)
+
+
 def ends_cleanly(text: str, repetition: float, stopped: bool) -> bool:
     """Return whether an answer is not empty, was ended by the model itself, and does not loop."""
     return stopped and bool(text.strip()) and repetition <= LOOPS

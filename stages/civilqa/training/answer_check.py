@@ -10,12 +10,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from civilqa.generation.decoding import Decoding, decode
-from civilqa.generation.loops import ends_cleanly, repeated_share
+from civilqa.generation.loops import ends_cleanly, is_hopeless, repeated_share
 from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.examples import Examples
 from civilqa.training.varlen_attention import VARLEN_ATTENTION
 
 MOST_QUESTIONS = 16  # of the validation split, its first ones: they are asked after every epoch
+LOOK_EVERY = 32  # tokens
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,24 @@ class AnswerCheck:
         bar = tqdm(total=self.decoding.max_new_tokens, desc="validation answers", unit="token", leave=False)
         try:
             with bar:
-                for step in decode(model, self.tokenizer, self.prompts, self.decoding):
+                steps = decode(model, self.tokenizer, self.prompts, self.decoding)
+                for count, step in enumerate(steps, start=1):
                     bar.update()
                     for index, token in step:
                         answers[index].append(token)
+                    left = self.decoding.max_new_tokens - count
+                    if count % LOOK_EVERY == 0 and all(is_hopeless(self._words(answers[i]), left) for i, _ in step):
+                        break  # as before the first steps of a base: all that go on go round in circles
         finally:
             model.set_attn_implementation(attention)
         return 1 - sum(map(self._ends_cleanly, answers)) / len(answers)
 
     def _ends_cleanly(self, tokens: list[int]) -> bool:
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return ends_cleanly(text, repeated_share(text.split()), tokens[-1] == self.decoding.end_token_id)
+        words = self._words(tokens)
+        return ends_cleanly(" ".join(words), repeated_share(words), tokens[-1] == self.decoding.end_token_id)
+
+    def _words(self, tokens: list[int]) -> list[str]:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True).split()
 
 
 def make_answer_check(
