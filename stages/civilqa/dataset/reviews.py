@@ -15,7 +15,7 @@ WANTED = "write days like 2026-06-08, and the basis like '2026-06-08: 민법, �
 
 
 @dataclass(frozen=True)
-class Review:
+class Reading:
     """One reading; `law_of` is the day of the law that it was read against."""
 
     id: str
@@ -25,7 +25,7 @@ class Review:
     finding: str
 
 
-def read_reviews(path: Path = REVIEWS) -> dict[str, Review]:
+def read_reviews(path: Path = REVIEWS) -> dict[str, Reading]:
     """Return the last reading of each row by its id; nothing where there is no such file.
 
     Raises:
@@ -33,7 +33,7 @@ def read_reviews(path: Path = REVIEWS) -> dict[str, Review]:
     """
     if not path.is_file():
         return {}
-    reviews: dict[str, Review] = {}
+    readings: dict[str, Reading] = {}
     problems = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
@@ -43,27 +43,29 @@ def read_reviews(path: Path = REVIEWS) -> dict[str, Review]:
             try:
                 day, _, acts = row["basis"].partition(":")
                 named = tuple(act.strip() for act in acts.split(",") if act.strip())
-                review = Review(
+                reading = Reading(
                     row["id"], date.fromisoformat(row["read_on"]), date.fromisoformat(day), named, row["finding"]
                 )
             except (TypeError, ValueError, AttributeError) as error:
                 problems.append(f"{path}:{reader.line_num}: {error}; {WANTED}")
                 continue
-            if review.id in reviews and reviews[review.id].read_on > review.read_on:
-                problems.append(f"{path}:{reader.line_num}: {review.id} was read later in a line above; sort the lines")
-            reviews[review.id] = review
+            if reading.id in readings and readings[reading.id].read_on > reading.read_on:
+                problems.append(
+                    f"{path}:{reader.line_num}: {reading.id} was read later in a line above; sort the lines"
+                )
+            readings[reading.id] = reading
     if problems:
         raise RecordError("\n".join(problems))
-    return reviews
+    return readings
 
 
-def summarize(reviews: Iterable[Review]) -> str:
+def summarize(readings: Iterable[Reading]) -> str:
     """Return the table of the data card, in Markdown: how many rows were last read against the law of which day."""
-    by_day: dict[date, list[Review]] = defaultdict(list)
-    for review in reviews:
-        by_day[review.law_of].append(review)
+    by_day: dict[date, list[Reading]] = defaultdict(list)
+    for reading in readings:
+        by_day[reading.law_of].append(reading)
     lines = ["| law of | rows and cases | last read | acts |", "| --- | --- | --- | --- |"]
     for day, read in sorted(by_day.items()):
-        acts = {act for review in read for act in review.acts}
-        lines.append(f"| {day} | {len(read)} | {max(review.read_on for review in read)} | {len(acts)} |")
+        acts = {act for reading in read for act in reading.acts}
+        lines.append(f"| {day} | {len(read)} | {max(reading.read_on for reading in read)} | {len(acts)} |")
     return "\n".join(lines)

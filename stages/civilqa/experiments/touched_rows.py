@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from civilqa.dataset.records import read_records
-from civilqa.dataset.reviews import Review
+from civilqa.dataset.reviews import Reading
 from civilqa.law.changes import Article, Change
 from civilqa.law.citations import Citation, parse_citations
-from civilqa.law.statutes import PARTS
+from civilqa.law.statutes import act_of
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_jsonl
 from civilqa.scoring.quantities import parse_quantities
@@ -102,11 +102,10 @@ def _strings(value: object) -> Iterator[str]:
 
 def cited_acts(entries: list[Entry]) -> set[str]:
     """Return the acts that anything is cited of, of a decree its act."""
-    laws = {citation.law.removesuffix(" 부칙") for entry in entries for citation in entry.citations}
-    return {next((law.removesuffix(f" {part}") for part in PARTS if law.endswith(f" {part}")), law) for law in laws}
+    return {act_of(citation.law.removesuffix(" 부칙")) for entry in entries for citation in entry.citations}
 
 
-def find_touches(changes: list[Change], entries: list[Entry], reviews: dict[str, Review]) -> list[Touch]:
+def find_touches(changes: list[Change], entries: list[Entry], reviews: dict[str, Reading]) -> list[Touch]:
     """Return what the changes touch, the worst first."""
     touches = []
     for change in changes:

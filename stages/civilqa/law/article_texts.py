@@ -5,7 +5,8 @@ import threading
 from datetime import date
 
 from civilqa.law.commencement import Commencement
-from civilqa.law.statutes import PARTS, ArticleNumber, article_number, load_reference
+from civilqa.law.grammar import CIRCLED
+from civilqa.law.statutes import ArticleNumber, act_of, article_number, load_reference
 from civilqa.law.timeline import Timeline, article_text, read_timeline
 from civilqa.law.verdicts import LookedUp
 from civilqa.law.versions import find_statutes
@@ -41,11 +42,11 @@ def cited_text(citation: LookedUp) -> str | None:
     text = text_at_hand(citation["law"], citation["article"])
     if text is None:
         return None
-    marks = [chr(ord("①") + number) for number in range(20)]
-    if citation["paragraph"] and citation["paragraph"] <= len(marks):
+    if citation["paragraph"]:
         kept: list[str] = []
         for line in text.splitlines():
-            if line[:1] == marks[citation["paragraph"] - 1] or (kept and line[:1] not in marks):
+            number = CIRCLED.get(line[:1])
+            if number == citation["paragraph"] or (kept and number is None):
                 kept.append(line)
             elif kept:
                 break
@@ -56,10 +57,9 @@ def cited_text(citation: LookedUp) -> str | None:
 @functools.lru_cache(128)
 def _timelines(law: str) -> dict[str, Timeline]:
     """The timelines of an act and of its decrees and rules, or of a decree; nothing without statutes."""
-    act = next((law.removesuffix(f" {part}") for part in PARTS if law.endswith(f" {part}")), law)
     with _READING:
         statutes = find_statutes()
-        histories = statutes.histories([act]) if statutes else {}
+        histories = statutes.histories([act_of(law)]) if statutes else {}
     return {name: read_timeline(versions) for name, versions in histories.items()}
 
 

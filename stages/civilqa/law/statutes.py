@@ -55,6 +55,11 @@ def article_name(number: ArticleNumber) -> str:
 
 
 @functools.lru_cache(4096)  # the same few are asked for again and again
+def act_of(law: str) -> str:
+    """민법 시행령 → 민법: the act that a decree or rule is of; an act itself as it is."""
+    return next((law.removesuffix(f" {part}") for part in PARTS if law.endswith(f" {part}")), law)
+
+
 def article_number(name: str) -> ArticleNumber:
     """`제3조의2` → (3, 2).
 
