@@ -92,3 +92,17 @@ def test_every_system_answers_every_question_that_it_changes():
     assert {name for name, right, _ in made if right} == set(RIGHT)
     assert set(WRONG) < {name for name, right, _ in made if not right}
     assert {len(pairs) for name, _, pairs in made if name in WRONG} == {3}
+
+
+def test_the_nearest_question_is_one_that_rests_on_other_articles():
+    """민법 제536조 and 제245조: the two questions on the same article may well have one answer."""
+    golds = list(read_gold(ROOT / "data/raw/gold.jsonl").values())[:3]
+    cited = ("민법 제536조", "민법 제536조", "민법 제245조")
+    items = [
+        Item(gold, f"{number}번 답변입니다({act}).", "전세사기")
+        for number, (gold, act) in enumerate(zip(golds, cited, strict=False))
+    ]
+    (pairs,) = [pairs for name, _, pairs in answers(items) if "nearest" in name]
+    given = {item.gold.id: text for item, text in pairs}
+    assert given[golds[0].id] == given[golds[1].id] == items[2].reference
+    assert given[golds[2].id] in (items[0].reference, items[1].reference)

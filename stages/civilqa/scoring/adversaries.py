@@ -188,9 +188,10 @@ def answers(items: list[Item]) -> Iterator[tuple[str, bool, list[tuple[Item, str
             for other in others
             if 2 * len(cited[item.gold.id] & cited[other.gold.id]) < len(cited[item.gold.id] | cited[other.gold.id])
         ]
-        near = max(apart, key=lambda other: len(mine & words[other.gold.id]) / len(mine | words[other.gold.id]))
         following.append((item, alike[0].reference))
-        nearest.append((item, near.reference))
+        if apart:
+            near = max(apart, key=lambda other: len(mine & words[other.gold.id]) / len(mine | words[other.gold.id]))
+            nearest.append((item, near.reference))
         category.append((item, " ".join(other.reference for other in alike)))
     yield "another question's answer (next of the category)", False, following
     yield "another question's answer (nearest question on other articles)", False, nearest
