@@ -3,9 +3,9 @@
 Reads:  data/formatted, data/splits, data/raw (gold, contrasts, further cases, labelled answers), data/reference,
         models/adapter, the profile's base model, metrics/finetune.json (the losses), metrics/scorer.json (how far
         scores can be trusted)
-Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/scores.csv,
-        metrics/plots/scores_by_group.csv, data/predictions/test.jsonl, data/predictions/train.jsonl,
-        data/predictions/contrasts.jsonl, data/predictions/report.html
+Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/{scores,scores_by_group,bits,
+        differences}.csv, data/predictions/test.jsonl, data/predictions/train.jsonl, data/predictions/contrasts.jsonl,
+        data/predictions/report.html
 Params: seed, evaluate, format, model, the selected profile, hardware, reference
 
 The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the
@@ -46,13 +46,14 @@ from civilqa.model.loading import context_length
 from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.program.errors import RecordError
-from civilqa.program.files import read_json, read_jsonl, sha256_json, write_csv, write_json, write_jsonl, write_text
+from civilqa.program.files import read_json, read_jsonl, sha256_json, write_json, write_jsonl, write_text
 from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
 from civilqa.scoring.bert_score import BertScore, add_bert_scores
-from civilqa.scoring.comparison import COLUMNS, Permutations, compare_systems, group_rows, plot_rows
+from civilqa.scoring.comparison import Permutations, compare_systems
 from civilqa.scoring.contrasts import compare_contrasts, find_pairs, read_contrasts
 from civilqa.scoring.gold import read_gold
 from civilqa.scoring.llm_judge import Judge, JudgeParams, add_judge_marks
+from civilqa.scoring.plots import write_plots
 from civilqa.scoring.predictions import SYSTEMS, make_predictions
 from civilqa.scoring.report import render_report
 from civilqa.scoring.similarity import chrf_signature
@@ -64,8 +65,6 @@ PREDICTIONS = Path("data/predictions")
 TRAINING = Path("metrics/finetune.json")
 METRICS = Path("metrics/evaluate.json")
 SUMMARY_METRICS = Path("metrics/summary.json")
-PLOT = Path("metrics/plots/scores.csv")
-GROUP_PLOT = Path("metrics/plots/scores_by_group.csv")
 
 
 class EvaluateParams(Section):
@@ -184,9 +183,7 @@ def main() -> None:
     }
     write_json(METRICS, metrics)
     write_json(SUMMARY_METRICS, summarize(metrics, read_json(TRAINING) if TRAINING.is_file() else {}))
-    note = " (무작위 가중치: 점검용)" if profile.weights == "random" else ""
-    write_csv(PLOT, plot_rows(lines, note), COLUMNS)
-    write_csv(GROUP_PLOT, group_rows(lines["test"], note), COLUMNS)
+    write_plots(lines, " (무작위 가중치: 점검용)" if profile.weights == "random" else "")
     write_text(PREDICTIONS / "report.html", render_report(lines, metrics, profile.notice))
     print_summary(metrics, profile.notice)
     print(f"report: {PREDICTIONS / 'report.html'}")

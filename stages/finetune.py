@@ -140,7 +140,7 @@ def write_metrics(trained: Trained) -> None:
     columns = ["step", "validation_loss", *(["failed_answers"] if trained.kept_epoch else [])]
     write_csv(VALIDATION_CURVE, validation_curve(trained.history), columns)
     write_json(METRICS, trained.metrics(adapter))
-    write_csv(MEMORY, trained.memory, ["step", "process_mib", "gpu_mib"])
+    write_csv(MEMORY, trained.memory, ["step", "of", "mib"])
     write_json(RUN, trained.run_metrics(adapter))
 
 

@@ -2,15 +2,13 @@
 
     python tests/benchmarks/cost_by_size.py
 
-Writes cost_by_size.json, cost_by_rows.csv and cost_by_length.csv beside this file; `dvc plots show` draws the last two.
-6,000 rows take several minutes. By rows: prepare to finetune on synthetic rows, one epoch in batches of four. By
-length: the benchmark stage's training step on four sequences of one length. Time that is linear in tokens has the same
-seconds for a million tokens everywhere; what a run costs before its first step, and attention, which grows with the
-square of the length, show in it.
+Writes cost_by_size.json beside this file. 6,000 rows take several minutes. By rows: prepare to finetune on synthetic
+rows, one epoch in batches of four. By length: the benchmark stage's training step on four sequences of one length. Time
+that is linear in tokens has the same seconds for a million tokens everywhere; what a run costs before its first step,
+and attention, which grows with the square of the length, show in it.
 """
 
 import argparse
-import csv
 import json
 import tempfile
 from pathlib import Path
@@ -22,7 +20,6 @@ from projects import edit_params, make_project, run_stages, write_report
 RESULT = Path(__file__).with_suffix(".json")
 SEED = 20260608
 BATCH = 4
-COLUMNS = ["kind", "size", "tokens", "seconds", "seconds_per_million_tokens", "peak_mib"]
 
 
 def train_on_rows(folder: Path, rows: int, threads: int) -> dict[str, Any]:
@@ -75,15 +72,14 @@ def train_on_length(folder: Path, length: int, threads: int) -> dict[str, Any]:
 
 
 def cost(kind: str, size: int, tokens: int, seconds: float, peak_mib: float) -> dict[str, Any]:
-    per_million = round(seconds / tokens * 1e6, 1)
-    return dict(zip(COLUMNS, (kind, size, tokens, seconds, per_million, peak_mib), strict=True))
-
-
-def write_csv(path: Path, results: list[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(results)
+    return {
+        "kind": kind,
+        "size": size,
+        "tokens": tokens,
+        "seconds": seconds,
+        "seconds_per_million_tokens": round(seconds / tokens * 1e6, 1),
+        "peak_mib": peak_mib,
+    }
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
@@ -112,8 +108,6 @@ def main() -> None:
             results.append(train_on_length(trained, length, arguments.threads))
             print(json.dumps(results[-1]), flush=True)
     print_table(results)
-    for kind in ("rows", "length"):
-        write_csv(arguments.output.with_name(f"cost_by_{kind}.csv"), [row for row in results if row["kind"] == kind])
     write_report(arguments.output, {"batch_size": BATCH, "threads": arguments.threads, "sizes": results})
 
 

@@ -2,8 +2,8 @@ import pytest
 
 from civilqa.dataset.records import Record
 from civilqa.generation.answers import Answer
-from civilqa.scoring.comparison import group_rows, plot_rows
 from civilqa.scoring.gold import Conclusion, Gold
+from civilqa.scoring.plots import BITS, difference_rows, group_rows, plot_rows
 from civilqa.scoring.predictions import SYSTEMS, describe_answer, make_predictions
 
 RECORD = Record(
@@ -74,3 +74,27 @@ def test_plots_give_every_mean_with_its_interval_and_number():
     assert [(row["percent"], row["low"], row["high"], row["n"]) for row in best] == [(100, 100, 100, 1)]
     groups = group_rows(lines, "")
     assert {row["group"] for row in groups} == {"전세사기 (n=1)", "초급 (n=1)"}
+
+
+def test_the_plot_of_bits_has_every_system_that_read_the_reference():
+    lines = predictions(base="가", adapter="나")
+    for line, bits in zip(lines, (4.0,), strict=True):
+        line["base"]["scores"]["bits_per_character"], line["adapter"]["scores"]["bits_per_character"] = 5.125, bits
+    rows = plot_rows({"test": lines, "train": []}, "", BITS)
+    assert [(row["series"], row["percent"]) for row in rows] == [("base", 5.12), ("adapter", 4)]
+
+
+def test_a_question_s_gain_is_above_0_where_the_adapter_is_better_and_holds_none_of_its_words():
+    first, second = (predictions(base="가", adapter=answer)[0] for answer in ("나", RECORD.answer))
+    second["id"] = "q-2"
+    for line, bits in ((first, 5.5), (second, 4.5)):
+        line["base"]["scores"]["bits_per_character"], line["adapter"]["scores"]["bits_per_character"] = 5.0, bits
+    rows = difference_rows([first, second])
+    bits = [row for row in rows if row["score"] == "bits a character"]
+    assert bits == [
+        {"question": "q-2", "score": "bits a character", "gain": 0.5},
+        {"question": first["id"], "score": "bits a character", "gain": -0.5},
+    ]
+    (chrf,) = [row["gain"] for row in rows if row["question"] == "q-2" and row["score"] == "chrF++"]
+    assert chrf > 50
+    assert RECORD.question[:8] not in str(rows)

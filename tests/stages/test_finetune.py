@@ -30,7 +30,7 @@ def test_what_the_stage_prints_records_and_leaves(project, run_stage):
     assert run["estimated_seconds"] > 0
     assert run["resumed_from_step"] == 0
     memory = (project / "metrics/runs/memory.csv").read_text(encoding="utf-8").splitlines()
-    assert memory[0] == "step,process_mib,gpu_mib"
+    assert memory[0] == "step,of,mib"
     assert len(memory) == 8
     names = {path.name for path in (project / "models/adapter").iterdir()}
     assert names == {

@@ -134,6 +134,8 @@ TARGETS = {
             "metrics/evaluate.json",
             "metrics/plots/scores.csv",
             "metrics/plots/scores_by_group.csv",
+            "metrics/plots/bits.csv",
+            "metrics/plots/differences.csv",
         ),
     ),
     "benchmark": Target("benchmark", ("metrics/benchmark.json", "metrics/plots/speed.csv"), varies=True),

@@ -260,4 +260,11 @@ def test_memory_is_sampled_along_the_run_and_not_at_every_step_of_a_long_one():
         sampler.on_step_end(None, State(step, 1000), None)
     assert len(sampler.rows) == 200
     assert sampler.rows[-1]["step"] == 1000
-    assert all(row["process_mib"] > 50 and row["gpu_mib"] == 0 for row in sampler.rows)
+    assert all(row["of"] == "process" and row["mib"] > 50 for row in sampler.rows)
+
+
+def test_the_memory_of_a_gpu_is_sampled_beside_that_of_the_process(monkeypatch):
+    monkeypatch.setattr(memory, "held_memory_bytes", {"cpu": 3 * 2**20, "cuda": 5 * 2**20}.__getitem__)
+    sampler = MemorySampler("cuda")
+    sampler.on_step_end(None, State(1, 1), None)
+    assert sampler.rows == [{"step": 1, "of": "process", "mib": 3}, {"step": 1, "of": "GPU", "mib": 5}]

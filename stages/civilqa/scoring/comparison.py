@@ -1,5 +1,4 @@
-"""Means of scores, differences between two systems on the same questions with their intervals, and both as plots show
-them.
+"""Means of scores, and differences between two systems on the same questions with their intervals.
 
 A line is one question of data/predictions: `line[system]["scores"][name]` is a number, or None where it does not apply.
 Lines of several trainings say their `seed`, and a question has one of each: means are over its seeds first, and
@@ -28,14 +27,6 @@ POWER = 0.8
 BETTER, WORSE = "better", "worse"
 UNDECIDED = "no difference seen"
 AT_FLOOR, AT_CEILING = "cannot tell: both at the worst value", "cannot tell: both at the best value"
-
-COLUMNS = ["group", "score", "series", "percent", "low", "high", "n"]
-# Scores on one scale of 0 to 100 that a plot can show together.
-PLOTTED = {
-    "test": ("chrf", "rouge_l", "citation_f1", "citation_validity", "key_point_recall", "stop_rate"),
-    "train": ("chrf", "recalled"),
-}
-GROUPS = {"test": "test", "train": "training recall"}
 
 
 class Permutations(NamedTuple):
@@ -226,34 +217,3 @@ def compare_systems(
         "test_by_difficulty": group_scores(test, "difficulty", systems),
         **({"train_recall": mean_scores(lines["train"], SYSTEMS["train"])} if "train" in lines else {}),
     }
-
-
-def plot_rows(lines: dict[str, list[Prediction]], note: str) -> list[dict[str, Any]]:
-    """Return one row a part, score and system: the mean in percent with its 95 % interval.
-
-    Args:
-        note: put behind the name of each system.
-    """
-    rows = []
-    for part, names in PLOTTED.items():
-        for name in names:
-            percent = 100 / (SCORES[name].best or 1)
-            for system in SYSTEMS[part]:
-                values = scores_of(lines[part], system, name)
-                if values:
-                    figures = (sum(values) / len(values), *mean_interval(values, SCORES[name].best))
-                    scaled = (round(value * percent, 2) for value in figures)
-                    row = (GROUPS[part], name, system + note, *scaled, len(values))
-                    rows.append(dict(zip(COLUMNS, row, strict=True)))
-    return rows
-
-
-def group_rows(lines: list[Prediction], note: str) -> list[dict[str, Any]]:
-    """Return one row a group of test questions, score and system; a group is a category or a difficulty."""
-    rows = []
-    for key in ("category", "difficulty"):
-        for group in sorted({line[key] for line in lines}):
-            part = [line for line in lines if line[key] == group]
-            named = {"group": f"{group or '(none)'} (n={len(part)})"}
-            rows += [row | named for row in plot_rows({"test": part, "train": []}, note)]
-    return rows

@@ -226,17 +226,18 @@ def format_seconds(seconds: float) -> str:
 
 
 class MemorySampler(TrainerCallback):
-    """Notes the memory of process and GPU along the run: `rows` of step, process_mib and gpu_mib (0 without a GPU)."""
+    """Notes the memory of the process, and of the GPU if there is one, along the run: `rows` of step, of and mib."""
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, Any]] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % max(1, state.max_steps // SAMPLES) == 0:
-            process = round(held_memory_bytes("cpu") / MIB, 1)
-            gpu = round(held_memory_bytes("cuda") / MIB, 1) if self.device == "cuda" else 0
-            self.rows.append({"step": state.global_step, "process_mib": process, "gpu_mib": gpu})
+            places = {"process": "cpu"} | ({"GPU": "cuda"} if self.device == "cuda" else {})
+            for place, device in places.items():
+                mib = round(held_memory_bytes(device) / MIB, 1)
+                self.rows.append({"step": state.global_step, "of": place, "mib": mib})
 
 
 @contextmanager

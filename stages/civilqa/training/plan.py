@@ -62,7 +62,7 @@ class Trained:
     parameters: dict[str, Any]
     estimate: Estimate | None  # None beside FSDP, whose shares of the weights are there only once it trains
     load_peak_bytes: int
-    memory: list[dict[str, float]]
+    memory: list[dict[str, Any]]  # of MemorySampler
     seconds: float
     resumed_from_step: int
 
