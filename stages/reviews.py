@@ -1,9 +1,10 @@
 """Says how far reviewers agree, and brings what they wrote back into the data: python stages/reviews.py
 
-Reads:  data/reviews (python stages/chat.py review writes it), data/prepared, data/predictions, data/raw/gold.jsonl,
-        metrics/evaluate.json, the profile's tokenizer
+Reads:  data/reviews (the pages of python stages/chat.py review and web write it), data/prepared, data/predictions,
+        data/raw/gold.jsonl, metrics/evaluate.json, the profile's tokenizer
 Writes: data/reviewed/agreement.json    agreement between reviewers, and of the automatic scores with them
-        data/reviewed/corrected.csv     all records with their right answers: prepare.source=data/reviewed/corrected.csv
+        data/reviewed/corrected.csv     all records with their right answers, and questions from the chat that got one:
+                                        prepare.source=data/reviewed/corrected.csv
         data/reviewed/preferences.jsonl better and worse answers, for trl's DPOTrainer
         data/reviewed/gold.jsonl        data/raw/gold.jsonl and what was filled in on the page
         data/reviewed/gold_drafts.jsonl annotations of the other questions without gold, and what each lacks
@@ -34,6 +35,7 @@ from civilqa.review.exports import (
     latest_corrections,
     make_gold,
     make_preferences,
+    make_records,
     report_marks,
     write_dataset,
 )
@@ -62,10 +64,13 @@ def main() -> None:
     write_json(FOLDER / "agreement.json", agreement)
     print_agreement(agreement)
 
-    mended, changed, disputed = correct_records(records, latest_corrections(reviews))
-    write_dataset(FOLDER / "corrected.csv", mended)
+    corrections = latest_corrections(reviews)
+    mended, changed, disputed = correct_records(records, corrections)
+    added = make_records(records, reviews, corrections)
+    write_dataset(FOLDER / "corrected.csv", mended + added)
     print(
-        f"{FOLDER / 'corrected.csv'}: {len(mended)} records, {len(changed)} of them with a right answer of a reviewer"
+        f"{FOLDER / 'corrected.csv'}: {len(mended)} records, {len(changed)} of them with a right answer of a reviewer; "
+        f"{len(added)} more from the chat"
     )
     if disputed:
         print(f"  left as they were, since reviewers wrote different right answers: {', '.join(disputed)}")

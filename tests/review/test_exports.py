@@ -2,7 +2,7 @@ import csv
 import json
 
 import pytest
-from review_files import ANSWER, QUESTION, gold_form, review
+from review_files import ANSWER, QUESTION, chat_review, gold_form, review
 
 from civilqa.dataset.records import Record, record_id
 from civilqa.review.exports import (
@@ -11,6 +11,7 @@ from civilqa.review.exports import (
     latest_corrections,
     make_gold,
     make_preferences,
+    make_records,
     report_marks,
     write_dataset,
 )
@@ -49,6 +50,28 @@ def test_where_reviewers_differ_the_record_stays_and_is_named():
     assert [one.answer for one in found] == ["기준", "다"]
     assert changed == [record(1).id]
     assert disputed == [record(0).id]
+
+
+def test_a_question_of_the_chat_becomes_a_record_once_it_has_one_right_answer():
+    reviews = [
+        chat_review(1, correction=" 바른 답 "),
+        chat_review(2, adapter=["law"]),  # nobody wrote the right one
+        chat_review(3, "김", correction="가"),
+        chat_review(3, "이", correction="나"),
+        chat_review(0, correction="새 답"),  # in the data already, where it is mended
+        review(4, correction="평가의 답"),  # of an evaluation, whose record is in the data no longer
+    ]
+    corrections = latest_corrections(reviews)
+    (made,) = make_records([record(0)], reviews, corrections)
+    assert (made.id, made.question, made.answer, made.category) == (record(1).id, "1번 질문", "바른 답", "전세사기")
+    assert correct_records([record(0)], corrections)[1] == [record(0).id]
+
+
+def test_one_answer_alone_has_no_better_one_and_loses_to_the_right_one():
+    made, opposite = make_preferences([chat_review(0, adapter=["law"], correction="바른 답"), chat_review(1)], ask)
+    assert [(one["chosen"][0]["content"], one["rejected"][0]["content"]) for one in made] == [("바른 답", "0 튜닝")]
+    assert opposite == 0
+    assert better_answer(chat_review(0, adapter="good")) is None
 
 
 def test_the_dataset_holds_every_text_as_it_is(tmp_path):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from pydantic import ValidationError
-from review_files import review
+from review_files import chat_review, review
 
 from civilqa.program.errors import RecordError
 from civilqa.review import marks
@@ -104,6 +104,8 @@ def test_a_review_is_whole_once_every_answer_has_a_verdict_and_every_wrong_one_a
     assert review(base="good", adapter=["law"]).is_whole
     assert not review(base="good").is_whole
     assert not review(base="good", adapter=[]).is_whole
+    assert chat_review(adapter="good").is_whole
+    assert not chat_review().is_whole
     with pytest.raises(ValidationError, match="only of an answer that is wrong"):
         Mark(verdict="good", faults=["law"])
 
@@ -111,6 +113,7 @@ def test_a_review_is_whole_once_every_answer_has_a_verdict_and_every_wrong_one_a
 def test_another_answer_is_another_thing_to_judge():
     other = {"base": "0 베이스", "adapter": "다른 답"}
     assert review(0).key != review(0, answers=other).key
+    assert chat_review(0).key != review(0).key
     assert len(last_reviews([review(0), review(0, answers=other), review(0, reviewer="이")])) == 3
 
 

@@ -32,6 +32,13 @@ def review(number: int = 0, reviewer: str = "김", base: Any = None, adapter: An
     return Review(**fields | changes)
 
 
+def chat_review(number: int = 0, reviewer: str = "김", adapter: Any = None, **changes: Any) -> Review:
+    """Return a review of the tuned model's answer to a question that was asked in the chat."""
+    whole = review(number, reviewer, adapter=adapter)
+    alone = {"answers": {"adapter": whole.answers["adapter"]}, "marks": {"adapter": whole.marks["adapter"]}}
+    return review(number, reviewer, reference="", shown=["adapter"], blind=False, **alone | changes)
+
+
 def gold_form(**changes: str) -> GoldForm:
     """Return annotations of 'civil damages for a wrong', as a person fills them in, for ANSWER."""
     filled = {

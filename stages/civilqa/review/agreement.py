@@ -24,7 +24,7 @@ def collect_ratings(reviews: Iterable[Review]) -> Ratings:
     ratings: Ratings = defaultdict(dict)
     for review in reviews:
         for system in SYSTEMS:
-            if review.marks[system].verdict is not None:
+            if system in review.marks and review.marks[system].verdict is not None:
                 ratings[review.key, system][review.reviewer] = review
     return ratings
 

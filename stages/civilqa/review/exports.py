@@ -48,6 +48,19 @@ def correct_records(
     return mended, changed, disputed
 
 
+def make_records(
+    records: list[Record], reviews: Iterable[Review], corrections: dict[str, dict[str, str]]
+) -> list[Record]:
+    """Return the questions that were asked in the chat, are in no record, and have one right answer, as records."""
+    known = {question_id(record.id) for record in records}
+    asked = {review.id: review for review in reviews if not review.reference and review.id not in known}
+    return [
+        Record(id=name, question=review.question, answer=texts.pop(), category=review.category, difficulty="")
+        for name, review in asked.items()
+        if len(texts := set(corrections.get(name, {}).values())) == 1
+    ]
+
+
 def write_dataset(path: Path, records: list[Record]) -> None:
     """Write records as a CSV for prepare: UTF-8 with a mark, so that Excel shows Hangul, and every text as it is."""
     text = io.StringIO()
@@ -80,7 +93,7 @@ def make_preferences(
             worse = next(system for system in SYSTEMS if system != better)
             wanted[*asked, texts[better], texts[worse]] = None
         if right := review.correction.strip():
-            for system in SYSTEMS:
+            for system in texts:
                 if review.marks[system].verdict in ("usable", "wrong"):
                     wanted[*asked, right, texts[system]] = None
     found = [pair for pair in wanted if pair[2] != pair[3] and all(pair[2:])]
@@ -98,7 +111,9 @@ def make_preferences(
 
 
 def better_answer(review: Review) -> str | None:
-    """Return the system whose answer a reviewer prefers; None where both are as good, or nothing was said."""
+    """Return the system whose answer a reviewer prefers; None where both are as good, or nothing was said of both."""
+    if len(review.answers) < len(SYSTEMS):
+        return None
     if review.better is not None:
         return None if review.better == "same" else review.better
     verdicts = [review.marks[system].verdict for system in SYSTEMS]

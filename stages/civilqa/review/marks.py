@@ -1,4 +1,7 @@
-"""A review: what one reviewer thinks of the answers to one question, as the page saves it.
+"""A review: what one reviewer thinks of the answers to one question, as the pages save it.
+
+Of an evaluation's questions there are two answers and a reference; of a question that was asked in the chat there is no
+reference, and the base's answer only where the base was asked, too.
 
 Each reviewer has a file, `data/reviews/review-NAME.jsonl`. A line is the whole state of one question at one moment: of
 equal reviewer and answers the last one counts, and the earlier ones stay. A line without its end was being written when
@@ -78,7 +81,8 @@ class Review(Strict):
     Attributes:
         time: when it was saved, ISO 8601 in UTC.
         adapter_sha256: of the adapter that gave the tuned model's answer.
-        answers: the texts that were judged, by system.
+        reference: the dataset's answer; empty where the question was asked in the chat.
+        answers: the texts that were judged, by system; `marks` has the same systems.
         shown: the systems in the order in which they stood side by side; `blind`, whether without their names.
         better: the system with the better answer, `same`, or None where nothing was chosen.
         correction: the right answer; empty where none was written.
@@ -108,12 +112,12 @@ class Review(Strict):
     @property
     def is_whole(self) -> bool:
         """Whether every answer has its verdict, and every wrong one what is wrong with it."""
-        return all(self.marks[system].is_whole for system in SYSTEMS)
+        return all(self.marks[system].is_whole for system in self.answers)
 
 
 def answers_key(name: str, answers: dict[Any, str]) -> str:
-    """Return what a question and the two answers to it are known by; another answer is another key."""
-    return sha256_json([name, *(answers[system] for system in SYSTEMS)])[:32]
+    """Return what a question and the answers to it are known by; another answer is another key."""
+    return sha256_json([name, *(answers.get(system) for system in SYSTEMS)])[:32]
 
 
 def review_path(reviewer: str, folder: Path = REVIEWS) -> Path:
