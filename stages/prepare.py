@@ -8,8 +8,7 @@ Params: prepare, reference
 
 Nothing is dropped in silence: kept + filtered + rejected + left out is what the files hold. Every rejected row is in
 data/rejected.jsonl with its file, line, reason and the whole row, whether the stage fails on it or goes on; files,
-sheets and lines that are left out are named. Personal data is masked in all that
-is written.
+sheets and lines that are left out are named. Personal data is masked in all that is written.
 """
 
 from civilqa.program.lifecycle.stage import run, start
@@ -36,6 +35,7 @@ from civilqa.reading.duplicates import LEFT_OUT
 from civilqa.reading.newer_law import newer_law
 from civilqa.reading.personal_data import mask_cells
 from civilqa.reading.source import Reading, read_source
+from civilqa.reading.tracking import untracked_note
 
 RECORDS = Path("data/prepared/records.jsonl")
 EXTRA = Path("data/prepared/extra.jsonl")
@@ -183,8 +183,8 @@ def prepare(params: PrepareParams) -> None:
             )
     if reading.citations_outside_table:
         print(f"warning: {reading.citations_outside_table} citations of acts outside data/reference were not checked")
-    if newer := newer_law(kept):
-        print(f"warning: {newer}")
+    for warning in filter(None, (newer_law(kept), untracked_note(Path(params.source)))):
+        print(f"warning: {printable(warning)}")
     left_out = f", {reading.rows_left_out} left out" if reading.rows_left_out else ""
     print(
         f"prepare: {reading.read} rows read: {len(kept)} kept, {filtered} filtered, {len(reading.rejected)} rejected"

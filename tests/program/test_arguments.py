@@ -57,6 +57,10 @@ def test_help_of_a_script_that_takes_arguments_does_not_say_that_it_takes_none(a
         (["--learning-rate=5e-5"], "train.learning_rate", "-S train.learning_rate=5e-5"),
         (["train.learning_rate=5e-5"], "train.learning_rate", "-S train.learning_rate=5e-5"),
         (["-S", "train.epochs=2"], "train.epochs", "-S train.epochs=2"),
+        # DVC's parser takes letters that are not English, and brackets, between quotes alone.
+        (["--profile", "내모델"], "model.profile", "-S 'model.profile=\"내모델\"'"),
+        (["--profile", "a(1)"], "model.profile", "-S 'model.profile=\"a(1)\"'"),
+        (["--profile", '"내모델"'], "model.profile", "-S 'model.profile=\"내모델\"'"),
         (
             ["--epochs=2", "--batch_size", "1"],
             "train.epochs, train.batch_size",

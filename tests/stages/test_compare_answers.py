@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import compare_answers
-from accidents import checked, commit_all
+from accidents import checked, commit_all, run
 from civilqa.experiments.word_diff import merge_words
 from civilqa.program.errors import PipelineError
 from civilqa.scoring.scores import SCORES
@@ -95,6 +95,16 @@ def test_wrong_arguments_are_named(project, arguments):
     assert finished.returncode == 1
     assert finished.stderr.startswith("error: ")
     assert "Traceback" not in finished.stderr
+
+
+def test_in_a_fresh_clone_what_was_not_pulled_is_told_in_a_sentence(project):
+    checked(project, "git", "init", "--quiet")
+    commit_all(project, "start")
+    finished = run(project, sys.executable, "stages/compare_answers.py", "HEAD", "workspace")
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: data/predictions/test.jsonl of HEAD: cannot be read: ")
+    assert "`dvc fetch` gets outputs from a remote" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
 
 
 def test_predictions_of_another_version_are_refused():

@@ -61,6 +61,7 @@ def read_output(revision: str, path: str, name: str | None = None) -> bytes:
     # Here, since they take a second: a wrong argument should not wait for it.
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
     from scmrepo.exceptions import SCMError
 
     name = name or revision
@@ -69,7 +70,7 @@ def read_output(revision: str, path: str, name: str | None = None) -> bytes:
     try:
         files = DVCFileSystem(rev=revision, subrepos=True)
         expected, content = files.info(path_in_repository).get("md5"), files.read_bytes(path_in_repository)
-    except (DvcException, SCMError, OSError) as error:
+    except (DvcException, DataIndexDirError, SCMError, OSError) as error:  # the second: not in this clone's cache
         raise PipelineError(
             f"{path} of {name}: cannot be read: {error or type(error).__name__}; `dvc exp list` names the "
             "experiments, `dvc fetch` gets outputs from a remote, and running it again makes them again"

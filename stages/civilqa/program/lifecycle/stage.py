@@ -85,10 +85,16 @@ def answer_arguments(documentation: str, example: str) -> None:
         sys.exit(0)
     if arguments and example:
         meant = find_meant(arguments, documentation)
-        pairs = " ".join(f"-S {shlex.quote(f'{key}={value}')}" for key, value in meant.items())
+        pairs = " ".join(f"-S {shlex.quote(f'{key}={quoted(value)}')}" for key, value in meant.items())
         message = f"{refusal} {', '.join(meant)} in params.yaml, or run: dvc exp run {pairs}" if meant else in_general
         print(printable(without_secrets(f"error: {message}")), file=sys.stderr)
         sys.exit(2)
+
+
+def quoted(value: str) -> str:
+    """Return a value as DVC's parser of -S takes it: letters that are not English, and brackets, between quotes."""
+    plain = value.isascii() and not set("()") & set(value)
+    return value if plain or value.startswith(("[", "{", '"', "'")) else f'"{value}"'
 
 
 def find_meant(arguments: list[str], documentation: str) -> dict[str, str]:
