@@ -92,7 +92,7 @@ def make_parser() -> KoreanParser:
 def add_model_options(parser: KoreanParser, default: Any = None) -> None:
     folder = f"어댑터나 병합된 모델의 폴더 (기본값 {ADAPTER})"
     parser.add_argument("--model", metavar="폴더", type=Path, default=default or ADAPTER, help=folder)
-    category = "안내문을 고를 분야: 전세사기, 부동산물권 등"
+    category = "분야: 모델이 학습한 것 가운데 하나. 없으면 가장 비슷한 학습 질문의 분야"
     parser.add_argument("--category", metavar="분야", default="" if default is None else default, help=category)
     for name, (kind, meaning) in SETTINGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="값", type=kind, default=default, help=meaning)
@@ -103,9 +103,10 @@ def main() -> None:
     engine = InferenceEngine()
     given = {name: getattr(arguments, name, None) for name in (*SETTINGS, "batch_size", "engine_url", "engine_model")}
     engine.configure(**{name: value for name, value in given.items() if value is not None})
-    if arguments.category and arguments.category not in engine.categories:
-        known = ", ".join(engine.categories)
-        raise ParameterError(f"--category: '{arguments.category}' 분야는 없습니다. 있는 분야: {known}")
+    if arguments.category and engine.has_model(arguments.model):
+        from civilqa.chat.categories import check_category
+
+        check_category(arguments.model, arguments.category)
     if arguments.json and arguments.question is None:
         raise ParameterError("--json은 --question과 함께 씁니다.")
     find_statutes()  # what is wrong with them is said now, rather than beside an answer

@@ -3,7 +3,7 @@
 Reads:  models/adapter, the profile's base model, data/formatted/test.jsonl if it is there, metrics/evaluate.json,
         metrics/finetune.json
 Writes: models/merged: model.safetensors, config, generation config, tokenizer, chat template, README.md (model card),
-        Modelfile (Ollama), manifest.json
+        Modelfile (Ollama), categories.json (training's system prompts and questions), manifest.json
 Params: format, model, the selected profile
 
 No stage: the folder follows from the adapter and is as large as the base. The merge is computed on the CPU in fp32,
@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from civilqa.base_model.categories import main_category, read_categories, write_categories
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, read_formatted
 from civilqa.chat.engine import ADAPTER, MERGED
@@ -50,7 +51,8 @@ def parity_prompts(adapter: Adapter, prompter: Prompter, prompts: FormatParams) 
     present = {name: sha256_file(FORMATTED / name) for name in TRAINED_ON if (FORMATTED / name).is_file()}
     if present == adapter.manifest.data and (FORMATTED / "test.jsonl").is_file():
         return [row["prompt_ids"] for row in itertools.islice(read_formatted(FORMATTED / "test.jsonl"), PARITY_PROMPTS)]
-    system = prompts.system_prompt("")
+    categories = read_categories(adapter.folder, prompts)
+    system = categories[main_category(categories)].system_prompt
     return prompter.encode([prompter.render(prompter.messages(text, system))[0] for text in BENCHMARK_QUESTIONS])
 
 
@@ -112,6 +114,7 @@ def export(output: Path, precision: str) -> None:
     before = stamp(ADAPTER)
     prompter = load_prompter(profile, prompts.style)
     trained = open_adapter(ADAPTER, model_params, profile, template=prompter.template)
+    categories = read_categories(ADAPTER, prompts)
     hardware = resolve_hardware(hardware_params, profile)
     questions = parity_prompts(trained, prompter, prompts)
     conversational = bool(prompter.tokenizer.chat_template)  # before the one of training is put there
@@ -139,8 +142,10 @@ def export(output: Path, precision: str) -> None:
         )
         if stamp(ADAPTER) != before:
             raise ModelError(f"{ADAPTER}: was replaced while it was exported; export again once its training has ended")
-        write_merged_card(folder, trained, prompts, manifest)
-        write_text(folder / "Modelfile", make_modelfile(prompter, prompts, conversational))
+        write_categories(folder, categories)
+        write_merged_card(folder, trained, categories, manifest)
+        system_prompt = categories[main_category(categories)].system_prompt
+        write_text(folder / "Modelfile", make_modelfile(prompter, system_prompt, conversational))
         seal(folder, manifest)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest.parity}")

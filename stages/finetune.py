@@ -1,7 +1,8 @@
 """Trains a LoRA adapter on the formatted training split.
 
-Reads:  data/formatted/train.jsonl, data/formatted/validation.jsonl, the profile's base model
-Writes: models/adapter/ (weights, configuration, tokenizer, template, model card), metrics/finetune.json,
+Reads:  data/formatted/train.jsonl, data/formatted/validation.jsonl, data/formatted/categories.json, the profile's base
+        model
+Writes: models/adapter/ (weights, configuration, tokenizer, template, categories, model card), metrics/finetune.json,
         metrics/plots/loss_train.csv, metrics/plots/loss_validation.csv
         metrics/runs/finetune.json, metrics/runs/memory.csv: seconds, memory and machine; no outputs of the stage, since
         they differ every time
@@ -23,6 +24,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from civilqa.base_model.categories import write_categories
 from civilqa.base_model.hub import check_base
 from civilqa.generation.answers import answer_limit
 from civilqa.model.hardware import peak_memory_bytes, reset_peak_memory, take_hold
@@ -129,7 +131,8 @@ def write_adapter(trained: Trained) -> None:
         save_adapter(model, folder, weights)
         tokenizer.chat_template = plan.prompter.template
         tokenizer.save_pretrained(str(folder))
-        write_adapter_card(folder, trained.card_facts(), plan.made_from.base, plan.profile.notice)
+        write_adapter_card(folder, trained.card_facts(), plan.made_from.base, plan.categories, plan.profile.notice)
+        write_categories(folder, plan.categories)
         seal(folder, plan.made_from)
 
 

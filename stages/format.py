@@ -3,7 +3,8 @@
 Reads:  data/splits/*.jsonl, the profile's tokenizer and chat template
 Writes: data/formatted/train.jsonl, data/formatted/validation.jsonl, data/formatted/test.jsonl,
         data/formatted/lengths.csv (tokens of every record), data/formatted/sample.txt (one record as the model sees it,
-        with its loss mask), data/formatted/chat_template.jinja, metrics/format.json, metrics/plots/lengths.csv
+        with its loss mask), data/formatted/chat_template.jinja, data/formatted/categories.json (what is asked in each),
+        metrics/format.json, metrics/plots/lengths.csv
 Params: format, model, the selected profile
 
 Each line holds the record's text as a person reads it (`messages`, or `prompt` and `completion`) and its tokens:
@@ -25,6 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from civilqa.base_model.categories import Category, add_questions, write_categories
 from civilqa.base_model.hub import check_base
 from civilqa.base_model.profiles import Profile, read_profile
 from civilqa.base_model.prompts import TEMPLATE_FILE, FormatParams, Prompter, load_prompter
@@ -75,10 +77,11 @@ def make_formatter(profile: Profile, params: FormatParams) -> Callable[[list[Ite
 
 
 def format_splits(profile: Profile, params: FormatParams, folder: Path) -> dict[str, list[Lengths]]:
-    """Write every split; return the lengths of its records."""
+    """Write every split, and the categories of the first; return the lengths of each split's records."""
     paths = {name: SPLIT_FOLDER / f"{name}.jsonl" for name in SPLITS}
     items = ((name, record) for name, path in paths.items() for record in iterate_records(path))
     lengths: dict[str, list[Lengths]] = {name: [] for name in SPLITS}
+    categories: dict[str, Category] = {}
     total = sum(map(count_lines, paths.values()))
     with ExitStack() as stack, tqdm(desc="format", total=total, unit=" records", unit_scale=True) as progress:
         files = {name: stack.enter_context(open_aside(folder / f"{name}.jsonl")) for name in SPLITS}
@@ -86,7 +89,9 @@ def format_splits(profile: Profile, params: FormatParams, folder: Path) -> dict[
             for (name, _), (line, length) in zip(chunk, lines, strict=True):
                 files[name].write(line)
                 lengths[name].append(length)
+            add_questions(categories, [(one.category, one.question) for name, one in chunk if name == "train"], params)
             progress.update(len(chunk))
+    write_categories(folder, categories)
     return lengths
 
 

@@ -167,6 +167,14 @@ def project(tmp_path: Path) -> Path:
     return copy_project(tmp_path / "project")
 
 
+# What the adapter of make_adapter says that it was trained on, as (category, question).
+TRAINED_ON = (
+    ("부동산물권", "등기하지 않은 매수인도 소유권을 주장할 수 있나요?"),
+    ("전세사기", "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"),
+    ("전세사기", "집주인이 바뀌면 보증금은 누구에게 받나요?"),
+)
+
+
 def make_adapter(folder: Path, quantization: str = "none") -> None:
     """Write an adapter for the tiny base that changes its answers, without training it; the project's root is cwd.
 
@@ -175,13 +183,14 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     import torch
     from peft import get_peft_model
 
+    from civilqa.base_model.categories import add_questions, write_categories
     from civilqa.base_model.profiles import read_profile
-    from civilqa.base_model.prompts import TEMPLATE_FILE
+    from civilqa.base_model.prompts import TEMPLATE_FILE, FormatParams
     from civilqa.model.hardware import Hardware
     from civilqa.model.loading import load_base, save_adapter
     from civilqa.model.provenance import describe_making, seal
     from civilqa.program.files import write_text
-    from civilqa.program.parameters import read_choice
+    from civilqa.program.parameters import read_choice, read_sections
     from civilqa.training.adapter import Tuning, make_lora_config
 
     model_params, profile = read_profile()
@@ -195,6 +204,9 @@ def make_adapter(folder: Path, quantization: str = "none") -> None:
     save_adapter(adapted, folder)
     template = Path(profile.template).read_text(encoding="utf-8")
     write_text(folder / TEMPLATE_FILE, template)
+    categories: dict[str, Any] = {}
+    add_questions(categories, TRAINED_ON, *read_sections(format=FormatParams))
+    write_categories(folder, categories)
     formatted = Path("data/formatted") if Path("data/formatted").is_dir() else None
     seal(folder, describe_making(model_params, profile, quantization, template.removesuffix("\n"), formatted))
 

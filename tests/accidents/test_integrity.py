@@ -13,13 +13,12 @@ import chat
 import evaluate
 import export
 from accidents import checked, run
-from civilqa.base_model.prompts import FormatParams
+from civilqa.base_model.categories import read_categories
 from civilqa.inference import InferenceEngine
 from civilqa.model.model_card import write_merged_card
 from civilqa.model.provenance import MergedManifest, read_manifest
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json
-from civilqa.program.parameters import read_sections
 from conftest import edit_params
 
 pytestmark = pytest.mark.slow
@@ -38,6 +37,7 @@ ADAPTER = "models/adapter"
 FILES = (
     "adapter_model.safetensors",
     "adapter_config.json",
+    "categories.json",
     "chat_template.jinja",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -279,7 +279,7 @@ def test_the_card_of_the_merged_model_shows_the_scores_of_its_own_adapter(merged
 def test_scores_of_another_adapter_are_not_shown(merged, change, tmp_path):
     def card():
         adapter = export.open_adapter(Path(ADAPTER), *export.read_profile())
-        write_merged_card(tmp_path, adapter, *read_sections(format=FormatParams), read_manifest(merged, MergedManifest))
+        write_merged_card(tmp_path, adapter, read_categories(merged), read_manifest(merged, MergedManifest))
         return (tmp_path / "README.md").read_text(encoding="utf-8")
 
     assert "Not evaluated" not in card()

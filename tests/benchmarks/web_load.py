@@ -82,7 +82,7 @@ class Tab:
 
     async def ask(self, question: str) -> dict[str, Any]:
         """Return the last event of an answer: `finished`, or `error` and why."""
-        body = {"session": self.session, "question": question, "category": "공통", "compare": False, "turns": False}
+        body = {"session": self.session, "question": question, "category": "", "compare": False, "turns": False}
         last: dict[str, Any] = {}
         async with self.client.stream("POST", "/ask", json=body) as response:
             response.raise_for_status()
@@ -154,8 +154,9 @@ def served(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         address = line.split()[1]
         for _ in range(200):
             with contextlib.suppress(httpx.TransportError):
-                httpx.get(address, timeout=5)
-                break
+                if httpx.get(address, timeout=5).status_code == 200:  # 503 while the model is loaded
+                    break
+            time.sleep(0.2)
         yield address, psutil.Process(process.pid)
     finally:
         process.terminate()

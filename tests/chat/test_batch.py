@@ -55,7 +55,15 @@ class Echo:
         self.asked.append(list(questions))
         about = {"citations": [], "tokens": 1, "stopped": True, "model": "메아리", "notice": "시험", "seconds": 0.1}
         asked = zip(questions, categories, strict=True)
-        return [{"answer": f"{question}/{category}/{len(questions)}", **about} for question, category in asked]
+        return [
+            {
+                "answer": f"{question}/{category}/{len(questions)}",
+                "category": category or "고른 분야",
+                "category_chosen": not category,
+                **about,
+            }
+            for question, category in asked
+        ]
 
 
 @pytest.fixture
@@ -200,7 +208,7 @@ def test_the_answers_are_written_as_the_suffix_says(source, tmp_path, suffix):
     assert rows[0]["answer"] == "0번째 질문입니다./전세사기/3"
     assert [str(row["line"]) for row in rows] == [str(line) for line in range(2, 13)]
     if suffix == ".csv":
-        assert target.read_bytes().startswith(b"\xef\xbb\xbfline,question,category,answer,")
+        assert target.read_bytes().startswith(b"\xef\xbb\xbfline,question,category,category_chosen,answer,")
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -9,7 +9,7 @@ import pytest
 
 from chat import main
 from civilqa.chat.terminal import piped_lines
-from civilqa.program.errors import PipelineError
+from civilqa.program.errors import PipelineError, QuestionError
 from civilqa.program.lifecycle.safe_output import printable
 from conftest import ROOT
 
@@ -45,7 +45,6 @@ def test_the_help_is_korean(chat, capsys):
     [
         (["--nothing"], "오류: "),
         (["--temperature", "9"], "temperature: found 9.0"),
-        (["--category", "상속"], "'상속' 분야는 없습니다. 있는 분야: 전세사기, 부동산물권"),
         (["--json"], "--json은 --question과 함께"),
         (["--question", "?"], "models/adapter: 학습된 모델이 없습니다"),
         (["--model", "none", "--question", "?"], "none: 학습된 모델이 없습니다"),
@@ -79,7 +78,24 @@ def test_one_question_gets_one_answer(chat, chat_project, monkeypatch):
     assert (tuned["question"], tuned["category"], tuned["tokens"]) == (QUESTION, "전세사기", 24)
     out = chat("--question", QUESTION, "--category", "전세사기")
     assert printable(tuned["answer"]) in out  # a model with few steps behind it says control characters, too
+    assert "\n분야: 전세사기\n" in out
     assert "법률 지식은 없습니다" in out
+
+
+def test_a_question_without_a_category_is_asked_as_the_most_similar_training_question(chat, chat_project, monkeypatch):
+    monkeypatch.chdir(chat_project)
+    asked = "등기하지 않은 매수인의 소유권은?"
+    given = json.loads(chat("--question", asked, "--category", "부동산물권", "--json"))
+    chosen = json.loads(chat("--question", asked, "--json"))
+    assert (chosen["category"], chosen["category_chosen"], chosen["answer"]) == ("부동산물권", True, given["answer"])
+    assert "분야: 부동산물권 (가장 비슷한 학습 질문에서)" in chat("--question", asked)
+
+
+def test_a_category_that_the_model_was_not_trained_on_is_refused_before_it_is_loaded(chat, chat_project, monkeypatch):
+    monkeypatch.chdir(chat_project)
+    (chat_project / "models/adapter/adapter_model.safetensors").unlink()
+    with pytest.raises(QuestionError, match=r"'상속' 분야를 학습하지 않았습니다\. 있는 분야: 부동산물권, 전세사기"):
+        chat("--category", "상속", "--question", QUESTION)
 
 
 def test_questions_from_a_pipe_are_answered_line_by_line(chat, chat_project, monkeypatch):
@@ -142,7 +158,7 @@ def test_a_conversation_in_a_real_terminal(chat_project):
         terminal.send("/도움말\r")
         terminal.expect("/초기화")
         terminal.send("/분야 전세사기\r")
-        terminal.expect("'전세사기' 안내문으로 답합니다")
+        terminal.expect("'전세사기' 분야로 답합니다")
         terminal.expect("질문>")
         terminal.send(f"{QUESTION}\r")
         terminal.expect(r"\?2004l")  # the line editor has given the terminal back

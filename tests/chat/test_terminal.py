@@ -20,7 +20,13 @@ class Stream:
     def close(self):
         self.closed = True
         answer = {"answer": "".join(self.given), "citations": [], "tokens": len(self.given), "seconds": 0.1}
-        self.result = answer | {"question": "질문", "model": "모델", "stopped": not list(self.pieces)}
+        self.result = answer | {
+            "question": "질문",
+            "category": "",
+            "category_chosen": False,
+            "model": "모델",
+            "stopped": not list(self.pieces),
+        }
 
 
 class Engine:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def served(project: Path, *arguments: str):
 def wait_until_open(address: str) -> None:
     for _ in range(200):
         with contextlib.suppress(httpx.TransportError):
-            httpx.get(address, timeout=5)
-            return
+            if httpx.get(address, timeout=5).status_code == 200:  # 503 while the model is loaded
+                return
+        time.sleep(0.2)
     raise AssertionError(f"{address} does not answer")
 
 
@@ -76,7 +78,7 @@ def post(page, path, session, **more):
     return httpx.post(f"{page[0]}/{path}", json={"session": session} | more, timeout=120)
 
 
-def ask(page, question, category="공통", compare=False, session=None):
+def ask(page, question, category="", compare=False, session=None):
     """Return the events of an answer, as the page's script gets them."""
     asked = {"question": question, "category": category, "compare": compare, "turns": False}
     answer = post(page, "ask", session or uuid.uuid4().hex, **asked)
@@ -94,13 +96,16 @@ def test_the_page_answers_as_the_engine_does(page, engine):
     events = ask(page, QUESTION, "전세사기", compare=True)
     assert html_of(events) == expected
     assert html_of(events, 1) != expected
-    assert events[-1] == {"finished": True}
+    assert events[-1] == {"finished": True, "place": 0}
+    assert [event["category"] for event in events if "html" in event] == ["분야: 전세사기"] * 2
 
 
 def test_a_reload_shows_the_conversation_of_the_tab_and_a_new_one_forgets_it(page):
     session = uuid.uuid4().hex
     html = html_of(ask(page, QUESTION, session=session))
-    assert post(page, "conversation", session).json() == [{"question": QUESTION, "answers": [html]}]
+    assert post(page, "conversation", session).json() == [
+        {"question": QUESTION, "category": "분야: 전세사기 (가장 비슷한 학습 질문에서)", "answers": [html]}
+    ]
     assert post(page, "conversation", uuid.uuid4().hex).json() == []
     assert post(page, "clear", session).status_code == 204
     assert post(page, "conversation", session).json() == []
@@ -166,7 +171,7 @@ def test_the_page_in_a_browser(page):
             tab.on("request", lambda request, seen=requests: seen.append(request.url))
             tab.on("dialog", lambda dialog, seen=dialogs: seen.append(dialog.message))
             tab.goto(address)
-            tab.get_by_label("전세사기").check()
+            tab.get_by_label("분야").select_option("전세사기")
             tab.locator("#compare").check()
             tab.locator(".example").first.click()
             expect(tab.locator("#question")).not_to_have_value("")

@@ -61,4 +61,4 @@ def test_an_example_is_asked_in_a_category_that_the_page_offers(tmp_path, monkey
     ]
     write_records(tmp_path / "data/splits/test.jsonl", records)
     found = dict(example_questions("test", ["전세사기"]))
-    assert found == {"전세 질문입니다": "전세사기", "상속 질문입니다": "공통", "다른 질문입니다": "공통"}
+    assert found == {"전세 질문입니다": "전세사기", "상속 질문입니다": "", "다른 질문입니다": ""}

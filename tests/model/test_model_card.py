@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from civilqa.base_model.categories import Category
 from civilqa.base_model.profiles import ModelParams, Profile
-from civilqa.base_model.prompts import FormatParams
 from civilqa.model.model_card import write_adapter_card, write_merged_card
 from civilqa.model.provenance import Adapter, Manifest, MergedManifest
 
@@ -18,9 +18,14 @@ FACTS = {
     "metrics": {"train_last": 0.5},
 }
 
+CATEGORIES = {
+    "": Category(system_prompt="상담가", records=1),
+    "전세사기": Category(system_prompt="전세 전문가", records=2, questions=["질문"]),
+}
+
 
 def test_the_card_of_a_hub_base_names_it_with_its_revision(tmp_path):
-    write_adapter_card(tmp_path, FACTS, HUB, "고지")
+    write_adapter_card(tmp_path, FACTS, HUB, CATEGORIES, "고지")
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.base_model == "someone/base-model"
     assert card.data.library_name == "peft"
@@ -32,14 +37,14 @@ def test_the_card_of_a_hub_base_names_it_with_its_revision(tmp_path):
 
 
 def test_the_card_says_that_it_is_no_legal_advice(tmp_path):
-    write_adapter_card(tmp_path, FACTS, RANDOM, "고지")
+    write_adapter_card(tmp_path, FACTS, RANDOM, CATEGORIES, "고지")
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "법률 자문이 아닙니다" in text
     assert "no legal advice" in text
 
 
 def test_the_card_of_a_base_that_is_not_on_the_hub_promises_no_download(tmp_path):
-    write_adapter_card(tmp_path, FACTS, RANDOM, "고지")
+    write_adapter_card(tmp_path, FACTS, RANDOM, CATEGORIES, "고지")
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.base_model is None
     assert "AutoPeftModelForCausalLM" not in card.text
@@ -47,14 +52,13 @@ def test_the_card_of_a_base_that_is_not_on_the_hub_promises_no_download(tmp_path
 
 def test_the_card_s_bytes_depend_on_what_it_says_alone(tmp_path):
     for name in "ab":
-        write_adapter_card(tmp_path / name, FACTS, HUB, "고지")
+        write_adapter_card(tmp_path / name, FACTS, HUB, CATEGORIES, "고지")
     assert (tmp_path / "a/README.md").read_bytes() == (tmp_path / "b/README.md").read_bytes()
 
 
 # --- merged models ---------------------------------------------------------------------------------------------------
 
 MADE_FROM = {"base": HUB, "quantization": "none", "tokenizer": {}, "template_sha256": "0" * 64, "data": {}}
-PROMPTS = FormatParams(style="conversational", system_prompts={"전세사기": "전세 전문가", "default": "상담가"})
 MERGED = MergedManifest(
     **MADE_FROM,
     adapter={},
@@ -89,7 +93,7 @@ def merged_card(tmp_path, monkeypatch):
             ModelParams(profile="mine", seed=1),
             profile,
         )
-        write_merged_card(tmp_path, adapter, PROMPTS, MERGED)
+        write_merged_card(tmp_path, adapter, CATEGORIES, MERGED)
         return ModelCard.load(tmp_path / "README.md")
 
     return write
@@ -108,8 +112,8 @@ def test_the_merged_card_says_what_it_is_and_how_it_is_asked(merged_card):
     for said in (
         f"`someone/base-model` at {REVISION} (profile `mine`), in bf16.",
         "by at most\n0.25 (tolerance 1), and 5 of\n6 answers",
-        "- 전세사기: 전세 전문가\n- default: 상담가\n",
-        '"content": "상담가"}',
+        "- (no category) (1 records): 상담가\n- 전세사기 (2 records): 전세 전문가\n",
+        '"content": "전세 전문가"}',  # the prompt that most training records had
         "No legal advice",
     ):
         assert said in card.text

@@ -48,6 +48,7 @@ class Stream:
         self.text, self.finished = answer, not endless
         self.result = {"question": question, "category": category, "answer": answer, "stopped": True, "tokens": 1}
         self.result |= {"citations": look_up_citations(answer), "model": "모델", "notice": "알림"}
+        self.result |= {"category_chosen": False}
 
     def stop(self):
         self.finished = True
@@ -60,7 +61,7 @@ class Engine:
 
     def __init__(self, answer="답변입니다.", categories=("전세사기",)):
         self.answer, self.categories = answer, list(categories)
-        self.name, self.notice = "모델", "알림"
+        self.name, self.notice, self.adapter_sha256 = "모델", "알림", "a" * 64
         self.params = SimpleNamespace(max_question_characters=2000)
         self.streams = []
 
@@ -116,7 +117,7 @@ def page(tmp_path_factory):
             yield address
 
 
-ASKED = {"session": "a" * 32, "question": "질문", "category": "공통", "compare": False, "turns": False}
+ASKED = {"session": "a" * 32, "question": "질문", "category": "", "compare": False, "turns": False}
 
 
 def post(address, path="/ask", headers=None, **changes):

@@ -69,7 +69,7 @@ def run_export(monkeypatch):
     return run
 
 
-def system_messages(engine, category=""):
+def system_messages(engine, category="전세사기"):
     return engine._prompter.messages(QUESTION, engine.prompts.system_prompt(category))
 
 
@@ -104,7 +104,7 @@ def read_modelfile(path):
 
 def test_ollama_answers_as_here_by_parameters_that_it_sets_otherwise(at_project, engine):
     _, system, parameters = read_modelfile("models/merged/Modelfile")
-    assert system == engine.prompts.system_prompt("")
+    assert system == engine.prompts.system_prompt("전세사기"), "not the prompt that most training records had"
     end = engine._prompter.tokenizer.convert_ids_to_tokens(engine._prompter.end_token_id)
     assert parameters == {"stop": end, "temperature": "0", "repeat_penalty": "1", "num_predict": "512"}
 
@@ -142,7 +142,7 @@ def test_ollama_gets_the_prompt_of_training_whatever_was_asked_before(at_project
 
 
 def test_a_base_made_for_conversations_gets_the_turns_before(engine):
-    modelfile = make_modelfile(engine._prompter, engine.prompts, conversational=True)
+    modelfile = make_modelfile(engine._prompter, "안내", conversational=True)
     assert "{{ .Prompt }}" in modelfile
     assert "range" not in modelfile
 

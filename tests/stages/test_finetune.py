@@ -37,6 +37,7 @@ def test_what_the_stage_prints_records_and_leaves(project, run_stage):
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "categories.json",
         "chat_template.jinja",
         "manifest.json",
         "tokenizer.json",

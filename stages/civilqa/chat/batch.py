@@ -31,7 +31,7 @@ WANTED = Wanted(fields=("question", "category"), required=("question",))
 
 # What a line of the output takes from a result of generate_answers; no seconds, which differ from run to run.
 NO_ANSWER = "모델이 아무 말도 하지 않고 답변을 끝냈습니다."
-RESULT_FIELDS = ("answer", "citations", "tokens", "stopped", "model", "notice")
+RESULT_FIELDS = ("category_chosen", "answer", "citations", "tokens", "stopped", "model", "notice")
 OWN_FIELDS = ("file", "line", "question", "category", *RESULT_FIELDS, "error")
 
 
@@ -42,7 +42,7 @@ def answer_file(engine: Engine, source: Path, target: Path, category: str = "") 
     above all, stands in its line too.
 
     Args:
-        category: of the rows that have none.
+        category: of the rows that have none; without it the model chooses (`category_chosen`).
 
     Raises:
         RecordError: no usable table, an answer file of another kind, a finished or foreign file in the way, or another
@@ -180,7 +180,7 @@ def answer_group(engine: Engine, group: list[dict[str, Any]]) -> Iterator[dict[s
             "line": row["line"],
             **row["others"],
             "question": row["question"],
-            "category": row["category"],
+            "category": row["category"] if error else result["category"],
             **{name: result[name] for name in RESULT_FIELDS},
             "error": NO_ANSWER if result["answer"] == "" else error,
         }

@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from civilqa.chat.categories import category_note
 from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
 from civilqa.program.files import write_text
 
@@ -17,7 +18,8 @@ def save_conversation(exchanges: list[list[dict[str, Any]]], folder: Path = CONV
     notices = dict.fromkeys(result["notice"] for results in exchanges for result in results)
     parts = [f"# 민법 상담 대화 ({now:%Y-%m-%d %H:%M})", *notices, CITATIONS_NOTE]
     for results in exchanges:
-        parts.append(f"## 질문 ({results[0]['category'] or '공통'})\n\n{_quote(results[0]['question'])}")
+        note = category_note(results[0])
+        parts.append(f"## 질문{f' ({note})' if note else ''}\n\n{_quote(results[0]['question'])}")
         for result in results:
             parts += [f"### {result['model']}", _quote(result["answer"] or "(답변 없음)")]
             if not result["stopped"]:

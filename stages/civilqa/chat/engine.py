@@ -29,6 +29,7 @@ from civilqa.reading.cleaning import clean
 
 if TYPE_CHECKING:
     from civilqa.base_model.profiles import Profile
+    from civilqa.base_model.prompts import Message
     from civilqa.generation.decoding import Decoding
     from civilqa.model.hardware import HardwareParams
 
@@ -77,6 +78,8 @@ class Engine:
         self._hardware: Any = None  # of a model in this process
         self._prompter: Any = None
         self.prompts: Any = None
+        self._choice: Any = None  # of the category
+        self.adapter_sha256: str | None = None  # of the adapter's weights, also where they are merged
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
 
     # Loading
@@ -141,6 +144,8 @@ class Engine:
         from transformers.utils import logging
 
         from civilqa.base_model import prompts
+        from civilqa.base_model.categories import read_categories
+        from civilqa.chat.categories import CategoryChoice
         from civilqa.model import provenance
         from civilqa.model.hardware import HardwareParams
 
@@ -163,9 +168,12 @@ class Engine:
             self._adapter = provenance.open_adapter(
                 folder, self.model_params, profile, template=self._prompter.template
             )
+        self._choice = CategoryChoice(read_categories(template, self.prompts))
         self._load_weights(profile, hardware_params)
         # The template that an export puts into its tokenizer is the one of training, and says nothing of the base.
         self._conversational = manifest.conversational if manifest else bool(self._prompter.tokenizer.chat_template)
+        made = manifest.adapter if manifest else self._adapter.identity if self._adapter else {}
+        self.adapter_sha256 = made.get(provenance.WEIGHTS_FILE)
         self.name = BASE if folder is None else f"{TUNED}({folder})" if self._merged else TUNED
         return self
 
@@ -214,7 +222,7 @@ class Engine:
             "weights": weights,
             "adapter": self._adapter.identity if self._adapter else None,
             "template": self._prompter.template,
-            "system_prompts": self.prompts.system_prompts,
+            "categories": {name: category.model_dump() for name, category in self._choice.categories.items()},
             "hardware": asdict(self._hardware) if self._hardware else None,
             "settings": self.params.model_dump(exclude={"engine_url", "engine_model", "engine_timeout_seconds"}),
             "versions": versions(),
@@ -229,12 +237,9 @@ class Engine:
 
     @property
     def categories(self) -> list[str]:
-        """The categories that have a system prompt of their own."""
-        from civilqa.base_model.prompts import FormatParams
-
-        # Once a model is loaded, its own: params.yaml may be at work for the next training.
-        prompts = self.prompts or read_sections(format=FormatParams)[0]
-        return [name for name in prompts.system_prompts if name != "default"]
+        """The categories that the model was trained on, and is asked in; of another making, those in params.yaml."""
+        self._need_model()
+        return self._choice.names
 
     def passes_turns_on(self, multi_turn: str | None = None) -> bool:
         """Return whether earlier turns are passed on under a `multi_turn` setting, by default the one in params.yaml.
@@ -273,13 +278,18 @@ class Engine:
             raise ParameterError("\n".join(problems))
         return settings
 
+    def _messages(self, question: str, category: str) -> "list[Message]":
+        """Return system prompt and question as training had them."""
+        chosen, _ = self._choice.choose(question, category)
+        return self._prompter.messages(question, self._choice.system_prompt(chosen))
+
     def _prompt(
         self, question: str, category: str, history: Sequence[Turn], settings: ChatParams
     ) -> tuple[list[int], int]:
         """Return the tokens to ask a question with, cleaned as in training, and how many of the latest turns fit in.
 
         Raises:
-            QuestionError: it is empty, too long, or holds what no UTF-8 text can.
+            QuestionError: it is empty, too long, holds what no UTF-8 text can, or is of a category never trained on.
         """
         self._need_model()
         if len(question) > settings.max_question_characters:
@@ -291,7 +301,7 @@ class Engine:
             raise QuestionError(message) from None
         if not (question := clean(question)):
             raise QuestionError("질문이 비어 있습니다. 질문을 입력해 주십시오.")
-        instructions, asked = self._prompter.messages(question, self.prompts.system_prompt(category))
+        instructions, asked = self._messages(question, category)
         room = self._context_length - settings.max_new_tokens
         for start in range(len(history) + 1):
             earlier = [
@@ -316,18 +326,19 @@ class Engine:
         """Return the answer to a question, with what is worth knowing about it.
 
         Args:
-            category: decides the system prompt, as in training; any without one of its own gets the general one.
+            category: decides the system prompt, as in training; else that of the most similar training question.
             history: earlier turns to pass on, whatever multi_turn says; the oldest are left out where the model's
                 positions do not suffice.
             settings: any field of ChatParams, instead of the one in params.yaml.
 
         Returns:
-            `answer`, `citations` (see look_up_citations), `question`, `category`, `model`, `notice`, `tokens`,
-            `prompt_tokens`, `history_turns` (how many were passed on), `stopped` (whether the model ended the answer
-            itself rather than at max_new_tokens), `first_token_seconds`, `seconds`.
+            `answer`, `citations` (see look_up_citations), `question`, `category`, `category_chosen` (whether it was
+            none of the caller's), `model`, `notice`, `tokens`, `prompt_tokens`, `history_turns` (how many were passed
+            on), `stopped` (whether the model ended the answer itself rather than at max_new_tokens),
+            `first_token_seconds`, `seconds`.
 
         Raises:
-            QuestionError: the question is empty or too long.
+            QuestionError: the question is empty or too long, or of a category that the model was not trained on.
             ParameterError: a setting is out of its range.
             ModelError: no model is loaded.
         """
@@ -413,11 +424,13 @@ class Engine:
         tokens: int,
         stopped: bool,
     ) -> dict[str, Any]:
+        asked_in, chosen = self._choice.choose(question, category)
         return {
             "answer": answer,
             "citations": look_up_citations(answer),
             "question": question,
-            "category": category,
+            "category": asked_in,
+            "category_chosen": chosen,
             "model": self.name,
             "notice": self.notice,
             "prompt_tokens": prompt_tokens,

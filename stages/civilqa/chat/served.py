@@ -216,7 +216,7 @@ class ServedEngine(Engine):
 
         self._context_length = context_length(profile)
         self._model = Server(self.params)
-        text, _ = self._prompter.render(self._prompter.messages(TRIED, self.prompts.system_prompt("")))
+        text, _ = self._prompter.render(self._messages(TRIED, ""))
         (ids,) = self._prompter.encode([text])
         self._find_start(text, len(ids))
         self._as_text = False

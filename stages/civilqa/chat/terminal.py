@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from tqdm import tqdm
 
+from civilqa.chat.categories import AUTOMATIC, category_note
 from civilqa.chat.conversations import save_conversation
 from civilqa.chat.engine import Engine
 from civilqa.chat.stream import AnswerStream
@@ -64,7 +65,7 @@ def typed_lines(conversation: "Conversation") -> Iterator[str]:
     session = PromptSession(completer=completer, complete_while_typing=False)
     while True:
         try:
-            yield session.prompt(f"[{conversation.category or '공통'}] 질문> ")
+            yield session.prompt(f"[{conversation.category or AUTOMATIC}] 질문> ")
         except KeyboardInterrupt:
             conversation.console.print("나가려면 /끝을 입력하거나 Ctrl-D를 누르십시오.", style="dim")
         except EOFError:
@@ -117,13 +118,15 @@ class Conversation:
             self.console.print()
 
     def choose(self, category: str) -> None:
-        known = ["공통", *self.engines[0].categories]
+        known = [AUTOMATIC, *self.engines[0].categories]
         if category in known:
-            self.category = "" if category == "공통" else category
-            self.console.print(f"이제 '{category}' 안내문으로 답합니다.\n")
+            self.category = "" if category == AUTOMATIC else category
+            how = f"'{category}' 분야로" if self.category else "가장 비슷한 학습 질문의 분야로"
+            self.console.print(f"이제 {how} 답합니다.\n")
         else:
-            problem = f"'{printable(category[:20])}' 분야는 없습니다. " if category else ""
-            self.console.print(f"{problem}분야: {', '.join(known)} (지금은 '{self.category or '공통'}')\n")
+            problem = f"'{printable(category[:20])}' 분야는 학습하지 않았습니다. " if category else ""
+            listed = printable(", ".join(known))
+            self.console.print(f"{problem}분야: {listed} (지금은 '{self.category or AUTOMATIC}')\n")
 
     def toggle_turns(self) -> None:
         if not self.passes_turns_on and not self.engines[0].passes_turns_on("always"):
@@ -148,7 +151,7 @@ class Conversation:
         """Answer a question, or say why not. Ctrl-C stops the answer, and the program only where nobody types."""
         if not sys.stdin.isatty():
             shown = question.strip().encode("utf-8", "replace").decode()[:200]
-            self.console.print(f"[{self.category or '공통'}] 질문> {printable(shown)}")
+            self.console.print(f"[{self.category or AUTOMATIC}] 질문> {printable(shown)}")
         try:
             self.answer(question)
         except QuestionError as error:
@@ -185,6 +188,8 @@ class Conversation:
             with Live(self.side_by_side(["…", "…"]), console=self.console, transient=True, auto_refresh=False) as live:
                 results = receive(streams, show)
             self.console.print(self.side_by_side([printable(result["answer"]) or "(답변 없음)" for result in results]))
+        if note := category_note(results[0]):
+            self.console.print(f"\n{note}", style="dim")
         for result in results:
             self.show_notes(result)
         self.exchanges.append(results)
@@ -241,9 +246,11 @@ def report_cases(engine: Engine, cases: list[TestCase]) -> None:
     """Ask every case, and print by group how many answers are accepted, then each and what it lacks."""
     size = engine.params.batch_size
     answers = []
+    known = {"", *engine.categories}  # a case of another category is asked as a question without one
     for start in tqdm(range(0, len(cases), size), desc="시험 사례", unit="묶음"):
         batch = cases[start : start + size]
-        answers += engine.generate_answers([case.question for case in batch], [case.category for case in batch])
+        categories = [case.category if case.category in known else "" for case in batch]
+        answers += engine.generate_answers([case.question for case in batch], categories)
     texts = [result["answer"] for result in answers]
     judged = [(case, abstains(text), judge_answer(text, case)) for case, text in zip(cases, texts, strict=True)]
     judged.sort(key=lambda pair: pair[0].group)

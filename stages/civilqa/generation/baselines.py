@@ -58,7 +58,7 @@ def nearest_records(
     Args:
         without: ids of records that are left out.
     """
-    wanted = _grams(question)
+    wanted = grams(normalize(question))  # not kept: a page is asked new ones for ever
 
     def similarity(record: Record) -> float:
         found = _grams(record.question)

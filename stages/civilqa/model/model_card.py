@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from civilqa.base_model.prompts import FormatParams
+from civilqa.base_model.categories import Categories, main_category
 from civilqa.model.provenance import WEIGHTS_FILE, Adapter, MergedManifest
 from civilqa.program.files import read_json, write_text
 
@@ -18,7 +18,9 @@ TRAINING = Path("metrics/finetune.json")
 SCORES = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "stop_rate")
 
 
-def write_adapter_card(folder: Path, facts: dict[str, dict[str, Any]], identity: dict[str, Any], notice: str) -> None:
+def write_adapter_card(
+    folder: Path, facts: dict[str, dict[str, Any]], identity: dict[str, Any], categories: Categories, notice: str
+) -> None:
     """Write the card of the adapter in a folder; its bytes depend on the arguments alone.
 
     Args:
@@ -33,17 +35,20 @@ def write_adapter_card(folder: Path, facts: dict[str, dict[str, Any]], identity:
         pipeline_tag="text-generation",
         tags=["korean", "law", "lora", "peft", "sft"],
     ).to_yaml(line_break="\n")
-    _write(folder, "adapter_card.md.jinja", metadata=metadata, base=identity, notice=notice, **facts)
+    _write(
+        folder, "adapter_card.md.jinja", metadata=metadata, base=identity, categories=categories, notice=notice, **facts
+    )
 
 
-def write_merged_card(folder: Path, adapter: Adapter, prompts: FormatParams, manifest: MergedManifest) -> None:
+def write_merged_card(folder: Path, adapter: Adapter, categories: Categories, manifest: MergedManifest) -> None:
     """Write the card of the model in a folder that an adapter was merged into: what it scored, and how it is asked."""
     _write(
         folder,
         "merged_card.md.jinja",
         adapter=adapter,
         base_on_hub=adapter.profile.weights == "pretrained" and not Path(adapter.profile.name).is_dir(),
-        prompts=prompts,
+        categories=categories,
+        main=main_category(categories),
         manifest=manifest,
         scores=SCORES,
         evaluation=_read_metrics(EVALUATION, adapter),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from civilqa.base_model.prompts import FormatParams, Prompter
+from civilqa.base_model.prompts import Prompter
 
 MAX_NEW_TOKENS = 512
 
@@ -25,12 +25,13 @@ def with_older_keys(config: dict[str, Any]) -> dict[str, Any]:
     return older | config
 
 
-def make_modelfile(prompter: Prompter, prompts: FormatParams, conversational: bool) -> str:
+def make_modelfile(prompter: Prompter, system_prompt: str, conversational: bool) -> str:
     """Return Ollama's Modelfile: the prompt of training in Go's template language.
 
     Ollama puts the start token there itself. It reads special tokens in a question as such; no template prevents it.
 
     Args:
+        system_prompt: one of training's; Ollama has one alone.
         conversational: earlier turns are passed on, as in the chat; else each question stands alone, as in training.
     """
     system, question = ("{{ .System }}", "{{ .Prompt }}") if conversational else ("{{ $.System }}", "{{ .Content }}")
@@ -47,7 +48,7 @@ def make_modelfile(prompter: Prompter, prompts: FormatParams, conversational: bo
         "# ollama create civil-law -f Modelfile\n"
         "FROM .\n"
         f'TEMPLATE """{template}"""\n'
-        f'SYSTEM """{prompts.system_prompt("")}"""\n'
+        f'SYSTEM """{system_prompt}"""\n'
         f"PARAMETER stop {end}\n"
         "PARAMETER temperature 0\n"
         "PARAMETER repeat_penalty 1\n"  # its default of 1.1 hits article numbers that the question holds

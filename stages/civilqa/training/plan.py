@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from civilqa.base_model.categories import Categories, read_categories
 from civilqa.base_model.profiles import ModelParams, Profile, read_profile
 from civilqa.base_model.prompts import Prompter, load_tokenizer, read_template
 from civilqa.model.hardware import Choice, describe_machine, format_table, peak_memory_bytes, versions
@@ -27,6 +28,7 @@ class Plan:
     prompter: Prompter
     examples: Examples
     made_from: Manifest
+    categories: Categories
     choices: list[Choice]
     records: dict[str, int]  # by split
     truncated: int
@@ -140,6 +142,7 @@ def read_plan(formatted: Path) -> Plan:
     print(format_table(choices))
 
     prompter = Prompter(load_tokenizer(profile), read_template(formatted))
+    categories = read_categories(formatted)
     examples, truncated = read_examples(formatted, train, prompter)
     records = {name: len(part) for name, part in examples.items()}
     if train.packing:
@@ -155,6 +158,7 @@ def read_plan(formatted: Path) -> Plan:
         prompter=prompter,
         examples=examples,
         made_from=describe_making(model, profile, recipe.quantization, prompter.template, formatted),
+        categories=categories,
         choices=choices,
         records=records,
         truncated=truncated,

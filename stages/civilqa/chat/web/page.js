@@ -20,10 +20,11 @@ function post(path, body) {
   });
 }
 
-function addExchange(question, answers) {
+function addExchange(question, answers, category = "") {
   const exchange = make("article", {className: "exchange"});
   const row = make("div", {className: "answers"});
-  exchange.append(make("p", {className: "question", textContent: question}), row);
+  exchange.append(make("p", {className: "question", textContent: question}),
+    make("p", {className: "category", textContent: category}), row);
   for (const name of models.slice(0, answers)) {
     const answer = make("section", {className: "answer"});
     answer.append(make("h3", {textContent: name}), make("div", {className: "body"}));
@@ -53,6 +54,78 @@ function showAnswer(exchange, index, html) {
   answer.append(tools);
 }
 
+// What is said of answers is kept in this tab until the server has it on its disk, and shown again after a reload.
+const RATED = "rated.", TYPING_MS = 600, AGAIN_MS = 3000;
+const RATER = "civilqa.rater";
+let sending = Promise.resolve();
+
+function addRating(exchange, place) {
+  if (!element("mark")) { return; }
+  element("who").hidden = false;
+  const answers = [...exchange.querySelectorAll(".answer")];
+  answers.forEach((answer, index) => {
+    answer.append(element("mark").content.cloneNode(true));
+    for (const choice of answer.querySelectorAll(".verdict input")) { choice.name = `verdict-${place}-${index}`; }
+    const mend = () => {
+      exchange.querySelector(".mend").open = true;
+      const field = exchange.querySelector(".correction");
+      field.value ||= answer.querySelector(".text").textContent;
+      field.focus();
+      rate();
+    };
+    answer.querySelector(".tools").append(make("button", {type: "button", textContent: "고쳐 쓰기", onclick: mend}));
+  });
+  exchange.append(element("mend").content.cloneNode(true));
+  const saved = exchange.querySelector(".saved");
+  const [correction, note] = [".correction", ".note"].map((name) => exchange.querySelector(name));
+  const name = RATED + place;
+  let typing = null;
+
+  const read = () => answers.map((answer) => {
+    const verdict = answer.querySelector(".verdict input:checked")?.value ?? null;
+    const faults = verdict === "wrong" ? [...answer.querySelectorAll(".faults input:checked")].map((box) => box.value) : [];
+    answer.querySelector(".faults").hidden = verdict !== "wrong";
+    return {verdict, faults};
+  });
+
+  function rate() {
+    clearTimeout(typing);
+    const body = {place, reviewer: element("reviewer").value, marks: read(), correction: correction.value, note: note.value};
+    sessionStorage[name] = JSON.stringify({...body, unsent: true});
+    send();
+  }
+
+  function send() {
+    sending = sending.then(async () => {
+      const {unsent, ...body} = JSON.parse(sessionStorage[name] ?? "{}");
+      if (!unsent) { return; }
+      const response = await post("rate", body);
+      const told = await response.text();
+      saved.textContent = response.ok ? told : `⚠️ ${response.status === 400 ? "평가하는 사람을 글자, 숫자, 빈칸으로 적어 주십시오." : told}`;
+      if (sessionStorage[name] === JSON.stringify({...body, unsent})) { sessionStorage[name] = JSON.stringify(body); }
+    }).catch(() => {
+      saved.textContent = "⚠️ 서버에 닿지 않습니다. 적은 것은 이 탭에 있고, 다시 보냅니다.";
+      setTimeout(send, AGAIN_MS);
+    });
+  }
+
+  const kept = JSON.parse(sessionStorage[name] ?? "null");
+  if (kept) {
+    kept.marks.forEach(({verdict, faults}, index) => {
+      for (const choice of answers[index].querySelectorAll(".verdict input")) { choice.checked = choice.value === verdict; }
+      for (const box of answers[index].querySelectorAll(".faults input")) { box.checked = faults.includes(box.value); }
+    });
+    [correction.value, note.value] = [kept.correction, kept.note];
+    exchange.querySelector(".mend").open = Boolean(kept.correction || kept.note);
+    read();
+    send();
+  }
+  exchange.addEventListener("input", (event) => {
+    clearTimeout(typing);
+    if (event.target.matches("textarea")) { typing = setTimeout(rate, TYPING_MS); } else { rate(); }
+  });
+}
+
 function showText(exchange, index, text) {
   const shown = make("div", {className: "text", textContent: text || "…"});
   exchange.querySelectorAll(".answer .body")[index].replaceChildren(shown);
@@ -75,7 +148,7 @@ async function ask() {
   const compare = element("compare").checked;
   const body = {
     question, compare, turns: Boolean(element("turns")?.checked),
-    category: document.querySelector("input[name=category]:checked").value,
+    category: element("category")?.value ?? "",
   };
   element("send").disabled = true;
   element("stop").disabled = false;
@@ -88,7 +161,12 @@ async function ask() {
     if (!response.ok) { throw new Error(await response.text()); }
     for await (const event of events(response)) {
       if (event.error) { throw new Error(event.error); }
-      if (event.finished) { finished = true; }
+      if (event.finished) {
+        finished = true;
+        sessionStorage.removeItem(RATED + event.place);  // of a conversation that the server forgot
+        addRating(exchange, event.place);
+      }
+      if (event.category) { exchange.querySelector(".category").textContent = event.category; }
       if (event.status) { tell(event.status); }
       if ("text" in event) { showText(exchange, event.model, event.text); }
       if ("html" in event) { showAnswer(exchange, event.model, event.html); }
@@ -118,25 +196,31 @@ element("question").addEventListener("keydown", (event) => {
 });
 element("stop").addEventListener("click", () => post("stop", {}));
 element("clear").addEventListener("click", async () => {
+  await sending;
   await post("clear", {});
   conversation.replaceChildren();
+  for (const name of Object.keys(sessionStorage)) { if (name.startsWith(RATED)) { sessionStorage.removeItem(name); } }
   tell("");
 });
 element("save")?.addEventListener("click", async () => tell(await (await post("save", {})).text()));
 for (const example of document.querySelectorAll(".example")) {
   example.addEventListener("click", () => {
     element("question").value = example.textContent;
-    for (const choice of document.querySelectorAll("input[name=category]")) {
-      choice.checked = choice.value === example.dataset.category;
-    }
+    if (element("category")) { element("category").value = example.dataset.category; }
     element("question").focus();
   });
 }
 
 async function restore() {
-  for (const {question, answers} of await (await post("conversation", {})).json()) {
-    const exchange = addExchange(question, answers.length);
+  const exchanges = await (await post("conversation", {})).json();
+  exchanges.forEach(({question, category, answers}, place) => {
+    const exchange = addExchange(question, answers.length, category);
     answers.forEach((html, index) => showAnswer(exchange, index, html));
-  }
+    addRating(exchange, place);
+  });
+}
+if (element("reviewer")) {
+  element("reviewer").value = localStorage[RATER] ?? element("reviewer").value;
+  element("reviewer").addEventListener("change", (event) => { localStorage[RATER] = event.target.value; });
 }
 restore();

@@ -9,9 +9,11 @@ import contextlib
 import json
 import logging
 import socket
+import threading
 import unicodedata
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,10 +31,11 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from civilqa.chat.categories import AUTOMATIC, category_note
 from civilqa.chat.conversations import save_conversation
 from civilqa.chat.engine import BASE, Engine
 from civilqa.chat.web.guard import MAX_CONNECTIONS, Guard, WaitingRoom, is_loopback, read_body
-from civilqa.dataset.records import read_records
+from civilqa.dataset.records import read_records, record_id
 from civilqa.law.article_texts import text_at_hand
 from civilqa.law.statutes import EXISTS, NOT_YET_IN_FORCE, article_url
 from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
@@ -40,12 +43,16 @@ from civilqa.program.errors import ModelError, ParameterError, QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
 from civilqa.program.lifecycle.safe_output import printable
 from civilqa.program.lifecycle.stage import Terminated
+from civilqa.reading.cleaning import clean
+from civilqa.review.marks import FAULTS, REVIEWS, VERDICTS, Mark, Name, Review, System, append_review
 
 MAX_EXCHANGES = 50  # of one conversation
 MAX_CONVERSATIONS = 1000  # kept at a time; the longest unused is forgotten
 SECONDS_BETWEEN_UPDATES = 0.1
 
-EVERYONE = "공통"
+LOADING = "모델을 불러오는 중입니다."
+RELOAD_SECONDS = 2  # while it is loaded
+SYSTEMS: list[System] = ["adapter", "base"]  # of the results to a question, in their order
 EXAMPLES_A_SPLIT = 3
 EXAMPLES = {"train": "예시: 모델이 학습한 질문", "test": "예시: 모델이 처음 보는 질문"}
 CLASSES = {"✓": "good", "✗": "bad", "△": "unsure", "?": "unsure"}
@@ -82,17 +89,20 @@ def parts(text: str, citations: list[dict[str, Any]]) -> list[tuple[str, str, st
 def example_questions(split: str, choices: Collection[str]) -> list[tuple[str, str]]:
     """Return (question, category) of a few records, from different categories as far as there are.
 
-    A category that cannot be chosen on the page, having no system prompt of its own, is the general one there.
+    Of a category that the model was not trained on, '' takes the place: the page then asks without one.
     """
     path = Path("data/splits") / f"{split}.jsonl"
     if not path.is_file():
         return []
     by_category: dict[str, list[tuple[str, str]]] = {}
     for record in sorted(read_records(path), key=lambda record: len(record.question)):
-        category = record.category if record.category in choices else EVERYONE
+        category = record.category if record.category in choices else ""
         by_category.setdefault(record.category, []).append((printable(record.question), category))
     rounds = zip(*by_category.values(), strict=False)
     return [example for examples in rounds for example in examples][:EXAMPLES_A_SPLIT]
+
+
+LongText = Annotated[str, Field(max_length=20_000)]
 
 
 class Tab(pydantic.BaseModel):
@@ -111,6 +121,26 @@ class Asked(Tab):
     turns: bool
 
 
+class Rated(Tab):
+    """What a reader thinks of the answers to the question at a place of the conversation, as the form has it now."""
+
+    place: Annotated[int, Field(ge=0, lt=MAX_EXCHANGES)]
+    reviewer: Name
+    marks: list[Mark]
+    correction: LongText
+    note: LongText
+
+
+async def keep_review(review: Review, folder: Path, writing: anyio.Lock) -> Response | None:
+    """Write a review; return what to answer where that failed."""
+    try:
+        async with writing:
+            await run_in_threadpool(append_review, review, folder)
+    except OSError as error:
+        return PlainTextResponse(f"저장하지 못했습니다: {explain(error, KOREAN) or error}", status_code=507)
+    return None
+
+
 async def read_session(request: Request) -> str:
     return Tab.model_validate_json(await read_body(request)).session
 
@@ -121,7 +151,7 @@ class Page:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.room = engine, WaitingRoom()
         self.base: Engine | None = None  # loaded when a comparison is first asked for
-        self.loading = anyio.Lock()
+        self.loading, self.writing = anyio.Lock(), anyio.Lock()
         # By session, for each question the results of the models that were asked it.
         self.conversations: OrderedDict[str, list[list[dict[str, Any]]]] = OrderedDict()
 
@@ -148,8 +178,7 @@ class Page:
                 engine = self.base if index else self.engine
                 earlier = [turn[index] for turn in exchanges if len(turn) > index] if asked.turns else []
                 history = [(result["question"], result["answer"]) for result in earlier if result["stopped"]]
-                category = "" if asked.category == EVERYONE else asked.category
-                begin = partial(engine.stream_answer, asked.question, category, history=history)
+                begin = partial(engine.stream_answer, asked.question, asked.category, history=history)
                 stream = self.room.start(asked.session, request.client.host if request.client else "", begin)
                 try:
                     shown = None
@@ -163,9 +192,10 @@ class Page:
                 stream.close()
                 results.append(stream.result)
                 # Not here: the first look at an act's text reads its history.
-                yield {"model": index, "html": await run_in_threadpool(answer_html, stream.result)}
+                html = await run_in_threadpool(answer_html, stream.result)
+                yield {"model": index, "html": html, "category": category_note(stream.result)}
             exchanges.append(results)
-            yield {"finished": True}
+            yield {"finished": True, "place": len(exchanges) - 1}
         except Exception as error:
             message = str(error) if isinstance(error, QuestionError | ModelError) else explain(error, KOREAN)
             if message is None:
@@ -184,8 +214,44 @@ class Page:
     async def restore(self, request: Request) -> Response:
         """Return the conversation of a tab that was loaded again."""
         exchanges = self.conversations.get(await read_session(request), [])
-        shown = [{"question": each[0]["question"], "answers": [*map(answer_html, each)]} for each in exchanges]
+        shown = [
+            {
+                "question": each[0]["question"],
+                "category": category_note(each[0]),
+                "answers": [*map(answer_html, each)],
+            }
+            for each in exchanges
+        ]
         return JSONResponse(shown)
+
+    async def rate(self, request: Request) -> Response:
+        """Write what a reader thinks of answers, as `python stages/chat.py review` does of those of an evaluation."""
+        rated = Rated.model_validate_json(await read_body(request))
+        exchanges = self.conversations.get(rated.session, [])
+        results = exchanges[rated.place] if rated.place < len(exchanges) else []
+        if len(results) != len(rated.marks):
+            gone = "서버에 남아 있지 않은 답변입니다(서버를 다시 켰거나 오래된 대화). 다시 물은 뒤 평가해 주십시오."
+            return PlainTextResponse(gone, status_code=409)
+        question = clean(results[0]["question"])
+        review = Review(
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            reviewer=rated.reviewer,
+            adapter_sha256=self.engine.adapter_sha256,
+            id=record_id(question),
+            category=results[0]["category"],
+            question=question,
+            reference="",
+            answers={system: result["answer"] for system, result in zip(SYSTEMS, results, strict=False)},
+            shown=SYSTEMS[: len(results)],
+            blind=False,
+            marks=dict(zip(SYSTEMS, rated.marks, strict=False)),
+            better=None,
+            correction=rated.correction,
+            note=rated.note,
+            gold=None,
+        )
+        failed = await keep_review(review, REVIEWS, self.writing)
+        return failed or PlainTextResponse(f"{REVIEWS.as_posix()}에 저장했습니다.")
 
     async def save(self, request: Request) -> Response:
         """Write the conversation, and return what to tell."""
@@ -209,30 +275,33 @@ def make_app(engine: Engine, host: str, missing: ModelError | None = None) -> AS
     """Return the page of a loaded engine behind its guard.
 
     Args:
-        host: off the loopback, nobody may write conversations to this machine; on it, the page answers to the
-            loopback's names alone.
+        host: off the loopback, nobody may write conversations or reviews to this machine; on it, the page answers to
+            the loopback's names alone.
         missing: why there is no model yet; the page then says that, and how to get one.
     """
-    routes, shown = [], {"missing": missing, "saves": is_loopback(host)}
+    routes, shown = [], {"missing": missing, "saves": is_loopback(host), "rates": False}
     if missing is None:
         page = Page(engine)
         acts = {"ask": page.ask, "stop": page.stop, "clear": page.clear, "conversation": page.restore}
+        shown["rates"] = shown["saves"] and engine.adapter_sha256 is not None  # a review names the adapter
         acts |= {"save": page.save} if shown["saves"] else {}
+        acts |= {"rate": page.rate} if shown["rates"] else {}
         routes = [Route(f"/{name}", act, methods=["POST"]) for name, act in acts.items()]
         examples = [(label, example_questions(split, engine.categories)) for split, label in EXAMPLES.items()]
-        categories = [EVERYONE, *engine.categories]
-        shown |= {"engine": engine, "base_name": BASE, "categories": categories, "examples": examples}
+        shown |= {"engine": engine, "base_name": BASE, "automatic": AUTOMATIC, "examples": examples}
+        shown |= {"verdicts": VERDICTS, "faults": FAULTS}
     return guard_site(routes, "page", shown, host)
 
 
-def guard_site(routes: list[Route], name: str, shown: dict[str, Any], host: str) -> ASGIApp:
+def guard_site(routes: list[Route], name: str, shown: dict[str, Any], host: str, status: int = 200) -> ASGIApp:
     """Return a site behind the guard: the template `name` at its root, its script, the style, and further routes.
 
     Args:
         shown: what the template needs.
         host: on the loopback, the site answers to the loopback's names alone.
+        status: what its root is answered with.
     """
-    page = HTMLResponse(TEMPLATES.get_template(f"{name}.html.jinja").render(shown))
+    page = HTMLResponse(TEMPLATES.get_template(f"{name}.html.jinja").render(shown), status)
     files = [Route("/", page, methods=["GET"])]
     for path, kind in (("page.css", "text/css"), (f"{name}.js", "text/javascript")):
         response = Response(Path(__file__).with_name(path).read_bytes(), media_type=kind)
@@ -268,28 +337,55 @@ def serve_page(engine: Engine, folder: Path, host: str, port: int) -> None:
     """
     listening = open_socket(host, port)
     missing: ModelError | None = None
+    with until_ended(listening, host):
+        with waiting_page(listening, host):
+            try:
+                engine.load_finetuned_model(folder)
+            except ModelError as error:
+                if engine.has_model(folder):
+                    raise
+                missing = error
+            app = make_app(engine, host, missing)
+        make_server(app).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def waiting_page(listening: socket.socket, host: str) -> Iterator[None]:
+    """Tell who opens the page that the model is being loaded; it opens itself again until that is done."""
+
+    async def wait(request: Request) -> Response:
+        return PlainTextResponse(f"{LOADING} 잠시 뒤에 다시 해 주십시오.", status_code=503)
+
+    shown = {"loading": LOADING, "reload_seconds": RELOAD_SECONDS}
+    server = make_server(guard_site([Route("/{act}", wait, methods=["POST"])], "page", shown, host, status=503))
+    # A copy of the socket, since a server closes its own: the other one goes on listening.
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening.dup()]}, daemon=True)
+    thread.start()
     try:
-        engine.load_finetuned_model(folder)
-    except ModelError as error:
-        if engine.has_model(folder):
-            raise
-        missing = error
-    serve(make_app(engine, host, missing), listening, host)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
-def serve(app: ASGIApp, listening: socket.socket, host: str) -> None:
-    """Serve a site until Ctrl-C, and say where."""
+@contextlib.contextmanager
+def until_ended(listening: socket.socket, host: str) -> Iterator[None]:
+    """Say where a site is, and let Ctrl-C and SIGTERM end it without an error."""
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
-    config = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=3, limit_concurrency=MAX_CONNECTIONS, server_header=False
-    )
-    logging.getLogger("uvicorn.error").addFilter(is_no_farewell)
     # uvicorn ends in order, and then sends itself the signal again that ended it: to end the page is no accident.
     with contextlib.suppress(KeyboardInterrupt, Terminated):
         print(f"브라우저에서 {address} 을 여십시오. 끝내려면 Ctrl-C를 누르십시오.")
         if not is_loopback(host):
             print("경고: 다른 컴퓨터에서도 열 수 있는 주소입니다. 누구나 질문할 수 있고 암호화되지 않습니다.")
-        uvicorn.Server(config).run(sockets=[listening])
+        yield
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    logging.getLogger("uvicorn.error").addFilter(is_no_farewell)
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=3, limit_concurrency=MAX_CONNECTIONS, server_header=False
+    )
+    return uvicorn.Server(config)
 
 
 def is_no_farewell(record: logging.LogRecord) -> bool:

@@ -18,10 +18,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from civilqa.chat.web.guard import read_body
-from civilqa.chat.web.page import answer_html, guard_site, open_socket, serve
+from civilqa.chat.web.page import (
+    LongText,
+    answer_html,
+    guard_site,
+    keep_review,
+    make_server,
+    open_socket,
+    until_ended,
+)
 from civilqa.law.verdicts import look_up_citations
 from civilqa.program.errors import RecordError
-from civilqa.program.lifecycle.machine_errors import KOREAN, explain
 from civilqa.program.lifecycle.safe_output import printable
 from civilqa.review.evaluation import Evaluation, read_evaluation
 from civilqa.review.gold_forms import LABELS, draft_form, find_problems
@@ -35,7 +42,6 @@ from civilqa.review.marks import (
     Name,
     Review,
     Strict,
-    append_review,
     last_reviews,
     read_reviews,
 )
@@ -47,8 +53,6 @@ BLIND = ("답변 가", "답변 나")  # what the two answers are called where th
 UNREADABLE = "저장된 검토를 읽을 수 없습니다. 적힌 줄을 되돌리거나 지우십시오."
 UNMARKED = {"verdict": None, "faults": []}
 WORTH = {"good": "그대로 내보낼 수 있음", "usable": "고치면 쓸 수 있음", "wrong": "내보내면 안 됨"}
-
-Text = Annotated[str, Field(max_length=20_000)]
 
 
 class Opened(Strict):
@@ -67,8 +71,8 @@ class Saved(Strict):
     key: str
     marks: Annotated[list[Mark], Field(min_length=2, max_length=2)]
     better: Literal["0", "1", "same"] | None
-    correction: Text
-    note: Text
+    correction: LongText
+    note: LongText
     gold: GoldForm | None
 
 
@@ -159,11 +163,8 @@ class ReviewPage:
             note=saved.note,
             gold=saved.gold,
         )
-        try:
-            async with self.writing:
-                await run_in_threadpool(append_review, review, self.folder)
-        except OSError as error:
-            return PlainTextResponse(f"저장하지 못했습니다: {explain(error, KOREAN) or error}", status_code=507)
+        if failed := await keep_review(review, self.folder, self.writing):
+            return failed
         told = await run_in_threadpool(self.told, line, review.correction, review.gold)
         return JSONResponse({**told, "done": review.is_whole})
 
@@ -207,4 +208,5 @@ def serve_review(port: int) -> None:
         read_reviews()  # what is wrong with them is said before anyone begins
     except RecordError as error:
         raise RecordError(f"{UNREADABLE} {error}") from None
-    serve(make_review_app(evaluation), listening, HOST)
+    with until_ended(listening, HOST):
+        make_server(make_review_app(evaluation)).run(sockets=[listening])
