@@ -23,6 +23,7 @@ from typing import Any
 
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import load_tokenizer
+from civilqa.model.evaluation import EVALUATION, describe_verdict, read_metrics
 from civilqa.model.hardware import HardwareParams, describe_machine, resolve_hardware, versions
 from civilqa.model.loading import load_tuned
 from civilqa.model.processes import ADAPTER
@@ -116,6 +117,8 @@ def main() -> None:
     print_summary(profile.notice, limits, training, generation)
     for name, roofline in rooflines.items():
         print(f"{name}: bound by {roofline['bound_by']}")
+    if evaluation := read_metrics(EVALUATION, adapter):  # what `dvc repro` was run for, and this stage is its last
+        print(describe_verdict(evaluation))
 
 
 if __name__ == "__main__":

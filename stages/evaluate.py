@@ -41,6 +41,7 @@ from civilqa.dataset.records import Record, question_id, read_records
 from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room, choose_batch_size
 from civilqa.generation.baselines import choose_examples, few_shot_rows, nearest_records, retrieve_examples
 from civilqa.generation.decoding import Decoding
+from civilqa.model.evaluation import EVALUATION, REPORT, TRAINING, describe_verdict
 from civilqa.model.hardware import HardwareParams, resolve_hardware, versions
 from civilqa.model.loading import context_length
 from civilqa.model.processes import ADAPTER
@@ -62,8 +63,6 @@ from civilqa.scoring.summary import print_summary, summarize
 FORMATTED = Path("data/formatted")
 SPLITS = Path("data/splits")
 PREDICTIONS = Path("data/predictions")
-TRAINING = Path("metrics/finetune.json")
-METRICS = Path("metrics/evaluate.json")
 SUMMARY_METRICS = Path("metrics/summary.json")
 
 
@@ -181,12 +180,12 @@ def main() -> None:
         "chrf_signature": chrf_signature(),
         "versions": versions(),
     }
-    write_json(METRICS, metrics)
+    write_json(EVALUATION, metrics)
     write_json(SUMMARY_METRICS, summarize(metrics, read_json(TRAINING) if TRAINING.is_file() else {}))
     write_plots(lines, " (무작위 가중치: 점검용)" if profile.weights == "random" else "")
-    write_text(PREDICTIONS / "report.html", render_report(lines, metrics, profile.notice))
+    write_text(REPORT, render_report(lines, metrics, profile.notice))
     print_summary(metrics, profile.notice)
-    print(f"report: {PREDICTIONS / 'report.html'}")
+    print(describe_verdict(metrics))
 
 
 if __name__ == "__main__":

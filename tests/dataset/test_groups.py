@@ -35,6 +35,15 @@ QUESTIONS = [
 ]
 
 
+def test_the_bars_of_questions_and_answers_never_write_over_each_other(monkeypatch, capfd):
+    monkeypatch.setattr(parallel, "CHUNK", 2)
+    group_records(make(*[(question, f"{ANSWERS[0]} {question}") for question in QUESTIONS]), LIKENESS)
+    shown = capfd.readouterr().err
+    assert "near-duplicates of questions: 100%" in shown
+    assert "near-duplicates of answers: 00:0" in shown
+    assert "answers: 100%" not in shown  # from the other process
+
+
 def make(*pairs):
     return [
         Record(id=record_id(question), question=question, answer=answer, category="", difficulty="")

@@ -88,7 +88,7 @@ def test_a_killed_worker_is_an_error_that_says_so(small_chunks):
 
 @pytest.mark.parametrize("count", [0, 10, 11])
 def test_work_beside_gives_what_it_gives_here(small_chunks, count):
-    with beside(add_up, list(range(count))) as result:
+    with beside(add_up, list(range(count)), "sums") as result:
         total, process = result()
     assert total == sum(range(count))
     assert (process == os.getpid()) == (count <= 10)
@@ -96,18 +96,18 @@ def test_work_beside_gives_what_it_gives_here(small_chunks, count):
 
 @pytest.mark.parametrize("count", [10, 11])
 def test_what_work_beside_raises_is_raised_here(small_chunks, count):
-    with pytest.raises(RecordError, match=rf"data.csv:{count}: refused"), beside(refuse, [0] * count) as result:
+    with pytest.raises(RecordError, match=rf"data.csv:{count}: refused"), beside(refuse, [0] * count, "") as result:
         result()
 
 
 def test_killed_work_beside_is_an_error_that_says_so(small_chunks):
-    with pytest.raises(PipelineError, match="ended before its work was done"), beside(kill, [0] * 11) as result:
+    with pytest.raises(PipelineError, match="ended before its work was done"), beside(kill, [0] * 11, "") as result:
         result()
 
 
 def test_nobody_waits_for_the_work_beside_once_the_block_fails(small_chunks):
     def fail():
-        with beside(sleep, [0] * 11):
+        with beside(sleep, [0] * 11, ""):
             time.sleep(1)
             raise ValueError("here")
 

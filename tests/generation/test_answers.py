@@ -3,7 +3,9 @@ import math
 
 import pytest
 import torch
+from tqdm import tqdm
 
+from civilqa.generation import answers
 from civilqa.generation.answers import answer_bits, answer_questions, rate_statements, statement_bits
 from civilqa.generation.decoding import Decoding
 
@@ -122,3 +124,17 @@ def test_kept_statements_need_no_model(base):
     rate(asked, identity="b")
     rate([{**asked[0], "statement_ids": [[30, 31], [33]]}])
     assert loader.calls == 4
+
+
+def test_the_bar_moves_with_every_token_of_a_batch_and_ends_full(base, tokenizer, monkeypatch):
+    moved = []
+
+    class Bar(tqdm):
+        def update(self, n=1):
+            moved.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(answers, "tqdm", Bar)
+    for _ in range(2):  # the second time all are kept
+        ask(tokenizer, lambda: base, rows(3, 9, 5), max_new_tokens=6, end_token_id=-1)
+    assert moved == [1] * 6 + [0] + [1] * 6 + [0] + [6, 6]

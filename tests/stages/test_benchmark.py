@@ -83,3 +83,18 @@ def test_the_plot_has_both_limits_for_each_kind_of_work(measured):
         "series": "matmul rate",
         "percent": str(round(100 * metrics["training"]["model_flops_utilization"], 1)),
     }
+
+
+@pytest.mark.slow
+def test_the_last_lines_are_the_verdict_of_the_evaluation_of_this_adapter_and_no_other(measured):
+    out, _, project = measured
+    assert "verdict" not in out  # the committed evaluation is of another adapter
+    path = project / "metrics/evaluate.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    manifest = json.loads((project / "models/adapter/manifest.json").read_text(encoding="utf-8"))
+    metrics["adapter_sha256"] = manifest["files"]["adapter_model.safetensors"]
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    with contextlib.chdir(project):
+        *_, verdict, report = call("benchmark").splitlines()
+    assert verdict.startswith("verdict: contrast_accuracy ")
+    assert report == "report: data/predictions/report.html"

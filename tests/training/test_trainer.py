@@ -44,6 +44,13 @@ def adapter_bytes(folder: Path):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def test_every_bar_says_what_it_is_of(small_base, tmp_path, capsys):
+    train_once(small_base, tmp_path)
+    bars = [bar.strip() for bar in capsys.readouterr().err.replace("\n", "\r").split("\r") if "|" in bar]
+    assert any(bar.startswith("validation: ") for bar in bars)
+    assert [bar for bar in bars if not bar.startswith(("training: ", "validation: ", "Loading weights: "))] == []
+
+
 def test_the_same_run_gives_the_same_bytes(trained, small_base, tmp_path):
     assert adapter_bytes(train_once(small_base, tmp_path)[1]) == adapter_bytes(trained[1])
 

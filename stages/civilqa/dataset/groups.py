@@ -59,8 +59,9 @@ class Grouping:
 def group_records(records: list[Record], likeness: Likeness) -> Grouping:
     """Return the records in the smallest groups that no pair of near-duplicates is divided between."""
     answers = [record.answer for record in records]
-    with beside(partial(group_answers, likeness=likeness), answers) as grouped_answers:
-        by_question = group_normalized([normalize(record.question) for record in records], likeness.question)
+    with beside(partial(group_answers, likeness=likeness), answers, "near-duplicates of answers") as grouped_answers:
+        questions = [normalize(record.question) for record in records]
+        by_question = group_normalized(questions, likeness.question, "questions")
         by_answer, same_answer = grouped_answers()
     labels = join_labels(by_question, by_answer)
     groups: dict[int, Group] = {}
@@ -103,15 +104,15 @@ def group_answers(answers: list[str], likeness: Likeness) -> tuple[list[int], li
     if likeness.answer is None:
         return list(range(len(answers))), same
     least = likeness.answer_characters
-    alike = group_texts(texts, likeness.answer, least, sys.maxsize)
-    return join_labels(alike, group_texts(texts, likeness.answer**2, least, SHORT_ANSWER)), same
+    alike = group_texts(texts, likeness.answer, least, sys.maxsize, "answers")
+    return join_labels(alike, group_texts(texts, likeness.answer**2, least, SHORT_ANSWER, "short answers")), same
 
 
-def group_texts(texts: list[str], similarity: float, least: int, below: int) -> list[int]:
+def group_texts(texts: list[str], similarity: float, least: int, below: int, of: str) -> list[int]:
     """Return a label for each normalized text; one of a length outside `least` to `below` is a group by itself."""
     chosen = [i for i, text in enumerate(texts) if least <= len(text) < below]
     labels = list(range(len(texts)))
-    for index, label in zip(chosen, group_normalized([texts[i] for i in chosen], similarity), strict=True):
+    for index, label in zip(chosen, group_normalized([texts[i] for i in chosen], similarity, of), strict=True):
         labels[index] = chosen[label]
     return labels
 

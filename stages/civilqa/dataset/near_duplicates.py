@@ -15,6 +15,7 @@ the threshold with some probability; among a million questions a miss rate of 0.
 import re
 import unicodedata
 from collections.abc import Iterator
+from multiprocessing import parent_process
 
 import numpy as np
 from tqdm import tqdm
@@ -51,7 +52,7 @@ def is_near(left: set[str], right: set[str], similarity: float) -> bool:
     return shared >= similarity * (len(left) + len(right) - shared) - _SLACK
 
 
-def group_near_duplicates(texts: list[str], similarity: float) -> list[int]:
+def group_near_duplicates(texts: list[str], similarity: float, of: str = "texts") -> list[int]:
     """Return for each text the smallest index of its group.
 
     Groups are the connected components of the pairs whose similarity is at least `similarity` (0 < similarity <= 1).
@@ -59,16 +60,16 @@ def group_near_duplicates(texts: list[str], similarity: float) -> list[int]:
     time grows with the texts and with the pairs of different groups that are not far below it; below 0.7 more and more
     pairs are looked at. Memory is about 0.5 KiB a text of 100 characters.
     """
-    return group_normalized([normalize(text) for text in texts], similarity)
+    return group_normalized([normalize(text) for text in texts], similarity, of)
 
 
-def group_normalized(texts: list[str], similarity: float) -> list[int]:
+def group_normalized(texts: list[str], similarity: float, of: str = "texts") -> list[int]:
     """Return the same for texts that are normalized already."""
     if not 0 < similarity <= 1:
         raise ValueError(f"similarity: found {similarity}, want more than 0 and at most 1")
     index_of: dict[str, int] = {}
     unique_of = [index_of.setdefault(text, len(index_of)) for text in texts]
-    roots = _join(list(index_of), similarity)
+    roots = _join(list(index_of), similarity, f"near-duplicates of {of}")
     first: dict[int, int] = {}
     return [first.setdefault(roots[node], index) for index, node in enumerate(unique_of)]
 
@@ -147,7 +148,7 @@ def _count_bits(bitmaps: np.ndarray) -> np.ndarray:
     return (counts * np.uint64(0x0001000100010001) >> np.uint64(48)).astype(np.int64)
 
 
-def _join(texts: list[str], similarity: float) -> list[int]:
+def _join(texts: list[str], similarity: float, description: str) -> list[int]:
     """Join all pairs of different texts that reach the similarity; return for each text one of its group.
 
     Two filters, neither of which loses a pair. With the grams of every set in one order, rarest first, two sets that
@@ -162,7 +163,10 @@ def _join(texts: list[str], similarity: float) -> list[int]:
     """
     if not texts:
         return []
-    with tqdm(desc="near-duplicates", total=2 * len(texts), unit=" texts", unit_scale=True) as progress:
+    # Beside another process that shows its own bar, two would write over each other.
+    hidden = parent_process() is not None
+    options = {"total": 2 * len(texts), "unit": " texts", "unit_scale": True, "disable": hidden}
+    with tqdm(desc=description, **options) as progress:
         bucket_bits = min(_BUCKET_BITS, len(texts).bit_length() + 6)  # about as many buckets as there are grams
         frequency = np.zeros(1 << bucket_bits, np.int64)
         sizes = np.zeros(len(texts), np.int64)

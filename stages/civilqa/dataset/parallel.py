@@ -9,12 +9,14 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 from typing import Any
+
+from tqdm import tqdm
 
 from civilqa.program.errors import PipelineError
 
@@ -57,10 +59,13 @@ def map_chunks(make: Callable[..., Function], arguments: tuple[Any, ...], items:
 
 
 @contextmanager
-def beside(function: Function, items: list[Any]) -> Iterator[Callable[[], Any]]:
+def beside(function: Function, items: list[Any], description: str) -> Iterator[Callable[[], Any]]:
     """Run `function(items)` in another process during the block, which gets a function that waits for the result.
 
     Both must be picklable. Up to CHUNK items are dealt with in this process, when the result is asked for.
+
+    Args:
+        description: what it is, shown with the seconds that it has to be waited for.
 
     Raises:
         PipelineError: what the function raises, or that the process was killed.
@@ -69,7 +74,15 @@ def beside(function: Function, items: list[Any]) -> Iterator[Callable[[], Any]]:
         yield lambda: function(items)
         return
     with _start_processes(1, partial, (function,)) as pool:
-        yield pool.submit(_apply, items).result
+        yield partial(_wait, pool.submit(_apply, items), description)
+
+
+def _wait(future: Future, description: str) -> Any:
+    with tqdm(desc=description, bar_format="{desc}: {elapsed}") as shown:
+        while not future.done():
+            shown.refresh()
+            wait([future], timeout=1)
+    return future.result()
 
 
 @contextmanager

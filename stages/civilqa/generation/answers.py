@@ -77,7 +77,14 @@ def answer_questions(
     batches = [order[start : start + decoding.batch_size] for start in range(0, len(order), decoding.batch_size)]
     answers: dict[int, Answer] = {}
     model = None
-    for batch in tqdm(batches, desc=description, unit=" batch"):
+    limit = decoding.max_new_tokens
+    progress = tqdm(desc=description, total=len(batches) * limit, unit=" token", unit_scale=True)
+
+    def count() -> bool:
+        progress.update()
+        return False
+
+    for number, batch in enumerate(batches, start=1):
         prompts = [rows[index]["prompt_ids"] for index in batch]
         references = [rows[index]["completion_ids"] for index in batch]
         key = sha256_json([identity, asdict(decoding), prompts, references])
@@ -85,7 +92,7 @@ def answer_questions(
         fields = None if regenerate else read_kept(path, len(batch))
         if fields is None:
             model = model or load_model()
-            generated = generate(model, tokenizer, prompts, decoding)
+            generated = generate(model, tokenizer, prompts, decoding, stopped=count)
             made = [
                 Answer(
                     text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
@@ -98,6 +105,8 @@ def answer_questions(
             fields = [asdict(answer) for answer in made]
             write_kept(path, fields)
         answers |= {index: Answer(**each) for index, each in zip(batch, fields, strict=True)}
+        progress.update(number * limit - progress.n)  # those that ended early, or were kept
+    progress.close()
     return [answers[index] for index in range(len(rows))]
 
 

@@ -10,11 +10,10 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from civilqa.base_model.categories import Categories, main_category
-from civilqa.model.provenance import WEIGHTS_FILE, Adapter, MergedManifest
-from civilqa.program.files import read_json, write_text
+from civilqa.model.evaluation import EVALUATION, TRAINING, read_metrics
+from civilqa.model.provenance import Adapter, MergedManifest
+from civilqa.program.files import write_text
 
-EVALUATION = Path("metrics/evaluate.json")
-TRAINING = Path("metrics/finetune.json")
 SCORES = ("bits_per_character", "chrf", "rouge_l", "citation_f1", "stop_rate")
 
 
@@ -51,17 +50,9 @@ def write_merged_card(folder: Path, adapter: Adapter, categories: Categories, ma
         main=main_category(categories),
         manifest=manifest,
         scores=SCORES,
-        evaluation=_read_metrics(EVALUATION, adapter),
-        training=_read_metrics(TRAINING, adapter),
+        evaluation=read_metrics(EVALUATION, adapter),
+        training=read_metrics(TRAINING, adapter),
     )
-
-
-def _read_metrics(path: Path, adapter: Adapter) -> dict[str, Any] | None:
-    """Return a metrics file if it is of this adapter, else None: those of another one would be a false claim."""
-    if not path.is_file():
-        return None
-    metrics = read_json(path)
-    return metrics if metrics.get("adapter_sha256") == adapter.manifest.files[WEIGHTS_FILE] else None
 
 
 def _write(folder: Path, template: str, **values: Any) -> None:

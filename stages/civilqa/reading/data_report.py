@@ -211,7 +211,7 @@ def near_duplicates(kept: list[Record], name: str) -> list[list[tuple[Record, fl
     them.
     """
     groups: dict[int, list[Record]] = {}
-    labels = group_near_duplicates([getattr(record, name) for record in kept], SIMILARITY)
+    labels = group_near_duplicates([getattr(record, name) for record in kept], SIMILARITY, f"{name}s")
     for record, label in zip(kept, labels, strict=True):
         groups.setdefault(label, []).append(record)
     several = sorted(

@@ -176,8 +176,18 @@ class LossProgress(ProgressCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             # initial: steps of an earlier run must not count towards this one's speed, which the time left comes from.
-            self.training_bar = tqdm(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
+            self.training_bar = tqdm(
+                desc="training", total=state.max_steps, initial=state.global_step, unit=" step", dynamic_ncols=True
+            )
         self.current_step = state.global_step
+
+    def on_prediction_step(
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero and self.prediction_bar is None:
+            options = {"total": len(eval_dataloader), "unit": " batch", "leave": False, "dynamic_ncols": True}
+            self.prediction_bar = tqdm(desc="validation", **options)
+        super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and self.training_bar is not None and logs:
