@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from huggingface_hub.utils import validate_repo_id
 
 from civilqa.base_model.categories import Category
 from civilqa.base_model.profiles import ModelParams, Profile
@@ -54,6 +55,42 @@ def test_the_card_s_bytes_depend_on_what_it_says_alone(tmp_path):
     for name in "ab":
         write_adapter_card(tmp_path / name, FACTS, HUB, CATEGORIES, "고지")
     assert (tmp_path / "a/README.md").read_bytes() == (tmp_path / "b/README.md").read_bytes()
+
+
+def check_for_the_hub(card, base, licence):
+    """Check what the hub asks of a card's head; it checks more only when it is asked over the network."""
+    data = card.data
+    assert (data.base_model, data.license, data.language, data.metrics) == (
+        base,
+        licence,
+        "ko",
+        ["bits_per_character", "chrf", "rouge"],
+    )
+    for name in [*data.datasets, *([base] if base else [])]:
+        validate_repo_id(name)
+    assert card.content.startswith("---\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "licence"),
+    [
+        ("meta-llama/Llama-3.2-1B", "llama3.2"),
+        ("google/gemma-3-270m", "gemma"),
+        ("someone/base-model", "other"),
+        (None, "other"),
+    ],
+)
+def test_the_hub_finds_licence_base_data_language_and_metrics_in_both_cards(tmp_path, merged_card, name, licence):
+    write_adapter_card(tmp_path / "adapter", FACTS, HUB | {"name": name} if name else RANDOM, "고지")
+    check_for_the_hub(ModelCard.load(tmp_path / "adapter/README.md"), name, licence)
+    profile = Profile(name=name, revision=REVISION) if name else Profile(name="models/tiny", weights="random")
+    check_for_the_hub(merged_card(profile), name, licence)
+
+
+def test_the_hub_finds_the_scores_of_the_merged_model(merged_card):
+    write_metrics(evaluate=EVALUATION)
+    (result,) = merged_card(Profile(name="someone/base-model", revision=REVISION)).data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_type) == ("chrf", 1.25, "civil-law-qa")
 
 
 # --- merged models ---------------------------------------------------------------------------------------------------
