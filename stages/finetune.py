@@ -56,6 +56,7 @@ from civilqa.training.plan import (
     validation_curve,
 )
 from civilqa.training.special_tokens import check_special_tokens
+from civilqa.training.trackers import make_tracker
 from civilqa.training.trainer import check_finite, make_trainer
 
 DATA = Path("data/formatted")
@@ -99,6 +100,8 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
 
     memory = MemorySampler(recipe.hardware.device)
     trainer.add_callback(memory)
+    if tracker := make_tracker(plan.report_to, f"{recipe.preset}-{checkpoints.name[:12]}"):
+        trainer.add_callback(tracker)
     resumed = find_resumable(checkpoints)
     if resumed is not None:
         print(f"finetune: a run was cut off; goes on from its step {step_of(resumed)} of {recipe.steps}")

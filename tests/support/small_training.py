@@ -119,7 +119,12 @@ def rows_that_say(answers: Iterable[int]) -> list[dict[str, list[int]]]:
 
 
 def train(
-    profile: Profile, folder: Path, *, cut_off_after: int | None = None, **changes: Any
+    profile: Profile,
+    folder: Path,
+    *,
+    cut_off_after: int | None = None,
+    tracker: TrainerCallback | None = None,
+    **changes: Any,
 ) -> tuple[list[dict[str, float]], bytes]:
     """Train on 8 records in batches of 2, or go on with it; returns the loss history and the adapter's bytes.
 
@@ -133,6 +138,8 @@ def train(
     recipe = recipe_of(len(rows), tuning=tiny_tuning(dropout=0.1), **changes)
     checkpoints = folder / "checkpoints"
     trainer = trainer_of(profile, recipe, rows, checkpoints, unlike)
+    if tracker:
+        trainer.add_callback(tracker)
     if cut_off_after is not None:
         trainer.add_callback(CutOff(cut_off_after))
     resumed = find_resumable(checkpoints)

@@ -13,6 +13,7 @@ from civilqa.training.checkpoints import fingerprint
 from civilqa.training.examples import Examples, check_validation, pack, read_examples
 from civilqa.training.memory import Estimate
 from civilqa.training.recipe import Recipe, read_parameters, refuse_fsdp_with_quantization, resolve_recipe
+from civilqa.training.trackers import Tracker, check_tracker
 from civilqa.training.trainer import AdapterTrainer
 
 History = list[dict[str, float]]  # the trainer's log: a row with `loss` a step, one with `eval_loss` an epoch
@@ -33,6 +34,7 @@ class Plan:
     records: dict[str, int]  # by split
     truncated: int
     estimate_only: bool
+    report_to: Tracker
 
     @property
     def lengths(self) -> list[int]:
@@ -139,6 +141,7 @@ def read_plan(formatted: Path) -> Plan:
     """Read parameters and data, resolve what is left to the machine, and print what came of it."""
     model, profile = read_profile()
     train, preset, tuning, hardware, choices = read_parameters(model, profile)
+    check_tracker(train.report_to)
     print(format_table(choices))
 
     prompter = Prompter(load_tokenizer(profile), read_template(formatted))
@@ -163,6 +166,7 @@ def read_plan(formatted: Path) -> Plan:
         records=records,
         truncated=truncated,
         estimate_only=train.estimate_only,
+        report_to=train.report_to,
     )
 
 

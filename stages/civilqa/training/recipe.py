@@ -21,6 +21,7 @@ from civilqa.model.processes import process_count, shards_weights
 from civilqa.program.errors import ParameterError
 from civilqa.program.parameters import BatchSize, Section, Seed, Text, Tokens, read_choice, read_sections
 from civilqa.training.adapter import LoraParams, Tuning
+from civilqa.training.trackers import Tracker
 
 Epochs = Annotated[float, Field(gt=0, le=10_000)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
@@ -62,6 +63,7 @@ class TrainParams(StepParams):
     gradient_accumulation_steps: BatchSize
     warmup_fraction: Annotated[float, Field(ge=0, le=1)]
     estimate_only: bool
+    report_to: Tracker
 
 
 class Preset(Section):
