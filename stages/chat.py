@@ -3,12 +3,12 @@
     python stages/chat.py                          a conversation; questions from a pipe are answered line by line
     python stages/chat.py --question 질문 [--json]  one answer
     python stages/chat.py batch IN OUT             a table of questions to .jsonl, .csv or .xlsx; goes on where stopped
-    python stages/chat.py test                     data/raw/test_cases.jsonl, accepted or not, and why
+    python stages/chat.py test                     data/raw/test_cases.jsonl: answers, accepted or not and why, a page
     python stages/chat.py web                      a page on this machine
     python stages/chat.py review                   a page to judge and mend the answers of the last evaluation
 
 Reads:  models/adapter with its chat template, the profile's base model; review: data/predictions, metrics/evaluate.json
-Writes: what it is told to; review: data/reviews
+Writes: what it is told to; test: data/test_cases/report.html; review: data/reviews
 Params: chat, format, model, the selected profile, hardware, reference
 
 No stage: no output of it is tracked. Unlike the stages it has arguments, since its user has no parameters to edit.
@@ -145,7 +145,7 @@ def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None
 
 
 def run_tests(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.chat.terminal import report_cases
+    from civilqa.chat.case_report import report_cases
     from civilqa.scoring.gold import read_test_cases
 
     cases = list(read_test_cases().values())  # what is wrong with them is said before the model is loaded

@@ -1,11 +1,11 @@
+from civilqa.chat.case_report import report_cases
 from civilqa.chat.engine import ChatParams
-from civilqa.chat.terminal import report_cases
 from civilqa.scoring.gold import Conclusion, TestCase
 
 
 def case(number, group, category="전세사기"):
     return TestCase(
-        id=f"case-{number}",
+        id=f"q-{number}",
         question=f"{number}번 사례에서 보증금을 어떻게 받나요?",
         conclusion=Conclusion(
             line="임차권등기",
@@ -51,10 +51,12 @@ class Engine:
         self.asked += zip(questions, categories, strict=True)
         wrong = "민법 제9999조에 따릅니다."
         given = {"2": wrong, "4": "모르겠습니다. 변호사와 상담하십시오."}
-        return [{"answer": given.get(question[0], case(0, "묶음").answer)} for question in questions]
+        found = [given.get(question[0], case(0, "묶음").answer) for question in questions]
+        return [{"answer": answer, "tokens": 9, "stopped": True} for answer in found]
 
 
-def test_the_cases_are_shown_by_group_with_the_reason(capsys):
+def test_the_cases_are_shown_by_group_with_answer_and_reason(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     engine = Engine()
     cases = [case(1, "전세사기 상담"), case(2, "부동산물권", "부동산물권"), case(3, "전세사기 상담", "일반민사")]
     report_cases(engine, cases)
@@ -64,12 +66,28 @@ def test_the_cases_are_shown_by_group_with_the_reason(capsys):
     out = capsys.readouterr().out
     assert "부동산물권: 0/1 내용 맞음" in out
     assert "전세사기 상담: 2/2 내용 맞음" in out
-    assert "✗ 내용 안 맞음 [case-2] 2번 사례에서" in out
+    assert "✗ 내용 안 맞음 [q-2] 2번 사례에서" in out
     assert "- 필수 조문을 인용하지 않음: 주택임대차보호법 제3조의3" in out
     assert "- 없는 조문을 인용함: 민법 제9999조" in out
+    assert "      민법 제9999조에 따릅니다.\n" in out
+    assert "보고서: data/test_cases/report.html\n" in out
     assert "모두 3건 가운데 2건 내용 맞음\n" in out
     report_cases(engine, [*cases, case(4, "전세사기 상담")])
     out = capsys.readouterr().out
-    assert "– 답하지 않음 [case-4]" in out
+    assert "– 답하지 않음 [q-4]" in out
     assert "모두 4건 가운데 2건 내용 맞음, 1건 답하지 않음" in out
     assert out.index("시험용입니다") < out.index("부동산물권")
+
+
+def test_the_page_is_evaluate_s_for_one_system_the_worst_first(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report_cases(Engine(), [case(1, "전세사기 상담"), case(2, "부동산물권", "부동산물권"), case(4, "전세사기 상담")])
+    page = (tmp_path / "data/test_cases/report.html").read_text(encoding="utf-8")
+    shown = page.partition('<div id="cards">')[2]
+    assert shown.index('id="q-2"') < shown.index('id="q-4"') < shown.index('id="q-1"')
+    assert "시험 사례에 대한 답변" in page
+    assert "시험용입니다" in page
+    assert "빠진 필수 조문" in shown
+    body = page.partition("<body>")[2]
+    assert "베이스" not in body.partition("<h2>읽는 법</h2>")[0].replace("튜닝 − 베이스", "")
+    assert "베낄 때" not in body

@@ -1,8 +1,7 @@
-"""In the terminal, in Korean: a conversation with commands, from a pipe one answer a line; the test cases by group."""
+"""In the terminal, in Korean: a conversation with commands, from a pipe one answer a line."""
 
 import sys
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from typing import Any, BinaryIO
 
 from rich.console import Console
@@ -10,7 +9,6 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
-from tqdm import tqdm
 
 from civilqa.chat.categories import AUTOMATIC, category_note
 from civilqa.chat.conversations import save_conversation
@@ -21,9 +19,6 @@ from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict
 from civilqa.program.errors import QuestionError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
 from civilqa.program.lifecycle.safe_output import printable
-from civilqa.scoring.abstention import abstains
-from civilqa.scoring.gold import TestCase
-from civilqa.scoring.judgement import judge_answer
 
 COMMANDS = {
     "/분야": "분야를 고릅니다. 예: /분야 전세사기 (이름 없이 쓰면 목록을 봅니다)",
@@ -240,37 +235,3 @@ def receive(streams: list[AnswerStream], show: Callable[[int, str], None]) -> li
         for answering in streams:
             answering.close()
     return [answering.result | interrupted for answering in streams]
-
-
-def report_cases(engine: Engine, cases: list[TestCase]) -> None:
-    """Ask every case, and print by group how many answers are accepted, then each and what it lacks."""
-    size = engine.params.batch_size
-    answers = []
-    known = {"", *engine.categories}  # a case of another category is asked as a question without one
-    for start in tqdm(range(0, len(cases), size), desc="시험 사례", unit="묶음"):
-        batch = cases[start : start + size]
-        categories = [case.category if case.category in known else "" for case in batch]
-        answers += engine.generate_answers([case.question for case in batch], categories)
-    texts = [result["answer"] for result in answers]
-    judged = [(case, abstains(text), judge_answer(text, case)) for case, text in zip(cases, texts, strict=True)]
-    judged.sort(key=lambda pair: pair[0].group)
-
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    console.print(f"\n{engine.notice}\n", style="yellow")
-    for group, pairs in groupby(judged, key=lambda pair: pair[0].group):
-        members = list(pairs)
-        accepted = sum(judgement.accepted for *_, judgement in members)
-        console.print(f"{printable(group)}: {accepted}/{len(members)} 내용 맞음", style="bold")
-        for case, abstained, judgement in members:
-            mark, style = ("✓ 내용 맞음", "green") if judgement.accepted else ("✗ 내용 안 맞음", "red")
-            mark, style = ("– 답하지 않음", "yellow") if abstained else (mark, style)
-            question = case.question if len(case.question) <= 60 else f"{case.question[:59]}…"
-            console.print(f"  {mark} [{printable(case.id)}] {printable(question)}", style=style)
-            for reason in judgement.reasons:
-                console.print(f"      - {printable(reason)}")
-        console.print()
-    accepted = sum(judgement.accepted for *_, judgement in judged)
-    declined = sum(abstained for _, abstained, _ in judged)
-    besides = f", {declined}건 답하지 않음" if declined else ""
-    console.print(f"모두 {len(judged)}건 가운데 {accepted}건 내용 맞음{besides}", style="bold")
-    console.print("낱말로 판정하므로, 같은 뜻을 다른 말로 쓴 답을 틀렸다고 할 수 있습니다.", style="dim")

@@ -92,6 +92,7 @@ def render_report(
         scores=SCORES,
         worth=describe_scores(scorer),
         systems=[system for system in LABELS if system in metrics["test"]],
+        compared=[system for system in ("base", "adapter") if system in metrics["test"]],
         labels=LABELS,
         verdicts=VERDICTS,
         directions=DIRECTIONS,
@@ -198,7 +199,9 @@ def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> It
             "조문",
             f"기준 답변과의 인용 F1은 {figure(cites, 'citation_f1')}로, 가장 비슷한 학습 답변을 그대로 베낄 때"
             f"({figure(copied, 'citation_f1')})보다 {than}.".replace("보다 같습니다", "와 같습니다")
-            + leaked,
+            + leaked
+            if nearest
+            else f"기준 답변과의 인용 F1은 {figure(cites, 'citation_f1')}입니다.",
             differences.get("reference_citation_f1", {}).get("verdict"),
         )
     if "ends_cleanly" in adapter:
