@@ -5,20 +5,16 @@ import contextlib
 import json
 import shutil
 import socket
-import threading
 import time
-from types import SimpleNamespace
 
 import httpx2 as httpx
 import pytest
-import uvicorn
+from chat_pages import Engine, running, served
 from review_files import write_evaluation
 
-from civilqa.chat.web.guard import MAX_CONNECTIONS, MAX_WAITING, SECURITY_HEADERS
-from civilqa.chat.web.page import make_app
+from civilqa.chat.web.guard import MAX_WAITING, SECURITY_HEADERS
 from civilqa.chat.web.review import make_review_app
 from civilqa.dataset.records import Record, record_id, write_records
-from civilqa.law.verdicts import look_up_citations
 from civilqa.review.evaluation import read_evaluation
 
 pytestmark = pytest.mark.slow
@@ -39,65 +35,6 @@ ATTACKS = [
     "\x1b[31m\u202e\ud7ff {{ 7 * 7 }} ${7*7} <%= 7*7 %>",
 ]
 EVIL = "\n\n".join(ATTACKS) + "\n\n민법 제750조<b onclick=alert(12)>(<i>불법행위</i>)</b>"
-
-
-class Stream:
-    """An answer that is there at once, or that does not end before it is told to."""
-
-    def __init__(self, question, category, answer, endless=False):
-        self.text, self.finished = answer, not endless
-        self.result = {"question": question, "category": category, "answer": answer, "stopped": True, "tokens": 1}
-        self.result |= {"citations": look_up_citations(answer), "model": "모델", "notice": "알림"}
-        self.result |= {"category_chosen": False}
-
-    def stop(self):
-        self.finished = True
-
-    close = stop
-
-
-class Engine:
-    """Answers with what it was made with, in the place of a model."""
-
-    def __init__(self, answer="답변입니다.", categories=("전세사기",)):
-        self.answer, self.categories = answer, list(categories)
-        self.name, self.notice, self.adapter_sha256 = "모델", "알림", "a" * 64
-        self.params = SimpleNamespace(max_question_characters=2000)
-        self.streams = []
-
-    def load_base_beside(self):
-        return self
-
-    def passes_turns_on(self, multi_turn=None):
-        return False
-
-    def stream_answer(self, question, category="", *, history=()):
-        self.streams.append(Stream(question, category, self.answer, endless=question.startswith("기다려")))
-        return self.streams[-1]
-
-
-@contextlib.contextmanager
-def served(engine, host="127.0.0.1"):
-    """Serve the page of an engine within this process, on the loopback whatever `host` says; yields its address."""
-    with running(make_app(engine, host)) as address:
-        yield address
-        for stream in engine.streams:
-            stream.stop()
-
-
-@contextlib.contextmanager
-def running(app):
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(timeout=20)
-    assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +181,7 @@ def test_nothing_in_questions_answers_or_examples_runs_or_is_fetched(page, tmp_p
             expect(tab.locator("#question")).to_have_value("", timeout=120_000)
         tab.reload()  # what is kept is shown as safely as what comes in
         expect(tab.locator(".answer .tools")).to_have_count(8, timeout=60_000)
-        inside = "#conversation {0}, #categories {0}, .examples {0}"
+        inside = "#conversation {0}, #category {0}, .examples {0}"
         for tag in ("script", "img", "iframe", "base", "table", "style", "svg", "[onerror]", "[onclick]", "[onload]"):
             assert tab.locator(inside.format(tag)).count() == 0, tag
         links = tab.locator("#conversation a").evaluate_all("links => links.map(link => link.href)")

@@ -256,13 +256,16 @@ def test_anyones_csv_runs_through_every_stage(project, run_stage):
     asked = subprocess.run(
         [sys.executable, "stages/chat.py"],
         cwd=project,
-        input="/분야 없음\n상속 포기는 언제까지 하나요?\n\n/끝\n읽히지 않는 줄\n",
+        input="/분야 전세사기\n/분야 상속\n상속 포기는 언제까지 하나요?\n\n/끝\n읽히지 않는 줄\n",
         capture_output=True,
         text=True,
         encoding="utf-8",
         check=True,
     )
-    assert "'없음' 분야는 없습니다. 분야: 공통, 전세사기, 부동산물권" in asked.stdout
+    # The categories are those of this training, not those that have a prompt in params.yaml.
+    assert "'전세사기' 분야는 학습하지 않았습니다. 분야: 자동, 상속 " in asked.stdout
+    assert "이제 '상속' 분야로 답합니다." in asked.stdout
+    assert "\n분야: 상속\n" in asked.stdout
     assert asked.stdout.count("토큰 · ") == 1
 
 

@@ -1,0 +1,206 @@
+"""Answers are rated and mended on the page of the chat, as on the page of reviews."""
+
+import errno
+import json
+import shutil
+
+import pytest
+from chat_pages import Engine, served
+from starlette.testclient import TestClient
+
+from civilqa.chat.web import page as chat_page
+from civilqa.chat.web.page import make_app
+from civilqa.dataset.records import record_id
+from civilqa.review.exports import latest_corrections, make_records
+from civilqa.review.marks import read_reviews
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
+SESSION = "a" * 32
+WRONG = {"verdict": "wrong", "faults": ["law"]}
+GOOD = {"verdict": "good", "faults": []}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def page():
+    return TestClient(make_app(Engine("답변입니다."), "127.0.0.1"), base_url="http://127.0.0.1:7860")
+
+
+def ask(page, question="  보증금을\t돌려받으려면?", compare=False):
+    asked = {"session": SESSION, "question": question, "category": "전세사기", "compare": compare, "turns": False}
+    return [json.loads(line) for line in page.post("/ask", json=asked).text.splitlines()][-1]
+
+
+def rate(page, **changes):
+    state = {
+        "session": SESSION,
+        "place": 0,
+        "reviewer": "김",
+        "marks": [WRONG],
+        "correction": "바른 답",
+        "note": "메모",
+    }
+    return page.post("/rate", json=state | changes)
+
+
+def test_a_rating_is_a_review_that_becomes_a_record(page):
+    assert ask(page) == {"finished": True, "place": 0}
+    answer = rate(page)
+    assert (answer.status_code, answer.text) == (200, "data/reviews에 저장했습니다.")
+    (saved,) = read_reviews()
+    question = "보증금을 돌려받으려면?"
+    assert (saved.id, saved.question, saved.category, saved.reference) == (
+        record_id(question),
+        question,
+        "전세사기",
+        "",
+    )
+    assert (saved.answers, saved.adapter_sha256) == ({"adapter": "답변입니다."}, Engine().adapter_sha256)
+    assert (saved.marks["adapter"].model_dump(), saved.correction, saved.note) == (WRONG, "바른 답", "메모")
+    (record,) = make_records([], [saved], latest_corrections([saved]))
+    assert (record.question, record.answer, record.category) == (question, "바른 답", "전세사기")
+
+
+def test_of_two_answers_each_has_its_mark_and_the_tuned_model_s_is_the_first(page):
+    ask(page, compare=True)
+    assert rate(page, marks=[GOOD, WRONG]).status_code == 200
+    (saved,) = read_reviews()
+    assert {system: mark.verdict for system, mark in saved.marks.items()} == {"adapter": "good", "base": "wrong"}
+    assert saved.is_whole
+
+
+def test_an_answer_that_the_server_has_no_longer_is_not_marked(page):
+    assert rate(page).status_code == 409
+    ask(page)
+    for wrong in ({"place": 1}, {"marks": [GOOD, WRONG]}, {"marks": []}, {"session": "b" * 32}):
+        answer = rate(page, **wrong)
+        assert (answer.status_code, "다시 물은 뒤 평가해 주십시오" in answer.text) == (409, True)
+    assert read_reviews() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"reviewer": "../x"}, {"reviewer": ""}, {"place": -1}, {"place": "0"}, {"marks": [{"verdict": "best"}]},
+        {"marks": [{"verdict": "good", "faults": ["law"]}]}, {"note": "가" * 20_001}, {"correction": None},
+        {"path": "/x"},
+    ],
+    ids=lambda wrong: str(wrong)[:40],
+)  # fmt: skip
+def test_what_the_page_does_not_send_is_refused(page, wrong):
+    ask(page)
+    assert rate(page, **wrong).status_code == 400
+    assert read_reviews() == []
+
+
+def test_a_full_disk_is_told(page, monkeypatch):
+    def full(review, folder):
+        raise OSError(errno.ENOSPC, "No space left on device", "data/reviews/x")
+
+    ask(page)
+    monkeypatch.setattr(chat_page, "append_review", full)
+    answer = rate(page)
+    assert (answer.status_code, answer.text.startswith("저장하지 못했습니다")) == (507, True)
+
+
+def test_who_is_elsewhere_and_a_model_of_no_adapter_are_not_rated(page):
+    unknown = Engine()
+    unknown.adapter_sha256 = None
+    for app in (make_app(Engine(), "0.0.0.0"), make_app(unknown, "127.0.0.1")):  # noqa: S104 - nothing listens
+        other = TestClient(app, base_url="http://127.0.0.1:7860")
+        ask(other)
+        assert rate(other).status_code == 404
+        assert "평가하는 사람" not in other.get("/").text
+    assert "평가하는 사람" in page.get("/").text
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(("width", "height"), [(1366, 650), (390, 844)])
+def test_keys_alone_ask_rate_and_mend_and_a_reload_shows_it(width, height, tmp_path):
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import expect, sync_playwright
+
+    with served(Engine("민법 제750조에 따라 배상합니다.")) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": height})
+        tab.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
+        tab.goto(address)
+        found = [Axe().run(tab)]
+
+        def tab_to(selector):
+            for _ in range(60):
+                if tab.evaluate("selector => document.activeElement.matches(selector)", selector):
+                    return
+                tab.keyboard.press("Tab")
+            raise AssertionError(f"{selector} is not reached by Tab")
+
+        expect(tab.locator("#question")).to_be_focused()
+        tab.keyboard.type("question?")
+        tab_to("#compare")
+        tab.keyboard.press("Space")
+        tab_to("#send")
+        tab.keyboard.press("Enter")
+        expect(tab.locator(".saved")).to_have_count(1)
+        tab_to(".verdict input")
+        tab.keyboard.press("Space")
+        tab.keyboard.press("ArrowRight")
+        tab.keyboard.press("ArrowRight")
+        tab_to(".faults input")
+        tab.keyboard.press("Space")
+        tab_to(".mend summary")
+        tab.keyboard.press("Enter")
+        tab_to(".correction")
+        tab.keyboard.type("right answer")
+        expect(tab.locator(".saved")).to_have_text("data/reviews에 저장했습니다.")
+        found.append(Axe().run(tab))
+        saved = read_reviews()[-1]
+        assert (saved.marks["adapter"].model_dump(), saved.marks["base"].verdict) == (WRONG, None)
+        expect(tab.locator(".correction")).to_have_value("right answer")
+        tab.wait_for_function("!Object.values(sessionStorage).some((kept) => kept.includes('unsent'))")
+        assert read_reviews()[-1].correction == "right answer"
+        tab.reload()
+        expect(tab.locator(".correction")).to_have_value("right answer")
+        expect(tab.locator(".faults input").first).to_be_checked()
+        tops = [box.bounding_box()["y"] for box in tab.locator(".answer").all()]
+        assert (tops[0] == tops[1]) == (width > 700), "the two answers stand in one row where there is room"
+        if width > 700:
+            tab.mouse.wheel(0, 5000)
+            for shown in ("h1", "#notice"):
+                assert 0 <= tab.locator(shown).bounding_box()["y"] < height
+        else:
+            order = [tab.locator(name).first.bounding_box()["y"] for name in ("#question", "#category", ".answer")]
+            assert order == sorted(order)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
+    assert [
+        (each["id"], node["html"]) for one in found for each in one.response["violations"] for node in each["nodes"]
+    ] == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_what_is_written_while_the_server_is_away_is_sent_when_it_is_back():
+    from playwright.sync_api import expect, sync_playwright
+
+    with served(Engine()) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.goto(address)
+        tab.fill("#question", "질문입니다")
+        tab.locator("#send").click()
+        expect(tab.locator(".saved")).to_have_count(1, timeout=60_000)
+        tab.route("**/rate", lambda route: route.abort())
+        tab.get_by_label("쓸 만함").check()
+        expect(tab.locator(".saved")).to_contain_text("다시 보냅니다", timeout=60_000)
+        assert read_reviews() == []
+        tab.unroute("**/rate")
+        expect(tab.locator(".saved")).to_have_text("data/reviews에 저장했습니다.", timeout=60_000)
+        browser.close()
+    assert [review.marks["adapter"].verdict for review in read_reviews()] == ["usable"]
