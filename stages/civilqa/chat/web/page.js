@@ -23,7 +23,7 @@ function post(path, body) {
 function addExchange(question, answers, category = "") {
   const exchange = make("article", {className: "exchange"});
   const row = make("div", {className: "answers"});
-  exchange.append(make("p", {className: "question", textContent: question}),
+  exchange.append(make("h2", {className: "question", textContent: question}),
     make("p", {className: "category", textContent: category}), row);
   for (const name of models.slice(0, answers)) {
     const answer = make("section", {className: "answer"});
