@@ -2,15 +2,16 @@
 
 Reads:  data/formatted, data/splits, data/raw (gold, contrasts, further cases, labelled answers), data/reference,
         models/adapter, the profile's base model, metrics/finetune.json (the losses), metrics/scorer.json (how far
-        scores can be trusted)
+        scores can be trusted), the statutes (retrieved_articles, and the texts in the report)
 Writes: metrics/summary.json (what one decides by), metrics/evaluate.json, metrics/plots/{scores,scores_by_group,bits,
         differences}.csv, data/predictions/test.jsonl, data/predictions/train.jsonl, data/predictions/contrasts.jsonl,
         data/predictions/report.html
 Params: seed, evaluate, format, model, the selected profile, hardware, reference
 
 The test questions were never trained on: they say whether tuning helped. Four systems answer them: the base alone, the
-base shown a few training examples, the answer of the nearest training question copied, and the adapter; a fifth where
-`retrieved_examples` says so: the base shown the nearest training questions with their answers. The training
+base shown a few training examples, the answer of the nearest training question copied, and the adapter. Further ones
+where they are asked for: the base shown the nearest training questions with their answers (`retrieved_examples`), and
+base and adapter shown the articles of the statutes that are found for the question (`retrieved_articles`). The training
 questions are asked again to see whether the model learned what it was taught; their scores are labelled recall and say
 nothing about new questions.
 """
@@ -20,13 +21,13 @@ from civilqa.program.lifecycle.stage import run, start
 if __name__ == "__main__":
     start(__doc__, example="evaluate.batch_size")
 
-import functools
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from civilqa.base_model.hub import context_length
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import (
     FormatParams,
@@ -39,16 +40,16 @@ from civilqa.base_model.prompts import (
 from civilqa.dataset.groups import describe_test, name_groups, near_duplicates_in
 from civilqa.dataset.records import Record, question_id, read_records
 from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room, choose_batch_size
-from civilqa.generation.baselines import choose_examples, few_shot_rows, nearest_records, retrieve_examples
+from civilqa.generation.baselines import fewest_examples, further_prompts, nearest_records
 from civilqa.generation.decoding import Decoding
 from civilqa.model.evaluation import EVALUATION, REPORT, TRAINING, describe_verdict
 from civilqa.model.hardware import HardwareParams, resolve_hardware, versions
-from civilqa.model.loading import context_length
 from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_json, read_jsonl, sha256_json, write_json, write_jsonl, write_text
-from civilqa.program.parameters import BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
+from civilqa.program.parameters import ArticleCount, BatchSize, Resamples, Section, Seed, Text, Tokens, read_sections
+from civilqa.scoring.article_recall import add_articles
 from civilqa.scoring.bert_score import BertScore, add_bert_scores
 from civilqa.scoring.comparison import Permutations, compare_systems
 from civilqa.scoring.contrasts import compare_contrasts, find_pairs, read_contrasts
@@ -72,6 +73,7 @@ class EvaluateParams(Section):
     max_train_records: Annotated[int, Field(ge=0)] | None
     few_shot_examples: Annotated[int, Field(ge=0, le=1000)]
     retrieved_examples: Annotated[int, Field(ge=0, le=1000)]
+    retrieved_articles: ArticleCount
     regenerate: bool
     bert_score_model: Text | None
     judge: JudgeParams
@@ -126,14 +128,10 @@ def main() -> None:
     check_room(asked, limit, context)
     pairs = find_pairs(read_contrasts(), records["test"], train, prompts, prompter)
     alike = near_duplicates_in(train, [*records["test"], *pairs.unseen])
-    choices = {"few_shot": lambda record: choose_examples(record, train, params.few_shot_examples, params.seed)}
-    if count := params.retrieved_examples:
-        choices["retrieved"] = lambda record: retrieve_examples(record, train, count, alike)
-    show = functools.partial(few_shot_rows, params=prompts, prompter=prompter, max_new_tokens=limit, context=context)
-    shown = {system: show(rows["test"], records["test"], choose) for system, choose in choices.items()}
-    shown_pairs = {
-        system: show(pairs.rows[: len(pairs.unseen)], pairs.unseen, choose) for system, choose in choices.items()
-    }
+    room = {"params": prompts, "prompter": prompter, "max_new_tokens": limit, "context": context}
+    parts = [(rows["test"], records["test"]), (pairs.rows[: len(pairs.unseen)], pairs.unseen)]
+    counts = params.few_shot_examples, params.retrieved_examples, params.retrieved_articles
+    shown, shown_pairs = further_prompts(parts, train, alike, params.seed, *counts, **room)
     longest = [*asked, *(row for part in shown.values() for row in part)]
     batch_size = choose_batch_size(params.batch_size, longest, limit, profile, hardware)
     decoding = Decoding(limit, batch_size, prompter.end_token_id, cuda_graphs=hardware.cuda_graphs)
@@ -146,11 +144,11 @@ def main() -> None:
 
     of_test = {system: given[: len(records["test"])] for system, given in answers.items()}
     of_train = {system: answers[system][len(records["test"]) :] for system in SYSTEMS["train"]}
-    examples = {system: [row["examples"] for row in part] for system, part in shown.items()}
+    told = {system: [row["shown"] for row in part] for system, part in shown.items()}
     found = [(record, *nearest_records(record.question, train)[0]) for record in records["test"]]
     nearest = [(other, similarity, other.id in alike[record.id]) for record, other, similarity in found]
     lines = {
-        "test": make_predictions(records["test"], of_test, golds, profile.notice, examples, nearest),
+        "test": make_predictions(records["test"], of_test, golds, profile.notice, told, nearest),
         "train": make_predictions(records["train"], of_train, golds, profile.notice),
     }
     contrasts = pairs.lines(bits)
@@ -159,6 +157,7 @@ def main() -> None:
     name_groups([*lines["test"], *contrasts], near_duplicates)
     if params.bert_score_model:
         add_bert_scores(lines["test"], BertScore(params.bert_score_model, hardware.device))
+    looked_up = add_articles(lines["test"], records["test"], golds) if params.retrieved_articles else None
     agreement = add_judge_marks(lines["test"], golds, judge, params.seed) if judge else None
     for name, part in {**lines, "contrasts": contrasts}.items():
         write_jsonl(PREDICTIONS / f"{name}.jsonl", part)
@@ -169,12 +168,13 @@ def main() -> None:
         "adapter_sha256": adapter.manifest.files[WEIGHTS_FILE],
         "annotated": {name: sum(line["gold"] is not None for line in part) for name, part in lines.items()},
         "max_new_tokens": limit,
-        **{f"{system}_examples": min(counts, default=0) for system, counts in examples.items()},
+        **fewest_examples(told),
         "asked_with": {
             "tokenizer": sha256_json(adapter.manifest.tokenizer),
             "template": adapter.manifest.template_sha256,
         },
         "test_data": tested,
+        **({"articles": looked_up} if looked_up else {}),
         **({"judge": agreement} if agreement else {}),
         **compare_systems(lines, compare_contrasts(contrasts, permutations), permutations),
         "chrf_signature": chrf_signature(),

@@ -35,6 +35,7 @@ from civilqa.experiments.revisions import (
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
 from civilqa.program.parameters import read_params
+from civilqa.scoring.article_recall import article_recall, found_articles
 from civilqa.scoring.comparison import PRIMARY, Permutations, compare_systems, group_scores
 from civilqa.scoring.contrasts import compare_contrasts
 from civilqa.scoring.predictions import systems_of
@@ -121,6 +122,7 @@ def main() -> None:
         "folds": folds,
         "seeds": seeds,
         **compare_systems({"test": lines}, compare_contrasts(pairs, permutations), permutations),
+        **({"articles": {"recall": article_recall(found)}} if (found := found_articles(lines)) else {}),
         "test_data": add_up([found["test_data"] for found in evaluated[:: len(seeds)]]),  # one of each fold
         "test_by_fold": group_scores(average_seeds(lines), "fold", systems_of(lines)),
         "test_by_seed": group_scores(lines, "seed", systems_of(lines)),

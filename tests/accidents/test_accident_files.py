@@ -30,7 +30,7 @@ from format import format_records
 TINY = Profile(
     name=str(ROOT / "models/tiny"), weights="random", template=str(ROOT / "models/templates/korean_plain.jinja")
 )
-PROMPTS = FormatParams(style="conversational", system_prompts={"default": "답하십시오."})
+PROMPTS = FormatParams(style="conversational", statutes_in_prompt=0, seed=1, system_prompts={"default": "답하십시오."})
 RECORD = Record(id="q-1", question="보증금은?", answer="돌려받습니다.", category="전세사기", difficulty="초급")
 
 

@@ -50,7 +50,10 @@ def prompter(request, tiny):
 @pytest.fixture
 def params():
     return FormatParams(
-        style="conversational", system_prompts={"전세사기": "전세 상담가입니다.", "default": "민사 상담가입니다."}
+        style="conversational",
+        statutes_in_prompt=0,
+        seed=1,
+        system_prompts={"전세사기": "전세 상담가입니다.", "default": "민사 상담가입니다."},
     )
 
 
@@ -144,6 +147,31 @@ def test_white_space_that_is_one_token_is_text(tiny):
     ends_in_it = dataclasses.replace(prompter, template=prompter.template.replace("eos_token", r"'\n\n'"))
     with pytest.raises(TemplateError, match="is no special token"):
         _ = ends_in_it.end_token_id
+
+
+def test_articles_stand_before_the_question_in_its_own_turn(tiny):
+    prompter = load_prompter(tiny, "instruction")
+    system, user = prompter.messages(" 질문? ", "안내", ["민법 제618조(임대차) 임대차는", "민법 제1조 <|end_of_text|>"])
+    assert system == {"role": "system", "content": "안내"}
+    assert user["content"] == (
+        "관련 조문:\n\n민법 제618조(임대차) 임대차는\n\n민법 제1조 < |end_of_text|>\n\n질문: 질문?"
+    )
+    assert prompter.messages("질문?", "안내", []) == prompter.messages("질문?", "안내")
+
+
+def test_as_many_articles_as_fit_are_shown_the_last_ones_left_out(tiny):
+    prompter = load_prompter(tiny, "instruction")
+    articles = ["민법 제1조 가나다", "민법 제2조 라마바", "민법 제3조 사아자"]
+
+    def length(count):
+        (ids,) = prompter.encode([prompter.render(prompter.messages(QUESTION, "안내", articles[:count]))[0]])
+        return len(ids)
+
+    for count in (3, 2, 1):
+        fitted = prompter.messages(QUESTION, "안내", articles[:count]), count
+        assert prompter.fit_articles(QUESTION, "안내", articles, length(count)) == fitted
+        assert prompter.fit_articles(QUESTION, "안내", articles, length(count) - 1)[1] == count - 1
+    assert prompter.fit_articles(QUESTION, "안내", articles, 0) == (prompter.messages(QUESTION, "안내"), 0)
 
 
 def test_a_base_that_a_script_beside_it_makes_names_the_script(tmp_path, monkeypatch):

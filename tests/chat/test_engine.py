@@ -29,7 +29,9 @@ def prompt_of(engine, question=QUESTION, category="전세사기", history=()):
 
 def test_the_prompt_is_that_of_training_to_the_token(engine):
     record = Record(id=record_id(QUESTION), question=QUESTION, answer="답", category="전세사기", difficulty="")
-    prompts = FormatParams(style="conversational", system_prompts=engine.prompts.system_prompts)
+    prompts = FormatParams(
+        style="conversational", statutes_in_prompt=0, seed=1, system_prompts=engine.prompts.system_prompts
+    )
     (row,) = format_records([record], prompts, load_prompter(engine.profile, "conversational"))
     assert prompt_of(engine) == row["prompt_ids"]
 

@@ -1,13 +1,16 @@
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tqdm import tqdm
 
 from civilqa.generation import answers
-from civilqa.generation.answers import answer_bits, answer_questions, rate_statements, statement_bits
+from civilqa.generation.answers import answer_bits, answer_questions, ask_systems, rate_statements, statement_bits
 from civilqa.generation.decoding import Decoding
+from civilqa.model.hardware import Hardware
+from civilqa.program.files import sha256_json
 
 END = 1
 
@@ -89,6 +92,30 @@ def test_another_question_is_answered_anew(base, tokenizer):
     ask(tokenizer, loader, rows(3))
     ask(tokenizer, loader, rows(4))
     assert loader.calls == 2
+
+
+def test_the_systems_that_look_articles_up_have_answers_of_their_own(base, tokenizer, monkeypatch, tmp_path):
+    asked = {}
+
+    def note(rows, load, identity, *rest, **named):
+        asked[named["description"]] = {sha256_json([identity, row["prompt_ids"]]) for row in rows}
+        return load()
+
+    for name in ("answer_questions", "rate_statements"):
+        monkeypatch.setattr(answers, name, note)
+    monkeypatch.setattr(answers, "load_base", lambda *_: "base")
+    monkeypatch.setattr(answers, "load_tuned", lambda *_: "tuned")
+    manifest = SimpleNamespace(base={"sha256": "b"})
+    adapter = SimpleNamespace(model=None, profile=None, manifest=manifest, identity={"sha256": "a"})
+    plain, found = [{"prompt_ids": [0, 20]}], [{"prompt_ids": [0, 21, 20]}]
+    rows = {"adapter": plain, "retrieval": found, "adapter_retrieval": found, "base": plain}
+    hardware = Hardware("cpu", "fp32", 2)
+    given, bits = ask_systems(rows, rows, adapter, hardware, tokenizer, None, regenerate=False)
+    tuned = {"adapter": "tuned", "adapter_retrieval": "tuned", "base": "base", "retrieval": "base"}
+    assert given == bits == tuned
+    assert list(given)[:2] == ["retrieval", "base"], "merging the adapter changes the base in place"
+    assert len(set.union(*asked.values())) == 4
+    assert len(asked) == 8
 
 
 def test_answers_come_back_in_the_order_of_the_questions(base, tokenizer):

@@ -1,21 +1,26 @@
 import pytest
 
+from civilqa.base_model.hub import context_length
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import FormatParams, load_prompter
 from civilqa.dataset.groups import near_duplicates_in
 from civilqa.dataset.records import Record
+from civilqa.generation import baselines
 from civilqa.generation.baselines import (
+    article_rows,
     choose_examples,
     few_shot_prompt,
     few_shot_rows,
+    fewest_examples,
+    further_prompts,
     nearest_records,
     retrieve_examples,
 )
-from civilqa.model.loading import context_length
 from civilqa.program.errors import ModelError
 from conftest import ROOT
+from format import format_records
 
-PARAMS = FormatParams(style="conversational", system_prompts={"default": "상담하십시오."})
+PARAMS = FormatParams(style="conversational", statutes_in_prompt=0, seed=1, system_prompts={"default": "상담하십시오."})
 
 
 def record(number, question="질문", answer="답변입니다.", category="전세사기"):
@@ -75,7 +80,7 @@ def test_rows_keep_all_but_the_prompt(prompter):
         [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5, 6]}], [record(9)], two_examples, PARAMS, prompter,
         max_new_tokens=4, context=1000,
     )  # fmt: skip
-    assert (row["id"], row["completion_ids"], row["examples"]) == ("q-9", [5, 6], 2)
+    assert (row["id"], row["completion_ids"], row["shown"]["examples"]) == ("q-9", [5, 6], 2)
     assert len(row["prompt_ids"]) > 1
 
 
@@ -84,7 +89,7 @@ def test_few_shot_prompts_leave_room_for_an_answer_and_for_the_reference_answer(
         rows = [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5] * reference}]
         room = {"max_new_tokens": max_new_tokens, "context": context}
         (row,) = few_shot_rows(rows, [record(9)], two_examples, PARAMS, prompter, **room)
-        return row["examples"], len(row["prompt_ids"])
+        return row["shown"]["examples"], len(row["prompt_ids"])
 
     _, longest = shown(10, 10, 1000)
     assert shown(10, 10, longest + 10) == (2, longest)
@@ -122,6 +127,62 @@ def test_retrieved_examples_are_of_the_nearest_questions_and_never_of_the_questi
     assert [each.id for each in retrieve_examples(asked, train, 9, alike)] == ["q-3", "q-4"]
     assert [each.id for each in retrieve_examples(asked, train, 1, alike)] == ["q-3"]
     assert [each.id for each in retrieve_examples(asked, train, 1, {"q-9": set()})] == ["q-1"]
+
+
+ARTICLES = {f"민법 제{n}조": f"민법 제{n}조(제목) {'말 ' * 20}" for n in (618, 619, 620)}
+
+
+def article_row(prompter, max_new_tokens=4, reference=2, context=4000, found=ARTICLES):
+    rows = [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5] * reference}]
+    room = {"max_new_tokens": max_new_tokens, "context": context}
+    (row,) = article_rows(rows, [record(9, "새 질문")], lambda question: found, PARAMS, prompter, **room)
+    return row
+
+
+def test_articles_stand_before_a_question_as_they_do_in_training(prompter):
+    (trained,) = format_records([record(9, "새 질문")], PARAMS, prompter, [[*ARTICLES.values()]], room=2000)
+    asked = article_row(prompter)
+    assert asked["prompt_ids"] == trained["prompt_ids"]
+    assert asked["shown"] == {"articles": [*ARTICLES]}
+    assert (asked["completion_ids"], trained["articles"]) == ([5, 5], 3)
+    (plain,) = format_records([record(9, "새 질문")], PARAMS, prompter)
+    assert article_row(prompter, found={})["prompt_ids"] == plain["prompt_ids"]
+    assert "articles" not in plain
+
+
+def test_articles_that_do_not_fit_are_left_out_from_the_last_and_counted(prompter, capsys):
+    whole = len(article_row(prompter)["prompt_ids"])
+    assert capsys.readouterr().out == ""
+    cut = article_row(prompter, context=2 * whole - 1)  # they may take half of it
+    assert cut["shown"] == {"articles": ["민법 제618조", "민법 제619조"]}
+    assert len(cut["prompt_ids"]) < whole
+    assert "1 articles found are in no prompt: there is room for" in capsys.readouterr().out
+    assert article_row(prompter, max_new_tokens=30, context=whole + 30, found={})["shown"] == {"articles": []}
+    longest = 4000 - whole
+    assert len(article_row(prompter, max_new_tokens=longest)["shown"]["articles"]) == 3
+    assert len(article_row(prompter, max_new_tokens=longest + 1)["shown"]["articles"]) == 2
+    assert len(article_row(prompter, reference=longest + 1)["shown"]["articles"]) == 2
+
+
+def test_both_models_are_shown_the_articles_where_they_are_asked_for_and_nothing_is_read_where_not(
+    prompter, monkeypatch
+):
+    class Index:
+        def find(self, question, count):
+            return dict([*ARTICLES.items()][:count])
+
+    rows = [{"id": "q-9", "prompt_ids": [1], "completion_ids": [5]}]
+    room = {"params": PARAMS, "prompter": prompter, "max_new_tokens": 4, "context": 4000}
+    monkeypatch.setattr(baselines, "load_index", Index)
+    (shown,) = further_prompts([(rows, [record(9)])], TRAIN, {"q-9": set()}, 1, 1, 0, 2, **room)
+    assert [*shown] == ["few_shot", "retrieval", "adapter_retrieval"]
+    assert shown["retrieval"] == shown["adapter_retrieval"]
+    assert shown["retrieval"][0]["shown"]["articles"] == ["민법 제618조", "민법 제619조"]
+    told = {system: [row["shown"] for row in part] for system, part in shown.items()}
+    assert fewest_examples(told) == {"few_shot_examples": 1}
+    monkeypatch.setattr(baselines, "load_index", lambda: pytest.fail("read"))
+    (shown,) = further_prompts([(rows, [record(9)])], TRAIN, {"q-9": set()}, 1, 1, 2, 0, **room)
+    assert [*shown] == ["few_shot", "retrieved"]
 
 
 def test_the_context_is_what_the_base_says(tmp_path):

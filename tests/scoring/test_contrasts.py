@@ -117,7 +117,7 @@ def test_each_question_is_asked_as_in_training_and_without_itself(tokenizer, mon
         "civilqa.scoring.contrasts.read_test_cases", lambda: {"case-1": case, "known": record("known", question="a?")}
     )
     prompter = Prompter(tokenizer, KOREAN_PLAIN.read_text(encoding="utf-8"))
-    params = FormatParams(style="conversational", system_prompts={"default": "상담"})
+    params = FormatParams(style="conversational", statutes_in_prompt=0, seed=1, system_prompts={"default": "상담"})
     contrasts = {name: [Contrast(**{**PAIR, "id": name})] for name in ("q-1", "case-1", "known", "q-3")}
     train = [record("q-3"), record(record_id("a?"))]
     found = find_pairs(contrasts, [record("q-1"), record("q-2")], train, params, prompter)

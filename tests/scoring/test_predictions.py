@@ -25,7 +25,9 @@ def answers(text, stopped=True):
 
 def predictions(golds=None, **texts):
     given = {system: answers(text) for system, text in texts.items()}
-    return make_predictions([RECORD], given, golds or {}, "법률 지식 없음", {"few_shot": [2]}, [(RECORD, 1.0, True)])
+    return make_predictions(
+        [RECORD], given, golds or {}, "법률 지식 없음", {"few_shot": [{"examples": 2}]}, [(RECORD, 1.0, True)]
+    )
 
 
 def test_predictions_hold_everything_of_every_answer():
@@ -66,7 +68,7 @@ def test_without_gold_there_is_no_judgement():
 def test_plots_give_every_mean_with_its_interval_and_number():
     lines = predictions({"q-1": GOLD}, base="가", few_shot="나", adapter=RECORD.answer)
     rows = plot_rows({"test": lines, "train": lines}, " (점검용)")
-    systems = {*SYSTEMS["test"]} - {"retrieved"}
+    systems = {*SYSTEMS["test"]} - {"retrieved", "retrieval", "adapter_retrieval"}
     assert {row["series"] for row in rows} == {f"{system} (점검용)" for system in systems}
     best = [
         row for row in rows if row["series"].startswith("adapter") and (row["group"], row["score"]) == ("test", "chrf")

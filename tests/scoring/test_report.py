@@ -47,7 +47,7 @@ def make(texts, golds=True, notice=NOTICE, *, leaks=False, retrieved=False, **ch
     if retrieved:
         given["retrieved"] = [Answer("비슷한 예시를 본 답", 5, True, 80.0) for _ in texts]
     nearest = [(record(99), 0.5, leaks)] * len(texts)
-    examples = {system: [1] * len(texts) for system in given if system not in ("base", "adapter")}
+    examples = {system: [{"examples": 1}] * len(texts) for system in given if system not in ("base", "adapter")}
     lines = {"test": make_predictions(records, given, entries, notice, examples, nearest)}
     lines["train"] = make_predictions(records, {name: given[name] for name in SYSTEMS["train"]}, entries, notice)
     metrics = {

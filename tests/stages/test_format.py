@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from civilqa.dataset.lengths import describe_lengths
 from conftest import edit_params
-from format import describe_lengths
 
 # 20 records to train on of 10 to 200 tokens, two to validate on, one to test on that is longer than all.
 LENGTHS = {

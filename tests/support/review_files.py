@@ -101,7 +101,7 @@ def write_evaluation(folder: Path, number: int = 12, more: str = "") -> list[Pre
     }
     nearest = [(asked[index - 1], 0.5, False) for index in range(number)]
     lines = {
-        "test": make_predictions(asked, given, {}, NOTICE, {"few_shot": [1] * number}, nearest),
+        "test": make_predictions(asked, given, {}, NOTICE, {"few_shot": [{"examples": 1}] * number}, nearest),
         "train": make_predictions(asked, {name: given[name] for name in ASKED["train"]}, {}, NOTICE),
     }
     metrics = {

@@ -168,6 +168,18 @@ def read_config(profile: Profile) -> dict[str, Any]:
     return config
 
 
+def context_length(profile: Profile) -> int:
+    """Return how many tokens of prompt and answer together the base model was made for.
+
+    Raises:
+        ModelError: the model's configuration cannot be had, or does not say.
+    """
+    length = read_config(profile).get("max_position_embeddings")
+    if not isinstance(length, int):
+        raise ModelError(f"{profile.name}: its {CONFIG} says no max_position_embeddings; add the number")
+    return length
+
+
 def check_base(profile: Profile, tokenizer: PreTrainedTokenizerFast, template: str) -> str:
     """Check all that can be known of the base model before it is downloaded; returns what was found, for the user.
 

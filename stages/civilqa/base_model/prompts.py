@@ -4,7 +4,7 @@ format, finetune, evaluate, benchmark and chat all take their tokens from here, 
 it was trained on. Needs no torch.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -20,13 +20,14 @@ from civilqa.base_model.words import WordEncoder
 from civilqa.program.errors import ModelError, RecordError, TemplateError
 from civilqa.program.files import read_jsonl
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
-from civilqa.program.parameters import Section
+from civilqa.program.parameters import ArticleCount, Section, Seed
 
 Message = dict[str, str]
 
 TEMPLATE_FILE = "chat_template.jinja"  # as tokenizers save it, so that an adapter folder reads the same
 INSTRUCTION_TEMPLATE = Path("models/templates/instruction.jinja")
 ROWS_CHECKED = 100  # all of them come from one run of format: the first ones say whether it was this tokenizer's
+ARTICLES, QUESTION = "관련 조문:", "질문: "  # what stands before the articles of a prompt, and before its question
 AGAIN = "run `dvc repro format` (or python stages/format.py)"
 
 
@@ -79,6 +80,8 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
 class FormatParams(Section):
     style: Literal["conversational", "instruction"]
     system_prompts: dict[str, str]
+    statutes_in_prompt: ArticleCount
+    seed: Seed
 
     @pydantic.field_validator("system_prompts")
     @classmethod
@@ -118,12 +121,28 @@ class Prompter:
                 text = text.replace(special, f"{special[0]} {special[1:]}")
         return text
 
-    def messages(self, question: str, system_prompt: str) -> list[Message]:
-        """Return the conversation that asks a question, each text safe to render."""
+    def messages(self, question: str, system_prompt: str, articles: Sequence[str] = ()) -> list[Message]:
+        """Return the conversation that asks a question, after the text of articles if any; each text safe to render."""
+        asked = question.strip()
+        if articles:
+            asked = "\n\n".join([ARTICLES, *articles, QUESTION + asked])
         return [
             {"role": "system", "content": self.defuse(system_prompt)},
-            {"role": "user", "content": self.defuse(question.strip())},
+            {"role": "user", "content": self.defuse(asked)},
         ]
+
+    def fit_articles(
+        self, question: str, system_prompt: str, articles: Sequence[str], room: int
+    ) -> tuple[list[Message], int]:
+        """Return the conversation with as many of the articles as fit, and how many these are.
+
+        The last ones are left out, each as a whole, until the prompt has at most `room` tokens.
+        """
+        for count in range(len(articles), 0, -1):
+            messages = self.messages(question, system_prompt, articles[:count])
+            if len(self.encode([self.render(messages)[0]])[0]) <= room:
+                return messages, count
+        return self.messages(question, system_prompt), 0
 
     def render(self, messages: list[Message], answer: str | None = None) -> tuple[str, str]:
         """Return (prompt, completion) as text; the completion ends in the template's end token, or is '' unanswered.

@@ -80,6 +80,7 @@ class Engine:
         self.prompts: Any = None
         self._choice: Any = None  # of the category
         self.adapter_sha256: str | None = None  # of the adapter's weights, also where they are merged
+        self._articles: Any = None  # to find those that a question is about, where training showed articles
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
 
     # Loading
@@ -146,11 +147,13 @@ class Engine:
         from civilqa.base_model import prompts
         from civilqa.base_model.categories import read_categories
         from civilqa.chat.categories import CategoryChoice
+        from civilqa.law.search import load_index
         from civilqa.model import provenance
         from civilqa.model.hardware import HardwareParams
 
         logging.disable_progress_bar()
         self.prompts, hardware_params = read_sections(format=prompts.FormatParams, hardware=HardwareParams)
+        self._articles = load_index() if self.prompts.statutes_in_prompt else None
         self._folder, self._adapter, profile, manifest = folder, None, self.profile, None
         self._merged = folder is not None and not (folder / "adapter_config.json").is_file()
         template = folder or ADAPTER
@@ -223,6 +226,7 @@ class Engine:
             "adapter": self._adapter.identity if self._adapter else None,
             "template": self._prompter.template,
             "categories": {name: category.model_dump() for name, category in self._choice.categories.items()},
+            **({"articles": [self.prompts.statutes_in_prompt, self._articles.source]} if self._articles else {}),
             "hardware": asdict(self._hardware) if self._hardware else None,
             "settings": self.params.model_dump(exclude={"engine_url", "engine_model", "engine_timeout_seconds"}),
             "versions": versions(),
@@ -301,8 +305,12 @@ class Engine:
             raise QuestionError(message) from None
         if not (question := clean(question)):
             raise QuestionError("질문이 비어 있습니다. 질문을 입력해 주십시오.")
-        instructions, asked = self._messages(question, category)
+        chosen, _ = self._choice.choose(question, category)
         room = self._context_length - settings.max_new_tokens
+        articles = self._articles.find(question, self.prompts.statutes_in_prompt) if self._articles else {}
+        (instructions, asked), _ = self._prompter.fit_articles(
+            question, self._choice.system_prompt(chosen), [*articles.values()], min(self._context_length // 2, room)
+        )
         for start in range(len(history) + 1):
             earlier = [
                 {"role": role, "content": self._prompter.defuse(text.strip())}

@@ -212,7 +212,7 @@ class ServedEngine(Engine):
         Raises:
             EngineError: it cannot be asked with the prompt of training.
         """
-        from civilqa.model.loading import context_length
+        from civilqa.base_model.hub import context_length
 
         self._context_length = context_length(profile)
         self._model = Server(self.params)

@@ -31,6 +31,7 @@ from civilqa.program.files import read_json, sha256_json, write_json
 LOGIT_BYTES = 1 << 26
 ROOM_FOR_ANSWERS = 1.25  # of the longest training answer's tokens
 CPU_BATCH_SIZE = 64
+TUNED = ("adapter", "adapter_retrieval")  # the systems that are the tuned model, with one prompt or another
 MAX_BATCH_SIZE = 256  # the cores of any GPU have enough to do by then
 
 
@@ -269,8 +270,8 @@ def ask_systems(
 ) -> tuple[dict[str, list[Answer]], dict[str, list[list[float]]]]:
     """Return each system's answers to its rows, and what the statements of its pairs cost it, in bits.
 
-    A model is loaded if something of it is not in the store. All but `adapter` are the base with other prompts: nothing
-    of the training is in their store's key.
+    A model is loaded if something of it is not in the store. All but those of TUNED are the base with other prompts:
+    nothing of the training is in their store's key.
     """
     base = functools.cache(lambda: load_base(adapter.model, adapter.profile, hardware))
     tuned = functools.cache(lambda: load_tuned(adapter, hardware, base()))
@@ -283,9 +284,9 @@ def ask_systems(
     }
     answers, bits = {}, {}
     # The adapter comes last: merging it changes the base in place.
-    for system in sorted(rows, key="adapter".__eq__):
-        load = tuned if system == "adapter" else base
-        whose = {**identity, "adapter": adapter.identity if system == "adapter" else None}
+    for system in sorted(rows, key=TUNED.__contains__):
+        load = tuned if system in TUNED else base
+        whose = {**identity, "adapter": adapter.identity if system in TUNED else None}
         answers[system] = answer_questions(
             rows[system], load, whose, tokenizer, decoding, regenerate=regenerate, description=f"answers: {system}"
         )

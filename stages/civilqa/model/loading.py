@@ -136,18 +136,6 @@ def save_adapter(model: PeftModel, folder: Path, state_dict: dict[str, torch.Ten
     write_json(folder / CONFIG_FILE, {**fields, "inference_mode": True})
 
 
-def context_length(profile: Profile) -> int:
-    """Return how many tokens of prompt and answer together the base model was made for.
-
-    Raises:
-        ModelError: the model's configuration cannot be had, or does not say.
-    """
-    length = read_config(profile).get("max_position_embeddings")
-    if not isinstance(length, int):
-        raise ModelError(f"{profile.name}: its {CONFIG} says no max_position_embeddings; add the number")
-    return length
-
-
 def count_parameters(model: torch.nn.Module) -> dict[str, int]:
     """Return the number of parameters in all and of those that are trained. Quantised ones count unpacked."""
     total = trainable = 0

@@ -26,6 +26,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]
 Tokens = Annotated[int, Field(ge=1, le=2**20)]
 Resamples = Annotated[int, Field(ge=100, le=1_000_000)]
+ArticleCount = Annotated[int, Field(ge=0, le=100)]  # of a prompt
 
 
 def _fits_a_path(text: str) -> str:

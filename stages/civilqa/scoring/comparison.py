@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from civilqa.scoring.predictions import SYSTEMS, Prediction, systems_of
+from civilqa.scoring.predictions import SYSTEMS, Prediction, others_of, systems_of
 from civilqa.scoring.scores import SCORES
 from civilqa.scoring.seeds import Spread, average_seeds, spread, tabulate
 
@@ -96,6 +96,14 @@ def system_interval(lines: list[Prediction], system: str, name: str) -> tuple[fl
         return mean_interval(values[:, 0].tolist(), best)
     low, high = spread(values).interval(LEVEL)
     return (low, high) if best is None else (max(low, 0.0), min(high, best))
+
+
+def intervals(lines: list[Prediction], systems: Iterable[str]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the 95 % interval of each system's mean of each score that it has."""
+    return {
+        system: {name: system_interval(lines, system, name) for name in SCORES if len(scores_of(lines, system, name))}
+        for system in systems
+    }
 
 
 def compare(
@@ -205,12 +213,15 @@ def compare_systems(
     """
     test = average_seeds(lines["test"])
     systems = systems_of(test)
-    compared = compare_all(lines["test"], "adapter", systems[:-1], permutations)
+    compared = compare_all(lines["test"], "adapter", others_of(systems), permutations)
     for other, found in pairs.get("difference", {}).items():
         compared[other] = found | compared[other]
     add_verdicts(compared["base"])
+    looked_up = [system for system in systems if "retrieval" in systems]
     return {
         "test": mean_scores(test, systems),
+        # Beside what is looked up each system counts for itself, and not only by its difference to the adapter.
+        **({"interval": intervals(lines["test"], looked_up)} if looked_up else {}),
         "contrasts": {key: value for key, value in pairs.items() if key != "difference"},
         "difference": compared,
         "test_by_category": group_scores(test, "category", systems),

@@ -21,7 +21,7 @@ from civilqa.program.errors import RecordError
 from civilqa.program.files import read_jsonl
 from civilqa.scoring.comparison import Permutations, compare_all, mean_scores, system_interval
 from civilqa.scoring.gold import read_test_cases
-from civilqa.scoring.predictions import Prediction, systems_of
+from civilqa.scoring.predictions import Prediction, others_of, systems_of
 from civilqa.scoring.seeds import average_seeds
 
 CONTRASTS = Path("data/raw/contrasts.jsonl")
@@ -102,7 +102,8 @@ class PairedQuestions:
         """Return one line a question: its pairs, what their statements cost each system in bits, the shares preferred.
 
         Args:
-            bits: by system, of each of `rows` and `unasked`; of a base shown examples only of unseen questions' rows.
+            bits: by system, of each of `rows` and `unasked`; of a model that is shown more than the question, only of
+                unseen questions' rows.
         """
         lines = []
         count = len(self.rows)
@@ -192,7 +193,7 @@ def compare_contrasts(lines: list[Prediction], permutations: Permutations) -> di
         }
         if part == "unseen":
             found["by_kind"] = {kind: share_by_kind(asked, kind, systems) for kind in KINDS}
-            found["difference"] = compare_all(rated, "adapter", systems[:-1], permutations)
+            found["difference"] = compare_all(rated, "adapter", others_of(systems), permutations)
     return found
 
 

@@ -3,7 +3,9 @@
 A Prediction has id, category, difficulty, notice, question, reference (answer), gold (or None) and one entry a system;
 pooled lines also say their `fold`. An entry has its answer, scores by name (None: does not apply), citations by place,
 and with gold its judgement. What a model generated has `tokens` and `stopped`, that of a base shown examples the number
-of `examples`, a copied one the id of the record that it was `copied_from` and the `similarity` of its question, 0 to 1.
+of `examples`, that of a model shown articles the names of these `articles`, a copied one the id of the record that it
+was `copied_from` and the `similarity` of its question, 0 to 1. Where articles were looked up, the line's own `articles`
+are those found and those wanted (civilqa.scoring.article_recall).
 """
 
 from collections.abc import Mapping
@@ -19,8 +21,11 @@ if TYPE_CHECKING:  # torch is for those who ask a model, and not for those who c
     from civilqa.generation.answers import Answer
 
 # Who answers the questions of each part, in the order in which they are shown.
-# `retrieved` is there where it was asked for.
-SYSTEMS = {"test": ("base", "few_shot", "retrieved", "nearest", "adapter"), "train": ("base", "adapter")}
+# `retrieved`, and `retrieval` with `adapter_retrieval`, are there where they were asked for.
+SYSTEMS = {
+    "test": ("base", "few_shot", "retrieved", "nearest", "retrieval", "adapter", "adapter_retrieval"),
+    "train": ("base", "adapter"),
+}
 
 Prediction = dict[str, Any]
 
@@ -30,18 +35,23 @@ def systems_of(lines: list[Prediction], part: str = "test") -> tuple[str, ...]:
     return tuple(system for system in SYSTEMS[part] if any(system in line for line in lines))
 
 
+def others_of(systems: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the systems that the adapter is compared with."""
+    return tuple(system for system in systems if system != "adapter")
+
+
 def make_predictions(
     records: list[Record],
     answers: dict[str, list["Answer"]],
     golds: dict[str, Gold],
     notice: str,
-    examples: Mapping[str, list[int]] | None = None,
+    shown: Mapping[str, list[dict[str, Any]]] | None = None,
     nearest: list[tuple[Record, float, bool]] | None = None,
 ) -> list[Prediction]:
     """Return one line a question with every system's answer.
 
     Args:
-        examples: of each system that is shown examples, how many each prompt holds.
+        shown: of each system that is shown something, `examples` or `articles` of each prompt.
         nearest: for each question the record whose answer is copied, how similar its question is, and whether the two
             are near-duplicates; None: no such system.
     """
@@ -58,7 +68,7 @@ def make_predictions(
             "gold": gold.model_dump(exclude={"id", "question", "basis"}) if gold else None,
         }
         for system, given in answers.items():
-            further = {"examples": examples[system][index]} if examples and system in examples else {}
+            further = shown[system][index] if shown and system in shown else {}
             line[system] = describe_answer(given[index].text, record, gold, given[index], **further)
         if nearest:
             copied, similarity, near_duplicate = nearest[index]

@@ -32,7 +32,9 @@ LABELS = {
     "few_shot": "베이스 + 예시",
     "retrieved": "베이스 + 비슷한 예시",
     "nearest": "가장 비슷한 학습 답변 복사",
+    "retrieval": "베이스 + 찾은 조문",
     "adapter": "튜닝한 모델",
+    "adapter_retrieval": "튜닝한 모델 + 찾은 조문",
 }
 VERDICTS = {
     BETTER: "나아짐",
@@ -203,6 +205,15 @@ def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> It
             if nearest
             else f"기준 답변과의 인용 F1은 {figure(cites, 'citation_f1')}입니다.",
             differences.get("reference_citation_f1", {}).get("verdict"),
+        )
+    if found := metrics.get("articles", {}).get("recall", {}).get("required", {}).get("at_5"):
+        asked, tuned = (test[system].get("reference_citation_f1") for system in ("retrieval", "adapter_retrieval"))
+        yield (
+            "조문 찾기",
+            f"질문의 낱말로 찾은 조문 5개에 필수 조문이 평균 {100 * found['mean']:.0f}% 들어 있습니다(95% 구간 "
+            f"{100 * found['low']:.0f}~{100 * found['high']:.0f}%). 그 조문을 보여 주면 기준 답변과의 인용 F1은 베이스 "
+            f"{figure(asked, 'citation_f1')}, 튜닝한 모델 {figure(tuned, 'citation_f1')}입니다.",
+            None,
         )
     if "ends_cleanly" in adapter:
         count = round(adapter["ends_cleanly"] * n)

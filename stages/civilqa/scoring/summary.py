@@ -3,6 +3,7 @@
 from typing import Any
 
 from civilqa.program.files import sha256_json
+from civilqa.scoring.article_recall import describe_recall
 from civilqa.scoring.comparison import BETTER, PRIMARY, WORSE
 from civilqa.scoring.llm_judge import describe_agreement
 from civilqa.scoring.predictions import SYSTEMS
@@ -80,12 +81,16 @@ def print_summary(metrics: dict[str, Any], notice: str) -> None:
         if (difference := metrics["difference"]["base"].get(name)) is None:
             continue
         means = [pairs.get(system, {}).get(name, test[system].get(name)) for system in systems]
-        columns = " ".join(f"{'-':>9}" if mean is None else f"{mean:>9.3f}" for mean in means)
+        columns = " ".join(
+            f"{'-' if mean is None else f'{mean:.3f}':>{max(9, len(system))}}"
+            for system, mean in zip(systems, means, strict=True)
+        )
         interval = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
         print(f"  {name:<22} {columns}   {interval} {difference.get('verdict', '')}".rstrip())
     shares = {system: test[system].get("abstention_rate") for system in systems}
     if abstained := [f"{system} {round(share * test['n'])}" for system, share in shares.items() if share]:
         print(f"abstained, neither right nor wrong: {', '.join(abstained)} of {test['n']} questions")
+    print_lookup(metrics, systems)
     print(describe_seeds(1))
     if "judge" in metrics:
         print(f"judge: {describe_agreement(metrics['judge'])}")
@@ -96,3 +101,17 @@ def print_summary(metrics: dict[str, Any], notice: str) -> None:
     for name in ("chrf", "recalled"):
         means = [f"{recall[system].get(name, 0):.3f}" for system in ("base", "adapter")]
         print(f"  {name:<20} base {means[0]}, adapter {means[1]}")
+
+
+def print_lookup(metrics: dict[str, Any], systems: list[str]) -> None:
+    """Print how well articles were found, and each system's interval beside them; nothing where none were looked up."""
+    if "articles" not in metrics:
+        return
+    for told in describe_recall(metrics["articles"]["recall"]):
+        print(f"articles found: {told}")
+    of_pairs = metrics["contrasts"].get("unseen", {}).get("interval", {})
+    for name in PRIMARY:
+        of_answers = {system: metrics["interval"][system].get(name) for system in systems}
+        found = of_pairs if name == "contrast_accuracy" else of_answers
+        told = ", ".join(f"{system} [{one[0]:.3f}, {one[1]:.3f}]" for system, one in found.items() if one)
+        print(f"95 % intervals of {name}: {told or '-'}")
