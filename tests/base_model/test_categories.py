@@ -13,7 +13,12 @@ from civilqa.base_model.categories import (
 from civilqa.base_model.prompts import FormatParams
 from civilqa.program.errors import RecordError
 
-PROMPTS = FormatParams(style="conversational", system_prompts={"전세사기": "전세 전문가", "default": "상담가"})
+PROMPTS = FormatParams(
+    style="conversational",
+    statutes_in_prompt=0,
+    seed=1,
+    system_prompts={"전세사기": "전세 전문가", "default": "상담가"},
+)
 
 
 def test_a_category_of_one_s_own_has_the_prompt_that_its_records_had(tmp_path):
