@@ -49,9 +49,8 @@ from civilqa.training.memory import MemorySampler, check_memory, check_that_it_f
 from civilqa.training.plan import (
     Plan,
     Trained,
-    describe_kept,
+    describe_end,
     read_plan,
-    summarize_losses,
     train_curve,
     validation_curve,
 )
@@ -177,13 +176,7 @@ def main() -> None:
         write_adapter(trained)
         if is_main_process():
             write_metrics(trained)
-            losses = summarize_losses(trained.history)
-            if told := describe_kept(trained.kept_epoch):
-                print(told)
-            print(
-                f"finetune: loss {losses['train_first']:.3f} -> {losses['train_last']:.3f} in {trained.seconds:.0f} s "
-                f"-> {ADAPTER}"
-            )
+            print(f"{describe_end(trained)} -> {ADAPTER}")
             print(plan.profile.notice)
         trained.trainer.accelerator.end_training()  # leaves the group of processes in order
         if not is_main_process():

@@ -81,7 +81,7 @@ def check_for_the_hub(card, base, licence):
     ],
 )
 def test_the_hub_finds_licence_base_data_language_and_metrics_in_both_cards(tmp_path, merged_card, name, licence):
-    write_adapter_card(tmp_path / "adapter", FACTS, HUB | {"name": name} if name else RANDOM, "고지")
+    write_adapter_card(tmp_path / "adapter", FACTS, HUB | {"name": name} if name else RANDOM, CATEGORIES, "고지")
     check_for_the_hub(ModelCard.load(tmp_path / "adapter/README.md"), name, licence)
     profile = Profile(name=name, revision=REVISION) if name else Profile(name="models/tiny", weights="random")
     check_for_the_hub(merged_card(profile), name, licence)

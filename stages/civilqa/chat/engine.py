@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from civilqa.chat.stream import AnswerStream
+from civilqa.chat.stream import AnswerStream, without_torn_end
 from civilqa.law.verdicts import look_up_citations
 from civilqa.model.processes import ADAPTER, who_writes
 from civilqa.program.errors import ModelError, ParameterError, PipelineError, QuestionError, TemplateError
@@ -446,11 +446,3 @@ class Engine:
             "tokens": tokens,
             "stopped": stopped,
         }
-
-
-def without_torn_end(text: str) -> str:
-    """Return an answer without spaces around it and without the bytes of a last syllable that is not whole."""
-    text = text.lstrip()
-    while text and (text[-1].isspace() or text[-1] == "\ufffd"):
-        text = text.rstrip().rstrip("\ufffd")
-    return text

@@ -17,7 +17,8 @@ import requests
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from urllib3.exceptions import ReadTimeoutError
 
-from civilqa.chat.engine import TUNED, ChatParams, Engine, without_torn_end
+from civilqa.chat.engine import TUNED, ChatParams, Engine
+from civilqa.chat.stream import without_torn_end
 from civilqa.program.errors import EngineError, ParameterError
 from civilqa.program.lifecycle.safe_output import CREDENTIALS, printable
 from civilqa.program.openai_session import open_session

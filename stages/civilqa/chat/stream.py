@@ -89,3 +89,11 @@ class AnswerStream:
             self._ended = time.perf_counter()
             self._tokens.close()  # where it was stopped: the keys and values of the tokens so far are given back
             self._pieces.put(None)
+
+
+def without_torn_end(text: str) -> str:
+    """Return an answer without spaces around it and without the bytes of a last syllable that is not whole."""
+    text = text.lstrip()
+    while text and (text[-1].isspace() or text[-1] == "\ufffd"):
+        text = text.rstrip().rstrip("\ufffd")
+    return text

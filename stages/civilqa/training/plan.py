@@ -183,6 +183,13 @@ def describe_kept(kept: dict[str, float] | None) -> str:
     )
 
 
+def describe_end(trained: Trained) -> str:
+    """Return how the losses fell, after what there is to tell of the epoch that was kept."""
+    losses, kept = summarize_losses(trained.history), describe_kept(trained.kept_epoch)
+    fell = f"{losses['train_first']:.3f} -> {losses['train_last']:.3f}"
+    return "\n".join([*([kept] if kept else []), f"finetune: loss {fell} in {trained.seconds:.0f} s"])
+
+
 def train_curve(history: History) -> list[dict[str, float]]:
     """Return the loss of each training batch, by optimiser step."""
     rows = [row for row in history if "loss" in row]
