@@ -28,12 +28,12 @@ def test_a_colleague_pulls_the_commit_of_an_experiment_on_one_s_own_csv(run_copy
     queue = "dvc exp run --queue -S prepare.source=data/raw/mine.csv --name mine evaluate && dvc exp run --run-all"
     checked(run_copy, "sh", "-c", queue)
 
-    checked(run_copy, "dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
     checked(run_copy, "git", "init", "--quiet", "--bare", str(tmp_path / "origin"))
     checked(run_copy, "git", "remote", "add", "origin", str(tmp_path / "origin"))
     for key, value in {"user.name": "test", "user.email": "test@example.com", "push.autoSetupRemote": "true"}.items():
         checked(run_copy, "git", "config", key, value)
     checked(run_copy, "sh", "-c", "dvc exp apply mine && dvc repro")
+    checked(run_copy, "dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
     for line in RECIPE:
         checked(run_copy, "sh", "-c", line)
     assert checked(run_copy, "git", "status", "--porcelain") == ""
