@@ -166,6 +166,7 @@ NULLABLE = {
 ZERO = {
     *("seed", "fold", "validation_fraction", "dropout", "max_train_records", "few_shot_examples", "warmup"),
     *("warmup_fraction", "weight_decay", "temperature", "max_retries", "retrieved_examples"),
+    *("retrieved_articles", "statutes_in_prompt"),
 }
 # Keys that any number is right for as such: the data decide, and prepare, split and evaluate look at them.
 COUNTS = {

@@ -36,6 +36,19 @@ def test_the_prompt_is_that_of_training_to_the_token(engine):
     assert prompt_of(engine) == row["prompt_ids"]
 
 
+def test_articles_are_looked_up_where_training_showed_them_and_stand_where_they_stood(engine, monkeypatch):
+    plain, texts = prompt_of(engine), {"민법 제618조": "민법 제618조(임대차) 임대차는 당사자 일방이"}
+    index = SimpleNamespace(find=lambda question, count: texts if (question, count) == (QUESTION, 2) else {})
+    monkeypatch.setattr(engine, "_articles", index)
+    monkeypatch.setattr(engine, "prompts", engine.prompts.model_copy(update={"statutes_in_prompt": 2}))
+    record = Record(id=record_id(QUESTION), question=QUESTION, answer="답", category="전세사기", difficulty="")
+    prompter = load_prompter(engine.profile, "conversational")
+    (row,) = format_records([record], engine.prompts, prompter, [[*texts.values()]], room=1000)
+    assert prompt_of(engine) == row["prompt_ids"] != plain
+    monkeypatch.setattr(engine, "_context_length", 2 * len(row["prompt_ids"]) - 1)
+    assert prompt_of(engine) == plain, "an article that does not fit half the context is left out"
+
+
 def test_a_question_is_cleaned_as_in_training(engine):
     messy = "\ufeff전세보증금을\u200b  돌려받지 못했는데\t어떻게 해야 하나요?\r\n"
     assert prompt_of(engine, unicodedata.normalize("NFD", messy)) == prompt_of(engine)

@@ -5,6 +5,7 @@ import pytest
 
 from civilqa.dataset.records import Record
 from civilqa.generation.answers import Answer
+from civilqa.scoring.article_recall import article_recall
 from civilqa.scoring.comparison import Permutations, compare_systems
 from civilqa.scoring.gold import Conclusion, Gold
 from civilqa.scoring.predictions import SYSTEMS, make_predictions
@@ -36,7 +37,7 @@ def gold(number):
     )  # fmt: skip
 
 
-def make(texts, golds=True, notice=NOTICE, *, leaks=False, retrieved=False, **changes):
+def make(texts, golds=True, notice=NOTICE, *, leaks=False, retrieved=False, looked_up=False, **changes):
     records = [record(number, **changes) for number in range(len(texts))]
     entries = {r.id: gold(number) for number, r in enumerate(records)} if golds else {}
     given = {
@@ -46,8 +47,13 @@ def make(texts, golds=True, notice=NOTICE, *, leaks=False, retrieved=False, **ch
     }
     if retrieved:
         given["retrieved"] = [Answer("비슷한 예시를 본 답", 5, True, 80.0) for _ in texts]
+    if looked_up:
+        given |= {
+            name: [Answer("민법 제750조", 5, True, 80.0)] * len(texts) for name in ("retrieval", "adapter_retrieval")
+        }
     nearest = [(record(99), 0.5, leaks)] * len(texts)
-    examples = {system: [{"examples": 1}] * len(texts) for system in given if system not in ("base", "adapter")}
+    examples = {system: [{"examples": 1}] * len(texts) for system in ("few_shot", "retrieved")}
+    examples |= {name: [{"articles": ["민법 제751조"]}] * len(texts) for name in ("retrieval", "adapter_retrieval")}
     lines = {"test": make_predictions(records, given, entries, notice, examples, nearest)}
     lines["train"] = make_predictions(records, {name: given[name] for name in SYSTEMS["train"]}, entries, notice)
     metrics = {
@@ -374,3 +380,19 @@ def test_a_judge_that_does_not_agree_is_shown_and_said_not_to_count():
     assert "어디에도 세지 않습니다" in judged(kappa=0.4, counted=False)
     assert "LLM 채점: 알 수 없음 (믿을 만하지 않아 세지 않음)" in judged(kappa=0.4, counted=False)
     assert "채점을 하나도 얻지 못했습니다" in judged(kappa=None, counted=False)
+
+
+def test_what_was_looked_up_is_told_with_its_recall_and_every_system_s_interval():
+    lines, metrics = make(["답", "나", "다"], looked_up=True)
+    found = [{"found": ["민법 제750조"], "required": ["민법 제750조"], "cited": []}] * 3
+    metrics["articles"] = {"recall": article_recall(found)}
+    assert set(metrics["difference"]) == {"base", "few_shot", "nearest", "retrieval", "adapter_retrieval"}
+    assert set(metrics["interval"]) == set(metrics["difference"]) | {"adapter"}
+    page = Page(render_report(lines, metrics, NOTICE)).text
+    assert "필수 조문이 평균 100% 들어 있습니다(95% 구간 29~100%)" in page
+    assert "인용 F1은 베이스 100%, 튜닝한 모델 100%입니다" in page
+    assert page.count("보여 준 조문: 민법 제751조") == 6
+    assert "튜닝 − 베이스 + 찾은 조문 [95% 구간]" in page
+    plain = make(["답"])
+    assert "interval" not in plain[1]
+    assert "찾은 조문" not in Page(render_report(*plain, NOTICE)).text

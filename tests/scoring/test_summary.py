@@ -1,6 +1,7 @@
 from civilqa.program.files import sha256_json
+from civilqa.scoring.article_recall import article_recall
 from civilqa.scoring.comparison import AT_FLOOR
-from civilqa.scoring.summary import print_summary, summarize
+from civilqa.scoring.summary import print_lookup, print_summary, summarize
 
 COMPARED = {"mean": -0.58520912, "low": -0.67, "high": -0.5, "n": 12, "verdict": "better"}
 METRICS = {
@@ -80,3 +81,18 @@ def test_what_is_out_of_the_ordinary_is_printed_beside_the_scores(capsys):
     assert "warning" not in printed(0.0, 0.0)
     assert "abstained, neither right nor wrong: adapter 3 of 12 questions" in printed(0.25, 0.0)
     assert "3 of its 12 answers are of near-duplicates of the question" in printed(0.0, 0.25)
+
+
+def test_what_was_looked_up_is_printed_beside_the_scores(capsys):
+    print_lookup(METRICS, ["base", "retrieval"])
+    assert capsys.readouterr().out == ""
+    found = [{"found": ["민법 제1조"], "required": ["민법 제1조", "민법 제2조"], "cited": []}]
+    intervals = {"base": {"reference_citation_f1": (0.0, 0.25)}, "retrieval": {"reference_citation_f1": (0.5, 1.0)}}
+    contrasts = {"unseen": {"interval": {"base": (0.1, 0.2), "adapter": (0.3, 0.4)}}}
+    metrics = {"articles": {"recall": article_recall(found)}, "interval": intervals, "contrasts": contrasts}
+    print_lookup(metrics, ["base", "retrieval"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("articles found: required  @1 0.500  @3 0.500")
+    assert "95 % intervals of contrast_accuracy: base [0.100, 0.200], adapter [0.300, 0.400]" in told
+    assert "95 % intervals of reference_citation_f1: base [0.000, 0.250], retrieval [0.500, 1.000]" in told
+    assert "95 % intervals of ends_cleanly: -" in told

@@ -1,8 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import format as format_stage
+from civilqa.base_model.prompts import FormatParams
 from civilqa.dataset.lengths import describe_lengths
+from civilqa.dataset.records import Record
 from conftest import edit_params
 
 # 20 records to train on of 10 to 200 tokens, two to validate on, one to test on that is longer than all.
@@ -58,3 +63,15 @@ def test_format_tells_the_limit_and_writes_the_same_for_another(project, run_sta
     assert finished.returncode == 0
     assert "over train.max_length (100): train 43 of 43, validation 5 of 5, test 12 of 12; finetune" in finished.stdout
     assert {path.name: path.read_bytes() for path in (project / "data/formatted").iterdir()} == kept
+
+
+def test_questions_that_are_trained_on_are_shown_articles_and_test_questions_never(monkeypatch):
+    record = Record("q-1", "질문", "민법 제618조", "전세사기", "")
+    params = FormatParams(style="conversational", statutes_in_prompt=2, seed=7, system_prompts={"default": "가"})
+    index = SimpleNamespace(training_articles=lambda *asked: [*map(str, asked)])
+    monkeypatch.setattr(format_stage, "load_index", lambda: index)
+    shown = {split: format_stage.articles_before(split, record, params) for split in ("train", "validation", "test")}
+    asked = ["q-1", "질문", "민법 제618조", "2", "7"]
+    assert shown == {"train": asked, "validation": asked, "test": []}
+    monkeypatch.setattr(format_stage, "load_index", lambda: pytest.fail("read"))
+    assert format_stage.articles_before("train", record, params.model_copy(update={"statutes_in_prompt": 0})) == []
