@@ -6,9 +6,9 @@ Writes: models/merged: model.safetensors, config, generation config, tokenizer, 
         Modelfile (Ollama), categories.json (training's system prompts and questions), manifest.json
 Params: format, model, the selected profile
 
-No stage: the folder follows from the adapter and is as large as the base. The merge is computed on the CPU in fp32,
-also for an adapter that was trained on a quantised base: 4-bit weights can take up no more than they hold. The folder
-appears only after it was read back and found to answer as the adapter does.
+No stage: the folder follows from the adapter and is as large as the base. The merge is computed on the CPU in fp32. An
+adapter that was trained on a quantised base is merged into that base, multiplied out: the model that was scored. The
+folder appears only after it was read back and found to answer as the adapter does.
 """
 
 from civilqa.program.lifecycle.stage import run, start
@@ -21,6 +21,7 @@ import contextlib
 import gc
 import itertools
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -29,9 +30,9 @@ from civilqa.base_model.categories import main_category, read_categories, write_
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, read_formatted
 from civilqa.chat.engine import ADAPTER, MERGED
-from civilqa.generation.answers import Behaviour, behave, check_parity, compare
+from civilqa.generation.answers import LOGIT_TOLERANCE, Behaviour, behave, check_parity, compare
 from civilqa.inference import BENCHMARK_QUESTIONS
-from civilqa.model.hardware import DTYPES, Hardware, HardwareParams, resolve_hardware, versions
+from civilqa.model.hardware import DTYPES, Hardware, versions
 from civilqa.model.loading import load_adapter, load_base, load_tuned
 from civilqa.model.model_card import write_merged_card
 from civilqa.model.other_programs import MAX_NEW_TOKENS, make_modelfile, with_older_keys
@@ -46,23 +47,53 @@ FORMATTED = Path("data/formatted")
 PARITY_PROMPTS = 6
 
 
+def has_data(adapter: Adapter) -> bool:
+    """Return whether the data of the adapter's training is there, and its test questions with it."""
+    present = {name: sha256_file(FORMATTED / name) for name in TRAINED_ON if (FORMATTED / name).is_file()}
+    return present == adapter.manifest.data and (FORMATTED / "test.jsonl").is_file()
+
+
 def parity_prompts(adapter: Adapter, prompter: Prompter, prompts: FormatParams) -> list[list[int]]:
     """Return the first test prompts, or questions of our own where the data of the adapter's training is not there."""
-    present = {name: sha256_file(FORMATTED / name) for name in TRAINED_ON if (FORMATTED / name).is_file()}
-    if present == adapter.manifest.data and (FORMATTED / "test.jsonl").is_file():
+    if has_data(adapter):
         return [row["prompt_ids"] for row in itertools.islice(read_formatted(FORMATTED / "test.jsonl"), PARITY_PROMPTS)]
     categories = read_categories(adapter.folder, prompts)
     system = categories[main_category(categories)].system_prompt
     return prompter.encode([prompter.render(prompter.messages(text, system))[0] for text in BENCHMARK_QUESTIONS])
 
 
+def exact_hardware() -> Hardware:
+    return Hardware("cpu", "fp32", torch.get_num_threads())
+
+
 def merge(adapter: Adapter, prompter: Prompter, prompts: list[list[int]]) -> tuple[PreTrainedModel, Behaviour]:
-    """Return the merged model in fp32, and what the adapter on its base does with the prompts."""
-    hardware = Hardware("cpu", "fp32", torch.get_num_threads())
-    adapted = load_adapter(load_base(adapter.model, adapter.profile, hardware), adapter.folder)
+    """Return the merged model in fp32, and what the adapter on its base does with the prompts.
+
+    A base that was quantised for training is quantised, then multiplied out.
+    """
+    quantization = adapter.manifest.quantization
+    base = load_base(adapter.model, adapter.profile, exact_hardware(), quantization)
+    if quantization != "none":
+        base = base.dequantize()  # quantised weights could not take up what is merged into them
+    adapted = load_adapter(base, adapter.folder)
     behaviour = behave(adapted, prompter, prompts)
     # safe_merge refuses weights that are not numbers.
     return adapted.merge_and_unload(safe_merge=True), behaviour
+
+
+def check_dequantized(quantization: str, parity: dict[str, Any]) -> dict[str, Any]:
+    """Return how a base that was multiplied out compares with the quantised one that the adapter was trained on.
+
+    With 8 bits the inputs of each layer are rounded, too, which no weights can show: the difference is only told.
+
+    Raises:
+        ModelError: with 4 bits a logit is further off than LOGIT_TOLERANCE in fp32.
+    """
+    if quantization == "4bit" and not parity["max_logit_difference"] <= LOGIT_TOLERANCE["fp32"]:
+        raise ModelError(
+            f"{ADAPTER}: multiplied out, its {quantization} base answers otherwise: {parity}; report this as a defect"
+        )
+    return parity
 
 
 def write_model(model: PreTrainedModel, prompter: Prompter, precision: str, folder: Path) -> None:
@@ -109,21 +140,21 @@ def export(output: Path, precision: str) -> None:
     Raises:
         ModelError: there is no adapter, it was replaced meanwhile, or the folder does not answer as it does.
     """
-    prompts, hardware_params = read_sections(format=FormatParams, hardware=HardwareParams)
+    (prompts,) = read_sections(format=FormatParams)
     model_params, profile = read_profile()
     before = stamp(ADAPTER)
     prompter = load_prompter(profile, prompts.style)
     trained = open_adapter(ADAPTER, model_params, profile, template=prompter.template)
     categories = read_categories(ADAPTER, prompts)
-    hardware = resolve_hardware(hardware_params, profile)
     questions = parity_prompts(trained, prompter, prompts)
     conversational = bool(prompter.tokenizer.chat_template)  # before the one of training is put there
     quantization, quantized = trained.manifest.quantization, None
 
     with folder_aside(output) as folder:
         if quantization != "none":
-            quantized = behave(load_tuned(trained, hardware), prompter, questions)
+            quantized = behave(load_tuned(trained, exact_hardware()), prompter, questions)
         merged, adapter = merge(trained, prompter, questions)
+        beside = None if quantized is None else check_dequantized(quantization, compare(adapter, quantized))
         if precision == "auto":
             published = str(getattr(merged.config, "dtype", None)).removeprefix("torch.")
             halved = {"bfloat16": "bf16", "float16": "fp16"} if profile.weights != "random" else {}
@@ -137,7 +168,7 @@ def export(output: Path, precision: str) -> None:
             conversational=conversational,
             precision=precision,
             parity=check_parity(folder, prompter, questions, precision, adapter),
-            parity_with_quantized=None if quantized is None else compare(adapter, quantized),
+            parity_with_quantized=beside,
             versions=versions(),
         )
         if stamp(ADAPTER) != before:
