@@ -8,7 +8,7 @@ import pytest
 from review_files import ADAPTER, gold_form, write_evaluation
 from starlette.testclient import TestClient
 
-from civilqa.chat.web import review as review_page
+from civilqa.chat.web import page as chat_page
 from civilqa.chat.web.review import make_review_app, serve_review
 from civilqa.program.errors import RecordError
 from civilqa.review.evaluation import read_evaluation
@@ -139,7 +139,7 @@ def test_a_full_disk_is_told_and_the_page_goes_on(page, monkeypatch, tmp_path):
 
     row = rows(page)[0]
     with monkeypatch.context() as patch:
-        patch.setattr(review_page, "append_review", full)
+        patch.setattr(chat_page, "append_review", full)
         answer = save(page, row, note="메모")
     assert answer.status_code == 507
     assert answer.text.startswith("저장하지 못했습니다")
