@@ -3,12 +3,14 @@
 Reads:  models/adapter, the profile's base model, data/formatted/test.jsonl if it is there, metrics/evaluate.json,
         metrics/finetune.json
 Writes: models/merged: model.safetensors, config, generation config, tokenizer, chat template, README.md (model card),
-        Modelfile (Ollama), categories.json (training's system prompts and questions), manifest.json
+        Modelfile (Ollama), categories.json (training's system prompts and questions), manifest.json; with --gguf also
+        model-f16.gguf or model-q8_0.gguf
 Params: format, model, the selected profile
 
 No stage: the folder follows from the adapter and is as large as the base. The merge is computed on the CPU in fp32. An
 adapter that was trained on a quantised base is merged into that base, multiplied out: the model that was scored. The
-folder appears only after it was read back and found to answer as the adapter does.
+folder appears only after it was read back and found to answer as the adapter does, a GGUF file only after llama.cpp
+read and continued text as transformers does.
 """
 
 from civilqa.program.lifecycle.stage import run, start
@@ -32,6 +34,8 @@ from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, re
 from civilqa.chat.engine import ADAPTER, MERGED
 from civilqa.generation.answers import LOGIT_TOLERANCE, Behaviour, behave, check_parity, compare
 from civilqa.inference import BENCHMARK_QUESTIONS
+from civilqa.llama_cpp.converter import check_converter, convert
+from civilqa.llama_cpp.parity import TOLERANCE, Samples, check_gguf
 from civilqa.model.hardware import DTYPES, Hardware, versions
 from civilqa.model.loading import load_adapter, load_base, load_tuned
 from civilqa.model.model_card import write_merged_card
@@ -45,6 +49,7 @@ from civilqa.program.parameters import read_sections
 FORMATTED = Path("data/formatted")
 
 PARITY_PROMPTS = 6
+GGUF_ROWS = 100  # of each split, whose prompts and answers must have the same tokens in llama.cpp
 
 
 def has_data(adapter: Adapter) -> bool:
@@ -118,6 +123,24 @@ def write_model(model: PreTrainedModel, prompter: Prompter, precision: str, fold
     write_json(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
+def write_gguf(folder: Path, kind: str, adapter: Adapter, prompter: Prompter, system_prompt: str) -> dict[str, Any]:
+    """Write the merged model of a folder as one GGUF file into it; return its name, and how it compares.
+
+    Raises:
+        ModelError: llama.cpp's converter does not take the model, or llama.cpp answers otherwise.
+    """
+    conversations = [prompter.messages(text, system_prompt) for text in BENCHMARK_QUESTIONS]
+    texts = []
+    for path in sorted(FORMATTED.glob("*.jsonl")) if has_data(adapter) else []:
+        for row in itertools.islice(read_formatted(path), GGUF_ROWS):
+            texts += [prompter.tokenizer.decode(row[part]) for part in ("prompt_ids", "completion_ids")]
+    asked = [prompter.render(messages)[0] for messages in conversations]
+    starts_with_bos = prompter.encode(asked)[0][0] == prompter.tokenizer.bos_token_id
+    file = folder / f"model-{kind}.gguf"
+    convert(folder, file, kind, [*asked, *texts], starts_with_bos)
+    return {"file": file.name, **check_gguf(file, kind, folder, prompter, Samples(conversations, texts))}
+
+
 def check_output(folder: Path) -> None:
     """Stop unless a folder is new, empty or an earlier export: it will be deleted before the new one takes its place.
 
@@ -134,7 +157,7 @@ def check_output(folder: Path) -> None:
     raise ParameterError(f"--output {folder}: holds files that are no earlier export; name a new folder")
 
 
-def export(output: Path, precision: str) -> None:
+def export(output: Path, precision: str, gguf: str | None) -> None:
     """Write the merged folder aside, look whether it answers as the adapter does, and put it in place whole.
 
     Raises:
@@ -146,6 +169,7 @@ def export(output: Path, precision: str) -> None:
     prompter = load_prompter(profile, prompts.style)
     trained = open_adapter(ADAPTER, model_params, profile, template=prompter.template)
     categories = read_categories(ADAPTER, prompts)
+    system_prompt = categories[main_category(categories)].system_prompt
     questions = parity_prompts(trained, prompter, prompts)
     conversational = bool(prompter.tokenizer.chat_template)  # before the one of training is put there
     quantization, quantized = trained.manifest.quantization, None
@@ -169,19 +193,21 @@ def export(output: Path, precision: str) -> None:
             precision=precision,
             parity=check_parity(folder, prompter, questions, precision, adapter),
             parity_with_quantized=beside,
+            gguf=write_gguf(folder, gguf, trained, prompter, system_prompt) if gguf else None,
             versions=versions(),
         )
         if stamp(ADAPTER) != before:
             raise ModelError(f"{ADAPTER}: was replaced while it was exported; export again once its training has ended")
         write_categories(folder, categories)
         write_merged_card(folder, trained, categories, manifest)
-        system_prompt = categories[main_category(categories)].system_prompt
-        write_text(folder / "Modelfile", make_modelfile(prompter, system_prompt, conversational))
+        write_text(folder / "Modelfile", make_modelfile(prompter, system_prompt, conversational, manifest.gguf))
         seal(folder, manifest)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest.parity}")
     if quantized is not None:
         print(f"beside the adapter on its {quantization} base: {manifest.parity_with_quantized}")
+    if manifest.gguf:
+        print(f"in llama.cpp beside transformers in fp32: {manifest.gguf}")
 
 
 def main() -> None:
@@ -189,11 +215,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=MERGED, help=f"folder to write (default {MERGED})")
     choices = ("auto", "fp32", "bf16", "fp16")
     parser.add_argument("--precision", choices=choices, default="auto", help="auto: what the base is published in")
+    what = "also one GGUF file for llama.cpp and Ollama, its matrices in 16 or 8 bits"
+    parser.add_argument("--gguf", choices=tuple(TOLERANCE), help=what)
     arguments = parser.parse_args()
     check_output(arguments.output)
+    if arguments.gguf:
+        check_converter()
     aside = arguments.output.with_name(f".{arguments.output.name}")
     with hold(aside, f"export to {arguments.output}", wait=False):
-        export(arguments.output, arguments.precision)
+        export(arguments.output, arguments.precision, arguments.gguf)
 
 
 if __name__ == "__main__":

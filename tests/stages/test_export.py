@@ -20,6 +20,7 @@ from civilqa.chat.batch import answer_file
 from civilqa.chat.served import ServedEngine
 from civilqa.generation import answers
 from civilqa.inference import BENCHMARK_QUESTIONS, InferenceEngine
+from civilqa.llama_cpp.parity import serve
 from civilqa.model.hardware import Hardware
 from civilqa.model.loading import load_base, load_tuned, save_adapter
 from civilqa.model.other_programs import make_modelfile, with_older_keys
@@ -27,6 +28,7 @@ from civilqa.model.provenance import open_adapter
 from civilqa.program.errors import ModelError
 from civilqa.training.adapter import LoraParams, add_adapter
 from conftest import ROOT, copy_project, make_adapter
+from gguf_files import write_gguf
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
 HUB_ID, REVISION = "someone/base-model", "0123456789abcdef0123456789abcdef01234567"
@@ -309,16 +311,9 @@ def llama_cpp(exported, tmp_path_factory):
     """The address of llama.cpp's server with the merged model."""
     pytest.importorskip("xllamacpp")
     model = tmp_path_factory.mktemp("gguf") / "merged.gguf"
-    server = subprocess.Popen(
-        [sys.executable, ROOT / "tests/support/llama_cpp_server.py", "models/merged", model],
-        cwd=exported,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with ended(server):
-        yield f"{server.stdout.readline().strip()}/v1"
+    write_gguf(exported / "models/merged", model)
+    with serve(model) as address:
+        yield f"{address}/v1"
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ FLOORS = (
     {"training"},
     {"scoring", "speed"},
     {"review"},
-    {"chat", "experiments"},
+    {"chat", "experiments", "llama_cpp"},
     {"inference"},  # a module: the documented door to the engine
 )
 

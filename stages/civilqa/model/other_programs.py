@@ -25,7 +25,9 @@ def with_older_keys(config: dict[str, Any]) -> dict[str, Any]:
     return older | config
 
 
-def make_modelfile(prompter: Prompter, system_prompt: str, conversational: bool) -> str:
+def make_modelfile(
+    prompter: Prompter, system_prompt: str, conversational: bool, gguf: dict[str, Any] | None = None
+) -> str:
     """Return Ollama's Modelfile: the prompt of training in Go's template language.
 
     Ollama puts the start token there itself. It reads special tokens in a question as such; no template prevents it.
@@ -33,6 +35,7 @@ def make_modelfile(prompter: Prompter, system_prompt: str, conversational: bool)
     Args:
         system_prompt: one of training's; Ollama has one alone.
         conversational: earlier turns are passed on, as in the chat; else each question stands alone, as in training.
+        gguf: what the manifest says of the folder's GGUF file, which Ollama is then to take.
     """
     system, question = ("{{ .System }}", "{{ .Prompt }}") if conversational else ("{{ $.System }}", "{{ .Content }}")
     turns = [{"role": "system", "content": system}, {"role": "user", "content": question}]
@@ -44,9 +47,10 @@ def make_modelfile(prompter: Prompter, system_prompt: str, conversational: bool)
             "{{ range $i, $_ := .Messages }}{{ if eq (len (slice $.Messages $i)) 1 }}" + prompt + "{{ end }}{{ end }}"
         )
     end = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
+    source = f"./{gguf['file']}" if gguf else "."
     return (
         "# ollama create civil-law -f Modelfile\n"
-        "FROM .\n"
+        f"FROM {source}\n"
         f'TEMPLATE """{template}"""\n'
         f'SYSTEM """{system_prompt}"""\n'
         f"PARAMETER stop {end}\n"

@@ -60,6 +60,7 @@ class MergedManifest(Manifest):
     precision: str
     parity: dict[str, Any]
     parity_with_quantized: dict[str, Any] | None = None
+    gguf: dict[str, Any] | None = None
     versions: dict[str, Any]
 
 

@@ -1,21 +1,16 @@
-"""llama.cpp's own server on a free port, with a merged model: python llama_cpp_server.py FOLDER FILE.gguf
+"""llama.cpp's own server on a free port, with one model: python server.py FILE.gguf
 
 Prints its address and serves until its input ends. The wheels of xllamacpp hold that server ready-made.
 """
 
 import sys
-from pathlib import Path
 
 import xllamacpp
 
-from gguf_files import write_gguf
-
 
 def main() -> None:
-    folder, path = map(Path, sys.argv[1:])
-    write_gguf(folder, path)
     params = xllamacpp.CommonParams()
-    params.model.path = str(path)
+    params.model.path = sys.argv[1]
     params.port, params.n_parallel, params.n_ctx = 0, 2, 4096
     # As exact as torch on a CPU: by default keys and values are kept in fp16, and attention computes with it.
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32

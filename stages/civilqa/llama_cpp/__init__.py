@@ -1,0 +1,1 @@
+"""llama.cpp: its converter writes a merged model as one GGUF file, its server opens it."""
