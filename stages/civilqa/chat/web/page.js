@@ -71,7 +71,8 @@ function addRating(exchange, place) {
       const field = exchange.querySelector(".correction");
       field.value ||= answer.querySelector(".text").textContent;
       field.focus();
-      rate();
+      keep();
+      send();
     };
     answer.querySelector(".tools").append(make("button", {type: "button", textContent: "고쳐 쓰기", onclick: mend}));
   });
@@ -88,11 +89,10 @@ function addRating(exchange, place) {
     return {verdict, faults};
   });
 
-  function rate() {
-    clearTimeout(typing);
+  // At every key: a tab that dies while somebody types has what was typed.
+  function keep() {
     const body = {place, reviewer: element("reviewer").value, marks: read(), correction: correction.value, note: note.value};
     sessionStorage[name] = JSON.stringify({...body, unsent: true});
-    send();
   }
 
   function send() {
@@ -122,7 +122,8 @@ function addRating(exchange, place) {
   }
   exchange.addEventListener("input", (event) => {
     clearTimeout(typing);
-    if (event.target.matches("textarea")) { typing = setTimeout(rate, TYPING_MS); } else { rate(); }
+    keep();
+    if (event.target.matches("textarea")) { typing = setTimeout(send, TYPING_MS); } else { send(); }
   });
 }
 
