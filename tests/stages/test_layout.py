@@ -130,7 +130,7 @@ CHANGES = {
     "stages/civilqa/scoring/report.js": ["evaluate"],
     "stages/civilqa/reading/tables.py": ["prepare"],
     "stages/civilqa/training/memory.py": ["finetune", "benchmark"],
-    "stages/civilqa/generation/answers.py": ["evaluate", "benchmark"],
+    "stages/civilqa/generation/answers.py": ["finetune", "evaluate", "benchmark"],
     "stages/civilqa/speed/measurements.py": ["benchmark"],
     "stages/civilqa/dataset/records.py": ["prepare", "split", "format", "evaluate"],
     "stages/civilqa/program/files.py": list(STAGES),
