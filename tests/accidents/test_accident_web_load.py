@@ -43,7 +43,7 @@ async def ask_once(address, question="보증금을 돌려받으려면 어떻게 
 
 def assert_that_it_answers(address):
     last, shown = asyncio.run(ask_once(address))
-    assert last == {"finished": True}
+    assert last["finished"]
     assert shown == ["보증금을 돌려받으려면 어떻게 하나요?"]
 
 
@@ -75,7 +75,7 @@ def test_more_than_there_is_room_for_come_at_once(page, outcomes):
     ):
         answers = asyncio.run(crowd())
         refused = [last for last in answers if web_load.BUSY in last.get("error", "")]
-        answered = [last for last in answers if last == {"finished": True}]
+        answered = [last for last in answers if last.get("finished")]
         assert len(refused) + len(answered) == CROWD, answers
         assert refused
         assert len(answered) >= 24

@@ -163,7 +163,10 @@ def test_keys_alone_ask_rate_and_mend_and_a_reload_shows_it(width, height, tmp_p
         saved = read_reviews()[-1]
         assert (saved.marks["adapter"].model_dump(), saved.marks["base"].verdict) == (WRONG, None)
         expect(tab.locator(".correction")).to_have_value("right answer")
-        tab.wait_for_function("!Object.values(sessionStorage).some((kept) => kept.includes('unsent'))")
+        for _ in range(100):  # the page's policy forbids playwright's own way to wait for a function
+            if not tab.evaluate("Object.values(sessionStorage).some((kept) => kept.includes('unsent'))"):
+                break
+            tab.wait_for_timeout(100)
         assert read_reviews()[-1].correction == "right answer"
         tab.reload()
         expect(tab.locator(".correction")).to_have_value("right answer")
