@@ -58,13 +58,12 @@ def has_data(adapter: Adapter) -> bool:
     return present == adapter.manifest.data and (FORMATTED / "test.jsonl").is_file()
 
 
-def parity_prompts(adapter: Adapter, prompter: Prompter, prompts: FormatParams) -> list[list[int]]:
+def parity_prompts(adapter: Adapter, prompter: Prompter, system_prompt: str) -> list[list[int]]:
     """Return the first test prompts, or questions of our own where the data of the adapter's training is not there."""
     if has_data(adapter):
         return [row["prompt_ids"] for row in itertools.islice(read_formatted(FORMATTED / "test.jsonl"), PARITY_PROMPTS)]
-    categories = read_categories(adapter.folder, prompts)
-    system = categories[main_category(categories)].system_prompt
-    return prompter.encode([prompter.render(prompter.messages(text, system))[0] for text in BENCHMARK_QUESTIONS])
+    asked = [prompter.messages(text, system_prompt) for text in BENCHMARK_QUESTIONS]
+    return prompter.encode([prompter.render(messages)[0] for messages in asked])
 
 
 def exact_hardware() -> Hardware:
@@ -170,7 +169,7 @@ def export(output: Path, precision: str, gguf: str | None) -> None:
     trained = open_adapter(ADAPTER, model_params, profile, template=prompter.template)
     categories = read_categories(ADAPTER, prompts)
     system_prompt = categories[main_category(categories)].system_prompt
-    questions = parity_prompts(trained, prompter, prompts)
+    questions = parity_prompts(trained, prompter, system_prompt)
     conversational = bool(prompter.tokenizer.chat_template)  # before the one of training is put there
     quantization, quantized = trained.manifest.quantization, None
 

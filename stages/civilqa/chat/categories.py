@@ -1,5 +1,6 @@
 """Which category a question is asked in: one that the model was trained on, the nearest training question's if none."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from civilqa.reading.cleaning import clean
 
 AUTOMATIC = "자동"  # what no category is called where one is chosen
 SHOWN = 10  # categories that a message names
+REMEMBERED = 64  # questions
 
 
 class Chosen(NamedTuple):
@@ -34,6 +36,8 @@ class CategoryChoice:
             for name, category in categories.items()
             for question in category.questions
         ]
+        # Of one question it is wanted for its prompt and its result, of the tuned model and of the base.
+        self._nearest = lru_cache(REMEMBERED)(self._find_nearest)
 
     def choose(self, question: str, given: str = "") -> Chosen:
         """Return the category to ask a question in: the one given, else that of the most similar training question.
@@ -46,8 +50,12 @@ class CategoryChoice:
             self.check(given)
         if given or not self._trained_on:
             return Chosen(given, by_nearest=False)
-        ((nearest, _),) = nearest_records(clean(question), self._trained_on)
-        return Chosen(nearest.category, by_nearest=bool(nearest.category))
+        category = self._nearest(clean(question))
+        return Chosen(category, by_nearest=bool(category))
+
+    def _find_nearest(self, question: str) -> str:
+        ((nearest, _),) = nearest_records(question, self._trained_on)
+        return nearest.category
 
     def check(self, given: str) -> None:
         """Raise the QuestionError, if any, that a question of this category would."""

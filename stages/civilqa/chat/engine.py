@@ -29,7 +29,6 @@ from civilqa.reading.cleaning import clean
 
 if TYPE_CHECKING:
     from civilqa.base_model.profiles import Profile
-    from civilqa.base_model.prompts import Message
     from civilqa.generation.decoding import Decoding
     from civilqa.model.hardware import HardwareParams
 
@@ -147,13 +146,15 @@ class Engine:
         from civilqa.base_model import prompts
         from civilqa.base_model.categories import read_categories
         from civilqa.chat.categories import CategoryChoice
-        from civilqa.law.search import load_index
         from civilqa.model import provenance
         from civilqa.model.hardware import HardwareParams
 
         logging.disable_progress_bar()
         self.prompts, hardware_params = read_sections(format=prompts.FormatParams, hardware=HardwareParams)
-        self._articles = load_index() if self.prompts.statutes_in_prompt else None
+        if self.prompts.statutes_in_prompt:
+            from civilqa.law.search import load_index
+
+            self._articles = load_index()
         self._folder, self._adapter, profile, manifest = folder, None, self.profile, None
         self._merged = folder is not None and not (folder / "adapter_config.json").is_file()
         template = folder or ADAPTER
@@ -281,11 +282,6 @@ class Engine:
         if problems:
             raise ParameterError("\n".join(problems))
         return settings
-
-    def _messages(self, question: str, category: str) -> "list[Message]":
-        """Return system prompt and question as training had them."""
-        chosen, _ = self._choice.choose(question, category)
-        return self._prompter.messages(question, self._choice.system_prompt(chosen))
 
     def _prompt(
         self, question: str, category: str, history: Sequence[Turn], settings: ChatParams

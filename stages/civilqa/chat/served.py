@@ -217,7 +217,8 @@ class ServedEngine(Engine):
 
         self._context_length = context_length(profile)
         self._model = Server(self.params)
-        text, _ = self._prompter.render(self._messages(TRIED, ""))
+        system_prompt = self._choice.system_prompt(self._choice.choose(TRIED).name)
+        text, _ = self._prompter.render(self._prompter.messages(TRIED, system_prompt))
         (ids,) = self._prompter.encode([text])
         self._find_start(text, len(ids))
         self._as_text = False

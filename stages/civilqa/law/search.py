@@ -7,18 +7,16 @@ Sources: Robertson and Zaragoza 2009, The probabilistic relevance framework: BM2
 import functools
 import hashlib
 import os
-import unicodedata
 from collections.abc import Iterator
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from bm25s import BM25
-from kiwipiepy import Kiwi
 from tqdm import tqdm
 
 from civilqa.law.citations import parse_citations
+from civilqa.law.korean import tag_morphemes
 from civilqa.law.statutes import PARTS, article_name, load_reference
 from civilqa.law.timeline import article_text, read_timeline
 from civilqa.law.versions import CLONE, Statutes, find_statutes
@@ -40,6 +38,8 @@ class ArticleIndex:
     """
 
     def __init__(self, articles: ArticleTexts, terms: list[list[str]], source: dict[str, str]) -> None:
+        from bm25s import BM25  # half a second, for those alone who look articles up
+
         self.articles, self.source = articles, source
         self._names = list(articles)
         self._bm25 = BM25(k1=K1, b=B, backend="numpy")
@@ -130,10 +130,4 @@ def _articles(statutes: Statutes, acts: list[str], day: date) -> Iterator[tuple[
 
 def content_morphemes(text: str) -> list[str]:
     """Return the forms of a text's nouns, verbs, adjectives, roots and foreign words, in order."""
-    tokens = _kiwi().tokenize(unicodedata.normalize("NFC", text))
-    return [token.form for token in tokens if str(token.tag).partition("-")[0] in CONTENT]
-
-
-@functools.cache
-def _kiwi() -> Kiwi:
-    return Kiwi(num_workers=1, load_multi_dict=False)  # as the scores read Korean (civilqa.scoring.korean)
+    return [form for form, tag in tag_morphemes(text) if tag.partition("-")[0] in CONTENT]

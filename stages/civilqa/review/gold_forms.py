@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from civilqa.dataset.records import question_id
 from civilqa.law.citations import parse_citations
+from civilqa.law.korean import normalize
 from civilqa.law.statutes import EXISTS, NOT_YET_IN_FORCE
 from civilqa.law.verdicts import VERDICTS, cited_articles, look_up_citations, write_article
 from civilqa.review.marks import GoldForm
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.judgement import judge_answer
-from civilqa.scoring.korean import normalize
 from civilqa.scoring.quantities import parse_quantities
 
 LISTS = ("says", "denies", "required_citations", "acceptable_citations", "forbidden", "numbers")

@@ -9,8 +9,8 @@ import re
 from functools import lru_cache
 from itertools import groupby
 
+from civilqa.law.korean import Morpheme, split_sentences
 from civilqa.scoring.clauses import QUOTING, is_denied, split_clauses
-from civilqa.scoring.korean import Morpheme, split_sentences
 
 Part = list[Morpheme]
 

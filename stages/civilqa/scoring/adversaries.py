@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from civilqa.law.citations import parse_citations
+from civilqa.law.korean import join_morphemes, tag_morphemes
 from civilqa.law.verdicts import cited_articles
 from civilqa.scoring.clauses import normalized_words
 from civilqa.scoring.gold import Gold
-from civilqa.scoring.korean import join_morphemes, tag_morphemes
 from civilqa.scoring.quantities import parse_quantities
 
 _COUNTERPARTS = (

@@ -6,8 +6,8 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
+from civilqa.law.korean import normalize
 from civilqa.program.errors import ModelError
-from civilqa.scoring.korean import normalize
 from civilqa.scoring.predictions import SYSTEMS, Prediction
 
 

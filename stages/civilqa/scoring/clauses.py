@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 from civilqa.law.citations import parse_citations
-from civilqa.scoring.korean import Morpheme, normalize, split_sentences
+from civilqa.law.korean import Morpheme, normalize, split_sentences
 from civilqa.scoring.quantities import Quantity, parse_quantities
 
 # --- Words -----------------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from civilqa.dataset.records import record_id
 from civilqa.law.citations import parse_citations
+from civilqa.law.korean import normalize
 from civilqa.law.verdicts import Article, cited_articles
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_jsonl
-from civilqa.scoring.korean import normalize
 from civilqa.scoring.quantities import parse_quantities
 
 GOLD = Path("data/raw/gold.jsonl")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from civilqa.law.citations import parse_citations
-from civilqa.scoring.korean import normalize
+from civilqa.law.korean import normalize
 
 _MULTIPLIERS = {"십": 10, "백": 100, "천": 1000}
 _MYRIADS = {"만": 10**4, "억": 10**8, "조": 10**12}

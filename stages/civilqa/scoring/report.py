@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from civilqa.law.article_texts import text_at_hand
+from civilqa.law.korean import normalize
 from civilqa.law.statutes import article_url, load_reference
 from civilqa.law.verdicts import KINDS, Article, CitationMark, cited_articles, mark_citations
 from civilqa.scoring.comparison import AT_CEILING, AT_FLOOR, BETTER, PRIMARY, UNDECIDED, WORSE
 from civilqa.scoring.contrasts import KINDS as ERRORS
 from civilqa.scoring.gold import Gold
-from civilqa.scoring.korean import normalize
 from civilqa.scoring.llm_judge import CONCLUSION, ERROR, HARM, KEY_POINT, MADE_UP_LAW, read_vote
 from civilqa.scoring.predictions import Prediction
 from civilqa.scoring.quantities import parse_quantities

@@ -13,7 +13,12 @@ from civilqa.program.files import read_json, sha256_file, sha256_json
 from civilqa.scoring.gold import GOLD, TEST_CASES
 
 SCORER = Path("metrics/scorer.json")
-_CODE = ("abstention", "clauses", "gold", "judgement", "korean", "quantities", "scores", "similarity", "wording")
+_CODE = (
+    "generation/loops",
+    "law/korean",
+    *(f"scoring/{name}" for name in ("abstention", "clauses", "gold", "judgement", "quantities")),
+    *(f"scoring/{name}" for name in ("scores", "similarity", "wording")),
+)
 RESAMPLES = 2000
 # On answers written to measure it; below, a score does not tell them apart well enough to stand in a headline.
 HEADLINE_AUC = 0.8
@@ -33,7 +38,7 @@ class Case(BaseModel, frozen=True, strict=True):
 
 def scorer_version() -> str:
     """Return what the scores of an answer depend on, hashed: their code and the annotations."""
-    files = [*(Path(__file__).with_name(f"{name}.py") for name in _CODE), GOLD, TEST_CASES]
+    files = [*(Path(__file__).parents[1] / f"{name}.py" for name in _CODE), GOLD, TEST_CASES]
     return sha256_json({path.name: sha256_file(path) for path in files})
 
 

@@ -9,11 +9,11 @@ import re
 from typing import Literal, NamedTuple
 
 from civilqa.generation.loops import ends_cleanly, repeated_share
+from civilqa.law.korean import normalize
 from civilqa.law.verdicts import CitedArticles, cited_articles, judge_citations
 from civilqa.scoring.abstention import abstains
 from civilqa.scoring.gold import Gold
 from civilqa.scoring.judgement import Judgement, judge_answer, overlap_scores
-from civilqa.scoring.korean import normalize
 from civilqa.scoring.similarity import SIMILARITIES, eojeols
 
 RECALLED_CHRF = 90.0  # from here on an answer is the training answer almost word for word

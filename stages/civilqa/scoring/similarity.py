@@ -13,7 +13,7 @@ from rapidfuzz.distance import LCSseq
 from sacrebleu.metrics import CHRF
 
 from civilqa.law.citations import parse_citations
-from civilqa.scoring.korean import normalize, tag_morphemes
+from civilqa.law.korean import normalize, tag_morphemes
 
 _CHRF = CHRF(word_order=2)
 _PUNCTUATION = re.compile(r"^\W+|\W+$")

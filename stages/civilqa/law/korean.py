@@ -1,10 +1,12 @@
-"""Korean text as scores see it: NFC, and morphemes by Kiwi."""
+"""Korean text as scores and the search of articles see it: NFC, and morphemes by Kiwi."""
 
 import unicodedata
 from collections.abc import Iterable
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
-from kiwipiepy import Kiwi, Token
+if TYPE_CHECKING:
+    from kiwipiepy import Kiwi, Token
 
 Morpheme = tuple[str, str]  # form and tag: ("보증금", "NNG")
 
@@ -35,12 +37,14 @@ def join_morphemes(morphemes: Iterable[Morpheme]) -> str:
     return _kiwi().join([(form, tag) for form, tag in morphemes])
 
 
-def _morphemes(tokens: Iterable[Token]) -> tuple[Morpheme, ...]:
+def _morphemes(tokens: "Iterable[Token]") -> tuple[Morpheme, ...]:
     return tuple((token.form, str(token.tag)) for token in tokens)
 
 
 @cache
-def _kiwi() -> Kiwi:
+def _kiwi() -> "Kiwi":
+    from kiwipiepy import Kiwi  # many who import this module read no morphemes
+
     # Without WikiData's names of several words: 무단 침입 would be one morpheme, with no part in common with 무단으로
     # 침입한. To read them would also take longer than everything else.
     return Kiwi(num_workers=1, load_multi_dict=False)
