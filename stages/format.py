@@ -34,6 +34,7 @@ from civilqa.dataset.records import SPLITS, Record, iterate_records
 from civilqa.law.search import load_index
 from civilqa.program.errors import RecordError
 from civilqa.program.files import count_lines, folder_aside, json_line, open_aside, read_jsonl, write_json, write_text
+from civilqa.program.lifecycle.languages import say
 from civilqa.program.parameters import read_params, read_sections
 
 SPLIT_FOLDER = Path("data/splits")
@@ -150,7 +151,7 @@ def main() -> None:
     (params,) = read_sections(format=FormatParams)
     model, profile = read_profile()
     prompter = load_prompter(profile, params.style)
-    print(f"format: {check_base(profile, prompter.tokenizer, prompter.template)}")
+    say(f"format: {check_base(profile, prompter.tokenizer, prompter.template)}")
     end_token = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
 
     if next(iterate_records(SPLIT_FOLDER / "train.jsonl"), None) is None:
@@ -168,11 +169,11 @@ def main() -> None:
     how = {"profile": model.profile, "style": params.style, "end_token": end_token, "template_sha256": template_sha256}
     if count := params.statutes_in_prompt:
         how["articles"] = {"asked": count, "left_out": left_out, **load_index().source}
-        print(f"format: {count} articles before a question; {left_out} in all did not fit half of the base's context")
+        say(f"format: {count} articles before a question; {left_out} in all did not fit half of the base's context")
     write_json(METRICS, {**how, "tokens": tokens})
     # Only told, and so no parameter of this stage in dvc.yaml: it would run again and write the same bytes.
-    print(describe_lengths(lengths, read_params().get("train")))
-    print(f"format: {params.style}, answers end in {end_token} -> {FOLDER}")
+    say(describe_lengths(lengths, read_params().get("train")))
+    say(f"format: {params.style}, answers end in {end_token} -> {FOLDER}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 from civilqa.dataset.records import Record, count_by, difficulty_order, write_records
 from civilqa.program.errors import ParameterError, RecordError
 from civilqa.program.files import write_csv, write_json, write_jsonl, write_text
-from civilqa.program.lifecycle.safe_output import printable
+from civilqa.program.lifecycle.languages import say
 from civilqa.program.parameters import read_sections
 from civilqa.reading.account import count_files, describe_sources, notes, short_answers
 from civilqa.reading.checks import PLURALS, PrepareParams, Rejected
@@ -67,14 +67,14 @@ def report_rejected(rejected: list[Rejected], on_invalid: str) -> None:
     repeated = [row for row in rejected if row.reason in LEFT_OUT]
     wrong = [row for row in rejected if row.reason not in LEFT_OUT]
     if repeated:
-        print(f"warning: {len(repeated)} rows left out for one with the same question, all in {REJECTED}:")
-        print(printable(listed(repeated)))
+        what = f"{len(repeated)} rows left out for one with the same question, all in {REJECTED}:"
+        say(f"warning: {what}\n{listed(repeated)}")
     if wrong and on_invalid == "fail":
         raise RecordError(
             f"{listed(wrong)}\nEvery one of them is in {REJECTED}; mend them, or set prepare.on_invalid to drop"
         )
     if wrong:
-        print(f"warning: {len(wrong)} rows rejected, all in {REJECTED}:\n{printable(listed(wrong))}")
+        say(f"warning: {len(wrong)} rows rejected, all in {REJECTED}:\n{listed(wrong)}")
 
 
 def listed(rejected: list[Rejected]) -> str:
@@ -169,24 +169,24 @@ def prepare(params: PrepareParams) -> None:
         ["difficulty", "series", "records"],
     )
     for note in notes(reading, params):
-        print(f"prepare: {printable(note)}")
+        say(f"prepare: {note}")
     if reading.personal_data:
         what = "masked" if params.mask_personal_data else "found and left as it is (prepare.mask_personal_data)"
         found = ", ".join(f"{kind} {n}" for kind, n in sorted(reading.personal_data.items()))
-        print(f"warning: personal data {what}: {found}")
+        say(f"warning: personal data {what}: {found}")
     if reading.in_doubt:
         shown = [f"{file}:{line}: {detail}" for file, line, detail in reading.doubtful_citations[:PROBLEMS_SHOWN]]
-        print(f"warning: {reading.in_doubt} rows kept whose citations do not hold:\n" + printable("\n".join(shown)))
+        say(f"warning: {reading.in_doubt} rows kept whose citations do not hold:\n" + "\n".join(shown))
         if reading.in_doubt > PROBLEMS_SHOWN:
-            print(
+            say(
                 f"... and {reading.in_doubt - PROBLEMS_SHOWN} more; prepare.check_citations: reject puts them all aside"
             )
     if reading.citations_outside_table:
-        print(f"warning: {reading.citations_outside_table} citations of acts outside data/reference were not checked")
+        say(f"warning: {reading.citations_outside_table} citations of acts outside data/reference were not checked")
     for warning in filter(None, (newer_law(kept), untracked_note(Path(params.source)))):
-        print(f"warning: {printable(warning)}")
+        say(f"warning: {warning}")
     left_out = f", {reading.rows_left_out} left out" if reading.rows_left_out else ""
-    print(
+    say(
         f"prepare: {reading.read} rows read: {len(kept)} kept, {filtered} filtered, {len(reading.rejected)} rejected"
         f"{left_out} -> {RECORDS}"
     )

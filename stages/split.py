@@ -29,7 +29,7 @@ from civilqa.dataset.groups import Group, Grouping, Likeness, describe_test, gro
 from civilqa.dataset.records import SPLITS, Record, count_by, read_records, write_records
 from civilqa.program.errors import ParameterError
 from civilqa.program.files import folder_aside, write_json, write_jsonl
-from civilqa.program.lifecycle.safe_output import printable
+from civilqa.program.lifecycle.languages import say
 from civilqa.program.parameters import Section, read_sections
 
 RECORDS = Path("data/prepared/records.jsonl")
@@ -98,7 +98,7 @@ def check_groups(records: list[Record], grouping: Grouping, params: SplitParams)
         way = suggest(records, params.likeness, least) or "no higher similarity is enough here"
         largest = max(grouping.groups, key=len)
         message += (
-            f". The largest group holds {len(largest)} records, such as '{largest[0].question[:60]}' and "
+            f"\nThe largest group holds {len(largest)} records, such as '{largest[0].question[:60]}' and "
             f"'{largest[1].question[:60]}'; by their questions alone all records are in {grouping.question_groups}. "
             f"Where they differ in a name or a sum and may stand apart, raise what joins them: {way}"
         )
@@ -129,7 +129,7 @@ def warn_or_refuse(message: str, params: SplitParams, possible: bool) -> None:
     """Print a message where `too_few_groups` is `warn` and there is a way on; raise it elsewhere."""
     if params.too_few_groups == "refuse" or not possible:
         raise ParameterError(message + ("; or set split.too_few_groups to warn" if possible else ""))
-    print(f"warning: {printable(message)}")
+    say(f"warning: {message}")
 
 
 def doubts(
@@ -190,9 +190,9 @@ def main() -> None:
     if near_duplicates:
         joined = sum(len(line["records"]) for line in near_duplicates)
         found = f"{joined} records, groups {len(near_duplicates)}, for their answers {len(grouping.by_answers)}"
-        print(f"split: near-duplicates: {found} -> {FOLDER / NEAR_DUPLICATES}")
+        say(f"split: near-duplicates: {found} -> {FOLDER / NEAR_DUPLICATES}")
     for doubt in doubts(parts, largest, tested, params):
-        print(f"warning: {printable(doubt)}")
+        say(f"warning: {doubt}")
     print("split: " + ", ".join(f"{name} {len(parts[name])}" for name in SPLITS) + f" -> {FOLDER}")
 
 

@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any
 
 from civilqa.program.errors import ParameterError, PipelineError
-from civilqa.program.lifecycle.machine_errors import ENGLISH, INTERRUPTED, Messages, explain
+from civilqa.program.lifecycle.languages import in_users_language, speaks_korean
+from civilqa.program.lifecycle.machine_errors import ENGLISH, INTERRUPTED, KOREAN, Messages, explain
 from civilqa.program.lifecycle.safe_output import printable, without_secrets
 
 LOCKS = Path(".checkpoints")
@@ -27,6 +28,8 @@ LINE_END = "\n"  # of the terminal's ^C, or of a progress bar
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has neither SIGHUP nor, elsewhere, SIGBREAK
 
 Handler = Callable[[int, object], None]
+
+OWN = KOREAN if speaks_korean() else ENGLISH  # of who works with the pipeline; who asks a question reads Korean
 
 
 class Terminated(SystemExit):
@@ -37,7 +40,7 @@ class Terminated(SystemExit):
         self.number = number
 
 
-def start(documentation: str = "", *, example: str = "", messages: Messages = ENGLISH) -> None:
+def start(documentation: str = "", *, example: str = "", messages: Messages = OWN) -> None:
     """Begin a program: the first line of its script, before any other import; its last one is `run`.
 
     A signal ends it at once with a line that says so, and an error of the machine is told in one.
@@ -87,7 +90,7 @@ def answer_arguments(documentation: str, example: str) -> None:
         meant = find_meant(arguments, documentation)
         pairs = " ".join(f"-S {shlex.quote(f'{key}={quoted(value)}')}" for key, value in meant.items())
         message = f"{refusal} {', '.join(meant)} in params.yaml, or run: dvc exp run {pairs}" if meant else in_general
-        print(printable(without_secrets(f"error: {message}")), file=sys.stderr)
+        print(in_users_language(printable(without_secrets(f"error: {message}"))), file=sys.stderr)
         sys.exit(2)
 
 
@@ -143,7 +146,7 @@ def describe(number: int, messages: Messages) -> str:
     return messages[INTERRUPTED].format(name="Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
 
-def run(main: Callable[[], None], lock: str | None = None, messages: Messages = ENGLISH) -> None:
+def run(main: Callable[[], None], lock: str | None = None, messages: Messages = OWN) -> None:
     """Run a program's main; what a person can act on ends the process with a message and a status, no traceback.
 
     1: a PipelineError, or an error of the machine. 130: Ctrl-C. 143: SIGTERM. Any other exception is a defect of ours
@@ -186,5 +189,5 @@ def run(main: Callable[[], None], lock: str | None = None, messages: Messages = 
     handle(lambda number, frame: os._exit(status))  # nothing is left but what the interpreter clears up
     if status:
         # Outside the handlers: with the traceback the progress bars are gone, which would show themselves once more.
-        print(printable(without_secrets(message)), file=sys.stderr)
+        print(in_users_language(printable(without_secrets(message))), file=sys.stderr)
         sys.exit(status)
