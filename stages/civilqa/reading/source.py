@@ -12,7 +12,7 @@ from civilqa.dataset.records import Record
 from civilqa.law.acts import load_names
 from civilqa.law.statutes import load_reference
 from civilqa.program.errors import RecordError
-from civilqa.program.lifecycle.safe_output import printable
+from civilqa.program.lifecycle.languages import say
 from civilqa.reading.checks import PLACES_KEPT, PrepareParams, Rejected, make_row_checker
 from civilqa.reading.columns import COLUMNS, MissingColumns
 from civilqa.reading.duplicates import settle_duplicates
@@ -100,7 +100,7 @@ def open_tables(source: str, params: PrepareParams, reading: Reading) -> Iterato
             for table in usable_tables(path, wanted, reading.left_out, folder):
                 reading.tables.append((path, table))
                 if len(reading.tables) <= TABLES_SHOWN:
-                    tqdm.write(f"prepare: {printable(describe(table))}")  # not into the progress bar
+                    say(f"prepare: {describe(table)}", tqdm.write)  # not into the progress bar
                 yield from field_rows(table, wanted)
         except RecordError as error:
             if not folder or len(reading.tables) > before:
