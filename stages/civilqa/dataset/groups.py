@@ -96,13 +96,17 @@ def near_duplicates_in(train: list[Record], records: list[Record]) -> dict[str, 
 
 
 def group_answers(answers: list[str], likeness: Likeness) -> tuple[list[int], list[int]]:
-    """Return two labels for each answer: the smallest index of those that are grouped with it, and are the same."""
+    """Return two labels for each answer: the smallest index of those that are grouped with it, and are the same.
+
+    The list is emptied: of a million answers it holds as much memory as all that is made of them here.
+    """
     texts = list(map(normalize, answers))
     first: dict[str, int] = {}
     same = [first.setdefault(text or answer, i) for i, (text, answer) in enumerate(zip(texts, answers, strict=True))]
     del first  # a tenth of a gigabyte for a million
+    answers.clear()
     if likeness.answer is None:
-        return list(range(len(answers))), same
+        return list(range(len(texts))), same
     least = likeness.answer_characters
     alike = group_texts(texts, likeness.answer, least, sys.maxsize, "answers")
     return join_labels(alike, group_texts(texts, likeness.answer**2, least, SHORT_ANSWER, "short answers")), same
