@@ -152,6 +152,8 @@ def main() -> None:
     model, profile = read_profile()
     prompter = load_prompter(profile, params.style)
     say(f"format: {check_base(profile, prompter.tokenizer, prompter.template)}")
+    for note in prompter.notes:
+        say(f"format: {note}")
     end_token = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
 
     if next(iterate_records(SPLIT_FOLDER / "train.jsonl"), None) is None:

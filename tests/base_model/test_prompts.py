@@ -8,7 +8,16 @@ import pytest
 from tokenizers import AddedToken
 
 from civilqa.base_model.profiles import Profile
-from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, load_tokenizer
+from civilqa.base_model.prompts import (
+    NO_THOUGHTS,
+    NOTES,
+    SYSTEM_IN_QUESTION,
+    FormatParams,
+    Prompter,
+    fit_template,
+    load_prompter,
+    load_tokenizer,
+)
 from civilqa.dataset.records import Record, record_id
 from civilqa.program.errors import ModelError, ParameterError, TemplateError
 from civilqa.program.parameters import read_choice, read_params, read_sections
@@ -239,6 +248,50 @@ def test_a_template_that_cannot_be_trained_with_is_refused(tiny, template, messa
     prompter = Prompter(load_tokenizer(tiny), template)
     with pytest.raises(TemplateError, match=message):
         _ = prompter.render(prompter.messages(QUESTION, "가"), ANSWER), prompter.end_token_id
+
+
+TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
+WITHOUT_SYSTEM = {
+    "refuses it": "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + TURNS,
+    "leaves it out": TURNS.replace("messages %}", "messages if m.role != 'system' %}"),
+}
+
+
+@pytest.mark.parametrize("template", WITHOUT_SYSTEM.values(), ids=WITHOUT_SYSTEM)
+def test_a_template_without_a_system_role_shows_the_system_prompt_before_the_question(tiny, template):
+    tokenizer = load_tokenizer(tiny)
+    prompter = Prompter(tokenizer, fit_template(tokenizer, template))
+    prompt, completion = prompter.render(prompter.messages("질문", "안내"), "답")
+    assert (prompt, completion) == ("[user]안내\n\n질문<|end_of_text|>", "[assistant]답<|end_of_text|>")
+    turns = [("user", "하나"), ("assistant", "둘"), ("user", "셋")]
+    turns = [{"role": role, "content": text} for role, text in turns]
+    asked = [{"role": "system", "content": "안내"}, *turns]
+    assert prompter.render(asked)[0].startswith("[user]안내\n\n하나<|end_of_text|>[assistant]둘")
+    assert prompter.render(turns)[0].startswith("[user]하나<"), "without a system prompt all stays as it is"
+    assert prompter.notes == [NOTES[SYSTEM_IN_QUESTION]]
+    assert fit_template(tokenizer, prompter.template) == prompter.template
+
+
+def test_thoughts_that_an_answer_has_and_a_prompt_has_not_are_asked_away_in_the_template_itself(tiny):
+    tokenizer = load_tokenizer(tiny)
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ '<think></think>' if m.role == 'assistant' }}{{ m.content }}"
+        "{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{{ '<think></think>' if enable_thinking is false }}{% endif %}"
+    )
+    prompter = Prompter(tokenizer, fit_template(tokenizer, template))
+    prompt, completion = prompter.render(prompter.messages("질문", "안내"), "답")
+    assert prompt.endswith("[assistant]<think></think>")
+    assert completion == "답<|end_of_text|>"
+    assert prompter.notes == [NOTES[NO_THOUGHTS]]
+    assert fit_template(tokenizer, prompter.template) == prompter.template
+
+
+@pytest.mark.parametrize("template", [*TEMPLATES, "cannot be rendered at all"])
+def test_any_other_template_stays_as_it_is(tiny, template):
+    path = ROOT / f"models/templates/{template}.jinja"
+    text = path.read_text(encoding="utf-8") if path.is_file() else "{{ raise_exception('no') }}"
+    assert fit_template(load_tokenizer(tiny), text) == text
 
 
 def test_a_missing_template_file_lists_those_there_are(tiny):

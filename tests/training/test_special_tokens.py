@@ -10,6 +10,7 @@ from civilqa.base_model.prompts import load_prompter
 from civilqa.model.hardware import Hardware
 from civilqa.model.loading import load_adapter, load_base, save_adapter
 from civilqa.program.errors import TemplateError
+from civilqa.training import special_tokens
 from civilqa.training.adapter import LoraParams, make_lora_config
 from civilqa.training.special_tokens import check_special_tokens, find_untrained
 from conftest import ROOT
@@ -157,6 +158,23 @@ def test_pretraining_itself_leaves_the_tokens_that_never_occur_in_the_cluster():
     torch.set_num_threads(2)
     reserved = [i for token, i in IDS.items() if "reserved" in token]
     assert find_untrained(model.get_input_embeddings().weight, reserved, [begin, end, *CHAT_IDS]) == set(CHAT_IDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_free"),
+    [
+        ("<|reserved_special_token_17|>", True),
+        ("<unused42>", True),
+        ("[PAD7]", True),
+        ("[control_8]", True),  # Mistral's
+        ("<SPECIAL_20>", True),
+        ("[PAD]", False),
+        ("[INST]", False),
+        ("[control_plane]", False),
+    ],
+)
+def test_places_that_tokenizers_keep_free_are_known_by_their_names(name, is_free):
+    assert bool(special_tokens.RESERVED.search(name)) == is_free
 
 
 # --- training single tokens ------------------------------------------------------------------------------------------

@@ -30,6 +30,20 @@ ROWS_CHECKED = 100  # all of them come from one run of format: the first ones sa
 ARTICLES, QUESTION = "관련 조문:", "질문: "  # what stands before the articles of a prompt, and before its question
 AGAIN = "run `dvc repro format` (or python stages/format.py)"
 
+# What a template gets put before it, and why. There, since it goes with the data, the adapter and the export: whatever
+# program renders it gets the prompt of training.
+NO_THOUGHTS = "{%- set enable_thinking = false %}\n"
+SYSTEM_IN_QUESTION = (
+    "{%- if messages | length > 1 and messages[0]['role'] == 'system' %}"
+    "{%- set asked = messages[0]['content'] + '\\n\\n' + messages[1]['content'] %}"
+    "{%- set messages = [{'role': 'user', 'content': asked}] + messages[2:] %}"
+    "{%- endif %}\n"
+)
+NOTES = {
+    NO_THOUGHTS: "the chat template has thoughts before an answer, and the data has none: set to ask without",
+    SYSTEM_IN_QUESTION: "the chat template has no place for a system prompt: set to show it before the question",
+}
+
 
 def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
     """Return the profile's tokenizer with a padding token that is not its end token.
@@ -101,6 +115,11 @@ class Prompter:
 
     tokenizer: PreTrainedTokenizerFast
     template: str
+
+    @property
+    def notes(self) -> list[str]:
+        """What `fit_template` has set in the template, for the user."""
+        return [note for before, note in NOTES.items() if before in self.template]
 
     @cached_property
     def special_strings(self) -> list[str]:
@@ -182,11 +201,18 @@ class Prompter:
         """The token that ends an answer: what the template puts right behind it.
 
         Raises:
-            TemplateError: the template puts no special token there, so a tuned model would never stop.
+            TemplateError: the template puts no special token there, so a tuned model would never stop; or it puts text
+                before an answer, which a tuned model would say.
         """
         question = [{"role": "user", "content": "가"}]
         _, completion = self.render(question, "나")
-        ids = self.encode([completion.partition("나")[2]])[0]
+        before, _, behind = completion.partition("나")
+        if before.strip():
+            raise TemplateError(
+                f"the chat template puts {before!r} before an answer that the prompt has not: a model trained with it "
+                "would say that; take it out of the template"
+            )
+        ids = self.encode([behind])[0]
         if not ids or self.tokenizer.convert_ids_to_tokens(ids[0]) not in self.special_strings:
             raise TemplateError(
                 f"the chat template ends an answer with {completion[1:]!r}, which is no special token of "
@@ -225,7 +251,7 @@ def load_prompter(profile: Profile, style: str) -> Prompter:
     elif profile.template is not None:
         path = Path(profile.template)
     elif tokenizer.chat_template:
-        return Prompter(tokenizer, tokenizer.chat_template)
+        return Prompter(tokenizer, fit_template(tokenizer, tokenizer.chat_template))
     else:
         raise TemplateError(
             f"{profile.tokenizer_source}: has no chat template of its own; set the profile's template, for a base "
@@ -234,7 +260,27 @@ def load_prompter(profile: Profile, style: str) -> Prompter:
     if not path.is_file():
         there = sorted(path.as_posix() for path in INSTRUCTION_TEMPLATE.parent.glob("*.jinja"))
         raise TemplateError(f"{path}: no such template file; there are: {', '.join(there)}")
-    return Prompter(tokenizer, _read(path))
+    return Prompter(tokenizer, fit_template(tokenizer, _read(path)))
+
+
+def fit_template(tokenizer: PreTrainedTokenizerFast, template: str) -> str:
+    """Return the template, with what it lacks to ask and answer as the data does put before it.
+
+    Qwen 3's ends an answered prompt in empty thoughts, and one to be answered before them: the model would be trained
+    to say them. Gemma 2's and Mistral's refuse a system prompt; others leave it out without a word.
+    """
+    if "enable_thinking" in template and NO_THOUGHTS not in template:
+        template = NO_THOUGHTS + template
+    with_system = SYSTEM_IN_QUESTION + template
+    shown = (_shows_system_prompt(Prompter(tokenizer, each)) for each in (template, with_system))
+    return with_system if [*shown] == [False, True] else template
+
+
+def _shows_system_prompt(prompter: Prompter) -> bool:
+    try:
+        return "가나다" in prompter.render(prompter.messages("라마바", "가나다"))[0]
+    except TemplateError:
+        return False
 
 
 def read_template(folder: Path) -> str:

@@ -11,8 +11,11 @@ from civilqa.base_model.prompts import Prompter
 from civilqa.program.errors import TemplateError
 from civilqa.training.adapter import LoraParams
 
-# What tokenizers call the places that they keep free: <|reserved_special_token_17|>, <unused42>, <extra_id_3>, [PAD7].
-RESERVED = re.compile(r"reserved|unused|extra_id|dummy|place.?holder|^\[PAD\d+\]$|^<pad_?\d+>$", re.IGNORECASE)
+# What tokenizers call the places that they keep free: <|reserved_special_token_17|>, <unused42>, <extra_id_3>, [PAD7],
+# and Mistral's [control_8] and <SPECIAL_20>.
+RESERVED = re.compile(
+    r"reserved|unused|extra_id|dummy|place.?holder|^\[(PAD|control_)\d+\]$|^<(pad_?|special_)\d+>$", re.IGNORECASE
+)
 MIN_RESERVED = 5  # fewer show no cluster
 SAMPLE = 4096  # rows at least, if there are more: of the reserved ones, and of all, which they are compared with
 
