@@ -242,6 +242,10 @@ def test_a_conversation_of_several_turns_ends_each_answer(prompter):
         ("{% if add_generation_prompt %}묻{% else %}{{ messages[-1]['content'] }}{% endif %}", "in another way"),
         ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "no special token"),
         ("{% for m in messages %}{{ m['content'] }}<|finetune_right_pad_id|>{% endfor %}", "padding token"),
+        (
+            "{% for m in messages %}{{ '음' if m.role == 'assistant' }}{{ m.content + eos_token }}{% endfor %}",
+            "puts '음'",
+        ),
     ],
 )
 def test_a_template_that_cannot_be_trained_with_is_refused(tiny, template, message):
