@@ -61,7 +61,7 @@ def messages(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         text = template(node) if isinstance(node, ast.expr) and id(node) not in aside else None
         words = re.findall(r"(?:^|(?<=[\s(']))[a-z]{2,}(?![\w-])", text or "")
-        if text and len(words) >= 3 and not re.search(r"\(\?|^\s*(---|\|)", text):
+        if text and len(words) >= 3 and not re.search(r"\(\?|^\s*(---|\||\{%)", text):
             yield ("{}" if text[0] in ".;," else "") + text.strip() + (" {}" if text.endswith(": ") else "")
 
 
