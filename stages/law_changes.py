@@ -24,7 +24,7 @@ from rich.text import Text
 from civilqa.dataset.reviews import read_reviews
 from civilqa.experiments.touched_rows import RANKS, Touch, cited_acts, find_touches, read_entries
 from civilqa.experiments.word_diff import merge_words, word_runs
-from civilqa.law.changes import ADDED, CHANGED, IN_FORCE, REMOVED, Change, changes_between
+from civilqa.law.changes import ADDED, CHANGED, ENDED, IN_FORCE, REMOVED, Change, changes_between
 from civilqa.law.statutes import article_url, load_reference
 from civilqa.law.versions import CLONE, Statutes, find_statutes
 from civilqa.program.errors import ParameterError, PipelineError
@@ -36,7 +36,7 @@ TEMPLATE = Path(__file__).parent / "civilqa/experiments/law_changes.html.jinja"
 UNREAD, READ = 3, 4  # exit statuses
 PLAIN_WIDTH = 160  # columns of the table where no terminal says how many it has
 WORDS_AROUND = 8  # a difference, on the terminal
-KINDS = {ADDED: "신설", CHANGED: "개정", REMOVED: "삭제", IN_FORCE: "시행"}
+KINDS = {ADDED: "신설", CHANGED: "개정", REMOVED: "삭제", IN_FORCE: "시행", ENDED: "유효기간 만료"}
 
 
 def statutes_at_hand() -> Statutes:
@@ -81,7 +81,9 @@ def print_touches(touches: list[Touch], console: Console) -> None:
 
 def print_changes(changes: list[Change]) -> None:
     for change in changes:
-        since = "".join(f", {since.day} 시행({since.provision})" for since in change.since)
+        since = "".join(
+            f", {since.day} {'실효' if change.kind == ENDED else '시행'}({since.provision})" for since in change.since
+        )
         made = f"제{change.number}호, {change.promulgated} 공포{since}"
         print(printable(f"\n{change.law} {change.article} {KINDS[change.kind]}: {made}"))
         print(printable(f"  {merge_words(change.before, change.after, WORDS_AROUND)}"))

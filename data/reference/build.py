@@ -15,6 +15,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def period_rows(law: str, timeline: Timeline) -> list[list[str]]:
         [law, article_name(article), str(paragraph or ""), period.since, period.begun_by, period.last, period.ended_by]
         for (article, paragraph), wordings in sorted(timeline.items())
         for period in periods(wordings)
-        if not paragraph or period not in whole[article]
+        if not paragraph or not any(period in (of, replace(of, last="", ended_by="")) for of in whole[article])
     ]
 
 

@@ -13,7 +13,7 @@ from civilqa.law.statutes import PARTS, ArticleNumber, article_name
 from civilqa.law.timeline import Timeline, Wording, read_timeline
 from civilqa.law.versions import GONE, Version
 
-ADDED, CHANGED, REMOVED, IN_FORCE = "added", "changed", "deleted", "in_force"
+ADDED, CHANGED, REMOVED, IN_FORCE, ENDED = "added", "changed", "deleted", "in_force", "ended"
 
 # What they say is in the days of the articles, or of other acts.
 _OF_ITSELF = re.compile(
@@ -33,7 +33,8 @@ class Change:
 
     Attributes:
         article: `제3조의2`, or `제21634호 부칙 제5조`.
-        kind: ADDED, CHANGED, REMOVED, or IN_FORCE: what had been promulgated before comes into force.
+        kind: ADDED, CHANGED, REMOVED, or IN_FORCE: what had been promulgated before comes into force; ENDED: its term
+            (유효기간) is over, `since` being the first day without it.
         since: the days from which what it did is in force, with their provisions.
         before, after: the article's text; nothing where there is none.
         paragraphs: the paragraphs (0: what stands before the first) that are not the same.
@@ -57,7 +58,7 @@ class Change:
     @property
     def happened(self) -> date:
         """The day from which a reading of the law takes it in: of the promulgation, or of coming into force."""
-        return max(since.day for since in self.since) if self.kind == IN_FORCE else self.promulgated
+        return max(since.day for since in self.since) if self.kind in (IN_FORCE, ENDED) else self.promulgated
 
 
 def changes_between(versions: list[Version], known: Collection[str], old_day: date, new_day: date) -> list[Change]:
@@ -85,6 +86,15 @@ def changes_between(versions: list[Version], known: Collection[str], old_day: da
         found += _with_moves(changes)
         if is_new and order:
             found += _of_supplements(versions[order - 1], version)
+    for (article, paragraph), wordings in sorted(timeline.items()):
+        end, name = wordings[-1], article_name(article)
+        if end.order == len(versions) and old_day < end.since.day <= new_day:
+            law, number, units = versions[-1].law, frozenset({paragraph}), of_article[article]
+            texts = {of: _by(ws, end.order - 1) for (_, of), ws in units.items()}
+            before = _text({of: wording.text for of, wording in texts.items() if wording})
+            targets = ((law, name), *_named_of_the_act(law, before))
+            ended = (end.number, end.promulgated, (end.since,), before, "", number)
+            found.append(Change(law, name, ENDED, *ended, targets=targets))
     return found
 
 

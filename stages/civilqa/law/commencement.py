@@ -1,4 +1,4 @@
-"""When what a promulgation enacts takes effect: its supplementary provisions (부칙), read for dates.
+"""When what a promulgation enacts takes effect, and ends: its supplementary provisions (부칙), read for dates.
 
 As a rule 제1조(시행일) names one day for all, and after 다만 other days for some articles, in the same sentence
 (제25조의8부터 제25조의12까지의 개정규정은 공포 후 6개월이 경과한 날부터 시행한다) or in a list of items (호).
@@ -60,6 +60,74 @@ _PLACE = re.compile(
     r"|제(?P<article>[0-9]+)조(?:의(?P<branch>[0-9]+))?(?:제(?P<first>[0-9]+)항)?"
     r"|제(?P<paragraph>[0-9]+)항|(?P<since>부터)|(?P<until>까지)|(?P<partly>§)"
 )
+
+_TERM = re.compile(r"(?P<what>[^.]*?(?:은|는))\s(?P<until>[^.]*?)\s?(?:그\s)?효력을\s(?:가진다|갖는다)\.")
+_LAST_DAY = re.compile(
+    r"([0-9]{4})년\s?([0-9]{1,2})월\s?([0-9]{1,2})일?까지$"
+    r"|시행(?:일부터|\s?후)\s?(?:([0-9]+)년)?\s?(?:([0-9]+)개월)?(?:간|[이가]?\s?(?:경과하는|지나는|되는)\s?날까지)$"
+)
+_GOES_ON = re.compile(
+    r"(?P<what>[^.]*)(?<!사람)(?<!자)(?<!경우)에\s?(?:대하여는|대해서는|대하여|관하여는)\s이\s(?:법|영|규칙)의\s유효기간이\s"
+    r"(?:만료된|지난|경과한)\s(?:이후|후)에도\s이\s(?:법|영|규칙)을\s적용한다"
+)
+_PART = re.compile(  # of an article or paragraph: 제71조제3항제3호가목
+    r"(?:제[0-9]+조(?:의[0-9]+)?|같은\s(?:조|항))?\s?(?:제[0-9]+항)?\s?"
+    r"(?:제[0-9]+호(?:의[0-9]+)?(?:[가-하]목)?|[가-하]목|단서|본문|전단|후단)|같은\s조\s?제[0-9]+항"
+)
+_TITLE = re.compile(r"^제[^(]*\([^)]*\)")
+_CHAPTER = re.compile(r"제[0-9]+장(?:의[0-9]+)?\(([^()]*)\)")
+
+
+@dataclass(frozen=True)
+class Term:
+    """The last day of what a provision gives a term (유효기간) to.
+
+    Attributes:
+        places: what it names; nothing where it is the act as a whole.
+        new: those of them that end only if its promulgation made them: where it amended (개정규정) what was there
+            before, it is the amendment alone that ends.
+    """
+
+    end: Commencement
+    places: tuple[tuple[ArticleNumber, int | None], ...]
+    new: bool
+
+
+def read_term(text: str, provision: str, begun: date | None, articles: list[ArticleNumber]) -> list[Term]:
+    """The terms that a provision sets, as amended: 제3조는 2026년 12월 31일까지 효력을 가진다.
+
+    What it says of a licence, of another act, of a part of a paragraph (호, 단서) or of a table (별표) is none.
+
+    Args:
+        text: plain.
+        provision: its name.
+        begun: the day that its promulgation is in force from, where it is known: that is the first day of 시행 후 4년.
+        articles: as of `read_commencements`.
+    """
+    terms = []
+    for found in _TERM.finditer(_TITLE.sub("", text)):
+        day = _LAST_DAY.search(found["until"])
+        if not day or "「" in found["what"] or not (day[1] or begun):
+            continue
+        if day[1]:
+            last = date(*map(int, day.groups()[:3]))
+        else:
+            last = begun + relativedelta(years=int(day[4] or 0), months=int(day[5] or 0)) - timedelta(days=1)
+        chapters = [(words, False) for words in _CHAPTER.findall(found["what"])]  # made as a whole
+        end = Commencement(last, provision)
+        whole = re.fullmatch(r"\s*이\s(?:법|영|규칙)은", found["what"])
+        if whole:
+            terms.append(Term(end, (), new=False))
+            continue
+        for words, new in [*chapters, (_CHAPTER.sub("", found["what"]), "개정규정" in found["what"])]:
+            places = tuple(_places(_PART.sub("", _without_brackets(words)), articles))
+            terms += [Term(end, places, new)] if places else []
+    return terms
+
+
+def read_going_on(text: str, articles: list[ArticleNumber]) -> set[ArticleNumber]:
+    """The articles that a provision keeps in force after the act's term; rights that it keeps do not count."""
+    return {place for found in _GOES_ON.finditer(_TITLE.sub("", text)) for place, _ in _places(found["what"], articles)}
 
 
 def read_day(text: str, promulgated: date) -> date | None:

@@ -5,9 +5,9 @@ differs from the version before.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
-from civilqa.law.commencement import Commencement, Unit
+from civilqa.law.commencement import Commencement, Unit, read_going_on, read_term
 from civilqa.law.statutes import ArticleNumber
 from civilqa.law.versions import GONE, Version
 
@@ -21,7 +21,7 @@ class Wording:
     Attributes:
         since: from when on it is in force, and by what provision.
         number: of the promulgation that made it; empty for ALWAYS.
-        order: which of the act's versions made it.
+        order: which of the act's versions made it; their number, where a term (유효기간) ends it.
     """
 
     text: str | None
@@ -55,7 +55,35 @@ def read_timeline(versions: list[Version]) -> Timeline:
             since = ALWAYS if version.first else version.commencements.of(unit)
             number = "" if version.first else version.number
             timeline.setdefault(unit, []).append(Wording(text, since, number, version.promulgated, order))
+    _end_terms(timeline, versions)
     return timeline
+
+
+def _end_terms(timeline: Timeline, versions: list[Version]) -> None:
+    """Add the end of what is in force for a term, as the supplementary provisions of the last version give it."""
+    by_number = {version.number: version for version in versions if version.commencements}
+    own = [number for number, (by, _) in versions[-1].supplements.items() if by is None]
+    articles, provisions = sorted({article for article, _ in timeline}), versions[-1].provisions()
+    going_on = set().union(*(read_going_on(text, articles) for text in provisions.values()))
+    for name, text in provisions.items():
+        number = name.partition("호")[0].removeprefix("제")
+        if number not in own:
+            continue
+        made = by_number.get(number)
+        for term in read_term(text, name, made and made.commencements.main.day, articles):
+            if term.places:
+                units = [(article, paragraph or 0) for article, paragraph in term.places]
+            else:  # the act's own: of an amending act it would be the amendments
+                units = [(article, 0) for article in articles if article not in going_on and number == own[0]]
+            gone = Commencement(term.end.day + timedelta(days=1), term.end.provision)
+            for unit in units:
+                wordings = timeline.get(unit, [])
+                if not wordings or not wordings[-1].stands or wordings[-1].since.day >= gone.day:
+                    continue
+                if term.new and next(wording for wording in wordings if wording.stands).number != number:
+                    continue
+                promulgated = made.promulgated if made else versions[-1].promulgated
+                wordings.append(Wording(GONE, gone, number, promulgated, len(versions)))
 
 
 def on(wordings: list[Wording], day: date) -> Wording | None:
