@@ -4,6 +4,7 @@ A promulgation changes the text at once and is in force later, in parts on days 
 differs from the version before.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -62,7 +63,7 @@ def read_timeline(versions: list[Version]) -> Timeline:
 def _end_terms(timeline: Timeline, versions: list[Version]) -> None:
     """Add the end of what is in force for a term, as the supplementary provisions of the last version give it."""
     by_number = {version.number: version for version in versions if version.commencements}
-    own = [number for number, (by, _) in versions[-1].supplements.items() if by is None]
+    own = {number: day for number, (by, _, day) in versions[-1].supplements.items() if by is None}
     articles, provisions = sorted({article for article, _ in timeline}), versions[-1].provisions()
     going_on = set().union(*(read_going_on(text, articles) for text in provisions.values()))
     for name, text in provisions.items():
@@ -74,7 +75,7 @@ def _end_terms(timeline: Timeline, versions: list[Version]) -> None:
             if term.places:
                 units = [(article, paragraph or 0) for article, paragraph in term.places]
             else:  # the act's own: of an amending act it would be the amendments
-                units = [(article, 0) for article in articles if article not in going_on and number == own[0]]
+                units = [(article, 0) for article in articles if article not in going_on and number == next(iter(own))]
             gone = Commencement(term.end.day + timedelta(days=1), term.end.provision)
             for unit in units:
                 wordings = timeline.get(unit, [])
@@ -82,7 +83,7 @@ def _end_terms(timeline: Timeline, versions: list[Version]) -> None:
                     continue
                 if term.new and next(wording for wording in wordings if wording.stands).number != number:
                     continue
-                promulgated = made.promulgated if made else versions[-1].promulgated
+                promulgated = date(*map(int, re.findall("[0-9]+", own[number])))
                 wordings.append(Wording(GONE, gone, number, promulgated, len(versions)))
 
 

@@ -37,7 +37,7 @@ _PARAGRAPH = re.compile(rf"(?m)^\*\*([{''.join(CIRCLED)}])\*\* ?")
 _NOTE = re.compile(r"\s?[<\[](?:삭제|종전|[0-9]|[^<>\[\]\n]{0,20}(?:이동|개정|신설))(?:[^<>\[\]\n]|<[0-9., ]+>)*[>\]]")
 _REMOVED = re.compile(r"삭제(?:\s*<[^>]*>)?\.?")
 _ESCAPE = re.compile(r"\\([.~*_<>\[\]()#+-])")
-_SUPPLEMENT = re.compile(r"(?m)^부칙\s*(?:\((?P<by>.*)\))?\s*<제0*(?P<number>[0-9]+)호,\s*[0-9. ]+>")
+_SUPPLEMENT = re.compile(r"(?m)^부칙\s*(?:\((?P<by>.*)\))?\s*<제0*(?P<number>[0-9]+)호,\s*(?P<day>[0-9. ]+)>")
 _PROVISION = re.compile(r"(?m)^제\s?([0-9]+)\s?조(?:의([0-9]+))?\s?(?=\()")
 
 
@@ -50,7 +50,7 @@ class Version:
         effective: the day that the publisher gives the version (시행일).
         texts: of every unit; paragraph 0 begins with the article's title in brackets, where it has one.
         supplements: the supplementary provisions by promulgation: the act that they are of, where it is another that
-            amended this one, and their text.
+            amended this one, their text, and the day as it is written, such as 2021.7.20.
         commencements: the days of this promulgation, as the last version read has its supplementary provisions: they
             may be amended as well.
         first: whether it stands in the repository's first commit, so that what was before is not known.
@@ -61,7 +61,7 @@ class Version:
     promulgated: date
     effective: date
     texts: dict[Unit, str]
-    supplements: dict[str, tuple[str | None, str]]
+    supplements: dict[str, tuple[str | None, str, str]]
     commit: str
     first: bool
     commencements: Commencements | None = None
@@ -74,7 +74,7 @@ class Version:
     def provisions(self) -> dict[str, str]:
         """The supplementary provisions by name: `제21634호 부칙 제2조`; `제20795호 부칙` where it has no articles."""
         found: dict[str, str] = {}
-        for number, (_, text) in self.supplements.items():
+        for number, (_, text, _) in self.supplements.items():
             label, own = f"제{number}호 부칙", {}
             for start, words in sections(_PROVISION, text):
                 name = f"{label} 제{start[1]}조" + (f"의{start[2]}" if start[2] else "")
@@ -117,7 +117,7 @@ def read_version(text: str, place: str, commit: str, *, first: bool) -> Version:
     body, _, rest = text[front.end() :].partition("\n## 부칙\n")
     texts = dict(_units(body))
     supplements = {
-        header["number"]: (None if header["by"] in (None, law) else header["by"], content)
+        header["number"]: (None if header["by"] in (None, law) else header["by"], content, header["day"])
         for header, content in sections(_SUPPLEMENT, rest)
     }
     return Version(law, number, promulgated, effective, texts, supplements, commit, first)
@@ -128,7 +128,7 @@ def with_commencements(versions: list[Version]) -> list[Version]:
     supplements = {number: found for version in versions for number, found in version.supplements.items()}
     dated = []
     for version in versions:
-        by, text = supplements.get(version.number, (None, ""))
+        by, text, _ = supplements.get(version.number, (None, "", ""))
         days = read_commencements(
             text, version.number, version.promulgated, version.effective, version.articles, own=by is None
         )
