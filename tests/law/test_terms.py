@@ -74,3 +74,4 @@ def test_an_act_ends_with_its_term_as_last_extended(tmp_path):
         ("제1조", ENDED, ""),
         ("제2조", ENDED, ""),
     ]
+    assert {change.promulgated for change in ended} == {date(2024, 1, 10)}
