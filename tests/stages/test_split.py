@@ -531,7 +531,7 @@ def test_of_thirty_questions_that_differ_in_a_sum_the_message_names_what_helps()
 def test_where_no_similarity_helps_none_is_named():
     with pytest.raises(
         ParameterError,
-        match=r"2 groups of 30 records.*such as '.*by their questions alone all records are in 30\..*no higher",
+        match=r"(?s)2 groups of 30 records.*such as '.*by their questions alone all records are in 30\..*no higher",
     ):
         split(make_rewordings(answers=2, wordings=15)[:30], PARAMS)
 
