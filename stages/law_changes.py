@@ -79,11 +79,14 @@ def print_touches(touches: list[Touch], console: Console) -> None:
     console.print(table)
 
 
+def effect(change: Change) -> str:
+    """Return what happens to its article on its days."""
+    return "실효" if change.kind == ENDED else "시행"
+
+
 def print_changes(changes: list[Change]) -> None:
     for change in changes:
-        since = "".join(
-            f", {since.day} {'실효' if change.kind == ENDED else '시행'}({since.provision})" for since in change.since
-        )
+        since = "".join(f", {since.day} {effect(change)}({since.provision})" for since in change.since)
         made = f"제{change.number}호, {change.promulgated} 공포{since}"
         print(printable(f"\n{change.law} {change.article} {KINDS[change.kind]}: {made}"))
         print(printable(f"  {merge_words(change.before, change.after, WORDS_AROUND)}"))
@@ -106,6 +109,7 @@ def render(old: str, new: str, changes: list[Change], touches: list[Touch]) -> s
         read=sum(touch.read for touch in touches),
         ranks=RANKS,
         kinds=KINDS,
+        effect=effect,
         runs=word_runs,
         url=article_url,
     )

@@ -118,6 +118,8 @@ def test_everything_that_a_data_stage_says_has_its_korean(file, text):
             "params.yaml: split.fold: 7입니다. split.folds가 5이므로 0부터 4까지여야 합니다",
         ),
         ("Traceback (most recent call last): KeyError", "Traceback (most recent call last): KeyError"),
+        ("nobody knows this, and that; or it", "nobody knows this, and that; or it"),
+        ("salt and pepper", "salt and pepper"),
     ],
 )
 def test_place_finding_and_remedy_are_in_korean_and_names_stay(english, korean):

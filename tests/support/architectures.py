@@ -5,7 +5,7 @@ they are as short as what they are here for needs.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,18 @@ class Family:
 
 CHATML_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 THINK = ["<think>", "</think>"]
+QWEN_2 = Family(
+    Qwen2Config,
+    {"tie_word_embeddings": True},
+    CHATML,
+    [*CHATML_TOKENS, "<|box_start|>", "<|box_end|>", "<|vision_pad|>"],
+    None,
+    "<|im_end|>",
+    "<|endoftext|>",
+    end="<|im_end|>",
+    begins=0,
+    spare_rows=40,
+)
 FAMILIES = {
     "llama-3": Family(
         LlamaConfig,
@@ -131,32 +143,8 @@ FAMILIES = {
         reserved=[f"<unused{i}>" for i in range(8)],
         puts_bos=True,
     ),
-    "qwen-2.5": Family(
-        Qwen2Config,
-        {"tie_word_embeddings": True},
-        CHATML,
-        [*CHATML_TOKENS, "<|box_start|>", "<|box_end|>", "<|vision_pad|>"],
-        None,
-        "<|im_end|>",
-        "<|endoftext|>",
-        end="<|im_end|>",
-        begins=0,
-        spare_rows=40,
-    ),
-    "qwen-3": Family(
-        Qwen3Config,
-        {"tie_word_embeddings": True},
-        QWEN_3,
-        [*CHATML_TOKENS, "<|box_start|>", "<|box_end|>", "<|vision_pad|>"],
-        None,
-        "<|im_end|>",
-        "<|endoftext|>",
-        end="<|im_end|>",
-        begins=0,
-        words=THINK,
-        spare_rows=40,
-        notes=[NOTES[NO_THOUGHTS]],
-    ),
+    "qwen-2.5": QWEN_2,
+    "qwen-3": replace(QWEN_2, config=Qwen3Config, template=QWEN_3, words=THINK, notes=[NOTES[NO_THOUGHTS]]),
     "smollm2": Family(
         LlamaConfig,
         {"tie_word_embeddings": True},

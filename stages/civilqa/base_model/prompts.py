@@ -272,11 +272,13 @@ def fit_template(tokenizer: PreTrainedTokenizerFast, template: str) -> str:
     if "enable_thinking" in template and NO_THOUGHTS not in template:
         template = NO_THOUGHTS + template
     with_system = SYSTEM_IN_QUESTION + template
-    shown = (_shows_system_prompt(Prompter(tokenizer, each)) for each in (template, with_system))
-    return with_system if [*shown] == [False, True] else template
+    if not _shows_system_prompt(tokenizer, template) and _shows_system_prompt(tokenizer, with_system):
+        return with_system
+    return template
 
 
-def _shows_system_prompt(prompter: Prompter) -> bool:
+def _shows_system_prompt(tokenizer: PreTrainedTokenizerFast, template: str) -> bool:
+    prompter = Prompter(tokenizer, template)
     try:
         return "가나다" in prompter.render(prompter.messages("라마바", "가나다"))[0]
     except TemplateError:

@@ -87,14 +87,24 @@ def changes_between(versions: list[Version], known: Collection[str], old_day: da
         if is_new and order:
             found += _of_supplements(versions[order - 1], version)
     for (article, paragraph), wordings in sorted(timeline.items()):
-        end, name = wordings[-1], article_name(article)
+        end, law, name = wordings[-1], versions[-1].law, article_name(article)
         if end.order == len(versions) and old_day < end.since.day <= new_day:
-            law, number, units = versions[-1].law, frozenset({paragraph}), of_article[article]
-            texts = {of: _by(ws, end.order - 1) for (_, of), ws in units.items()}
+            texts = {of: _by(others, end.order - 1) for (_, of), others in of_article[article].items()}
             before = _text({of: wording.text for of, wording in texts.items() if wording})
-            targets = ((law, name), *_named_of_the_act(law, before))
-            ended = (end.number, end.promulgated, (end.since,), before, "", number)
-            found.append(Change(law, name, ENDED, *ended, targets=targets))
+            found.append(
+                Change(
+                    law=law,
+                    article=name,
+                    kind=ENDED,
+                    number=end.number,
+                    promulgated=end.promulgated,
+                    since=(end.since,),
+                    before=before,
+                    after="",
+                    paragraphs=frozenset({paragraph}),
+                    targets=((law, name), *_named_of_the_act(law, before)),
+                )
+            )
     return found
 
 

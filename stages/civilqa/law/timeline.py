@@ -64,6 +64,7 @@ def _end_terms(timeline: Timeline, versions: list[Version]) -> None:
     """Add the end of what is in force for a term, as the supplementary provisions of the last version give it."""
     by_number = {version.number: version for version in versions if version.commencements}
     own = {number: day for number, (by, _, day) in versions[-1].supplements.items() if by is None}
+    enactment = next(iter(own), None)
     articles, provisions = sorted({article for article, _ in timeline}), versions[-1].provisions()
     going_on = set().union(*(read_going_on(text, articles) for text in provisions.values()))
     for name, text in provisions.items():
@@ -74,8 +75,10 @@ def _end_terms(timeline: Timeline, versions: list[Version]) -> None:
         for term in read_term(text, name, made and made.commencements.main.day, articles):
             if term.places:
                 units = [(article, paragraph or 0) for article, paragraph in term.places]
-            else:  # the act's own: of an amending act it would be the amendments
-                units = [(article, 0) for article in articles if article not in going_on and number == next(iter(own))]
+            elif number == enactment:
+                units = [(article, 0) for article in articles if article not in going_on]
+            else:  # of the amendments
+                continue
             gone = Commencement(term.end.day + timedelta(days=1), term.end.provision)
             for unit in units:
                 wordings = timeline.get(unit, [])

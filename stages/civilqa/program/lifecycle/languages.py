@@ -59,8 +59,9 @@ def in_korean(text: str) -> str:
         if korean := _whole(text[place.end() :]):
             return f"{in_korean(text[: place.start()])}: {korean}"
     for seam, korean in SEAMS.items():
-        if seam in text:
-            return korean.join(in_korean(part) for part in text.split(seam))
+        parts = text.split(seam)
+        if len(parts) > 1 and (told := [in_korean(part) for part in parts]) != parts:
+            return korean.join(told)
     return text
 
 

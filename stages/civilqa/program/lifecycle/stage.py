@@ -173,7 +173,7 @@ def run(main: Callable[[], None], lock: str | None = None, messages: Messages = 
             main()
         sys.stdout.flush()
     except PipelineError as error:
-        message, status = f"error: {error}", 1
+        message, status = in_users_language(f"error: {error}"), 1
     except (KeyboardInterrupt, Terminated) as ended:
         number = getattr(ended, "number", signal.SIGINT)
         message, status = f"{LINE_END}error: {describe(number, messages)}", 128 + number
@@ -189,5 +189,5 @@ def run(main: Callable[[], None], lock: str | None = None, messages: Messages = 
     handle(lambda number, frame: os._exit(status))  # nothing is left but what the interpreter clears up
     if status:
         # Outside the handlers: with the traceback the progress bars are gone, which would show themselves once more.
-        print(in_users_language(printable(without_secrets(message))), file=sys.stderr)
+        print(printable(without_secrets(message)), file=sys.stderr)
         sys.exit(status)
