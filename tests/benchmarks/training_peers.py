@@ -1,15 +1,17 @@
 """Trains the same model on the same tokens through ours, `trl sft` and LLaMA-Factory, one after the other.
 
     python tests/benchmarks/training_peers.py                    the tiny model on the CPU, in fp32
-    python tests/benchmarks/training_peers.py --device cuda      llama-1b-random on the first GPU, in bf16
+    python tests/benchmarks/training_peers.py --setup gemma      gemma-270m on the CPU: fetched by its fetch.py
+    python tests/benchmarks/training_peers.py --setup cuda       llama-1b-random on the first GPU, in bf16
 
-Writes training_peers.json (or training_peers_cuda.json) beside this file. All three get the same base weights, the same
-training rows as tokens, LoRA on all linear layers, learning rate and its schedule, batch, steps, precision and threads;
-everything else is each program's default (trl's has gradient checkpointing on; another run shows it without, and on
-CUDA a last one has trl's default precision, an fp32 base under autocast). The rows are taken again from the first until
-all steps are one epoch: each program then writes one checkpoint, at its end, and none validates. Ours warms up before
-its loop, in its trial pass; the time of the whole process holds both. A peer counts only if it reaches the same loss:
-the mean of the last tenth of the steps.
+Writes training_peers.json (or training_peers_gemma.json, ..._cuda.json) beside this file. All three get the same base
+weights, the same training rows as tokens, LoRA on all linear layers, learning rate and its schedule, batch, steps and
+threads; everything else is each program's default (trl's has gradient checkpointing on; another run shows it without,
+and on CUDA a last one has trl's default precision, an fp32 base under autocast). The setup gemma also adds what makes
+ours fast, one by one, to a run without; there the peers compute in fp32, and trl in bf16 as well. The rows are taken
+again from the first until all steps are one epoch: each program then writes one checkpoint, at its end, and none
+validates. Ours warms up before its loop, in its trial pass; the time of the whole process holds both. A peer counts
+only if it reaches the same loss: the mean of the last tenth of the steps.
 
 LLaMA-Factory gets an environment of its own, made at the first run in the user's cache (several minutes, PyPI);
 `--peers trl` leaves it out, and needs neither network nor git where data/formatted is there.
@@ -26,41 +28,70 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from projects import Finished, call, copy_data, edit_params, make_project, run_stages, write_report
+from projects import ROOT, Finished, call, copy_data, edit_params, make_project, run_stages, write_report
 
 RESULT = Path(__file__).with_suffix(".json")
 REQUIREMENTS = Path(__file__).with_name("llamafactory_requirements.txt")
 LLAMAFACTORY = "0.9.5"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "civilqa" / f"llamafactory-{LLAMAFACTORY}"
-BATCH = 4
-PROFILES = {"cpu": "tiny", "cuda": "llama-1b-random"}
-PRECISIONS = {"cpu": "fp32", "cuda": "bf16"}  # of the base's weights as files
-DTYPES = {"cpu": "float32", "cuda": "bfloat16"}  # the same, as trl calls them
-LEARNING_RATES = {"cpu": 3e-3, "cuda": 2e-4}
 LORA = {"rank": 32, "alpha": 64, "dropout": 0.0}
 SEED = 20260608
 SAME_LOSS = 0.05  # relative: the programs draw the adapter's first weights and the rows' order each in its own way
 
 
-def prepare_project(folder: Path, device: str, steps: int, threads: int, base: Path | None) -> int:
+@dataclass(frozen=True)
+class Setup:
+    """What is trained, and where. `precision` is that of the base's weights as files; `levers` are parameters, added up
+    run by run, of what makes ours fast."""
+
+    profile: str
+    device: str
+    precision: str
+    batch_size: int
+    learning_rate: float
+    base: Path | None = None
+    levers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> str:
+        """The precision as trl calls it."""
+        return {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
+
+
+PLAIN = {"hardware.precision": "fp32", "train.attention": "sdpa", "train.fused_lora": False}
+LEVERS = {
+    "fp32, padded, peft's LoRA": PLAIN,
+    "+ no padding, loss in chunks": {"train.attention": "varlen"},
+    "+ bf16": {"hardware.precision": "bf16"},
+    "ours": {"train.fused_lora": True},
+}
+SETUPS = {
+    "cpu": Setup("tiny", "cpu", "fp32", 4, 3e-3),
+    "cuda": Setup("llama-1b-random", "cuda", "bf16", 4, 2e-4),
+    "gemma": Setup("gemma-270m", "cpu", "fp32", 2, 1e-3, ROOT / "models/gemma-270m/base", LEVERS),
+}
+
+
+def prepare_project(folder: Path, setup: Setup, steps: int, threads: int, base: Path | None) -> int:
     """Make the project, its training tokens and the base's weights as files; returns the number of different rows.
 
     Args:
         base: the folder of the base's weights and tokenizer; None: they are drawn and saved.
     """
-    profile, tuning = f"profiles.{PROFILES[device]}", f"tuning.{PROFILES[device]}"
+    profile, tuning = f"profiles.{setup.profile}", f"tuning.{setup.profile}"
     make_project(
         folder,
         **{
             "hardware.threads": threads,
-            "hardware.device": device,
-            "model.profile": PROFILES[device],
-            "train.batch_size": BATCH,
-            "train.learning_rate": LEARNING_RATES[device],
+            "hardware.device": setup.device,
+            "model.profile": setup.profile,
+            "train.batch_size": setup.batch_size,
+            "train.learning_rate": setup.learning_rate,
             "train.neftune_noise_alpha": None,
             "train.keep": "last",
             f"{tuning}.rank": LORA["rank"],
@@ -69,11 +100,13 @@ def prepare_project(folder: Path, device: str, steps: int, threads: int, base: P
             f"{tuning}.modules_to_save": [],
         },
     )
-    if not copy_data(folder):
+    if setup.base is not None:
+        edit_params(folder / "params.yaml", **{f"{profile}.name": str(base)})
+    if setup.base is not None or not copy_data(folder):  # a checkout's tokens are those of another tokenizer
         run_stages(folder, ("prepare", "split", "format"), threads)
-    rows = repeat_rows(folder / "data/formatted", steps * BATCH)
+    rows = repeat_rows(folder / "data/formatted", steps * setup.batch_size)
     if base is None:
-        save_base(folder, device, threads)
+        save_base(folder, setup, threads)
     else:
         (folder / "base").symlink_to(base, target_is_directory=True)
     write_tokens(folder)
@@ -89,7 +122,7 @@ def prepare_project(folder: Path, device: str, steps: int, threads: int, base: P
     return rows
 
 
-def save_base(folder: Path, device: str, threads: int) -> None:
+def save_base(folder: Path, setup: Setup, threads: int) -> None:
     """Draw the base's weights and save them with its tokenizer in the project's folder `base`."""
     save = (
         "import sys; sys.path.insert(0, 'stages')\n"
@@ -98,7 +131,7 @@ def save_base(folder: Path, device: str, threads: int) -> None:
         "from civilqa.base_model.profiles import read_profile\n"
         "from civilqa.base_model.prompts import load_tokenizer\n"
         "model, profile = read_profile()\n"
-        f"load_base(model, profile, Hardware('cpu', '{PRECISIONS[device]}', {threads})).save_pretrained('base')\n"
+        f"load_base(model, profile, Hardware('cpu', '{setup.precision}', {threads})).save_pretrained('base')\n"
         "load_tokenizer(profile).save_pretrained('base')\n"
     )
     call([sys.executable, "-c", save], folder, threads)
@@ -130,8 +163,9 @@ def write_tokens(folder: Path) -> int:
     return len(lines)
 
 
-def run_ours(folder: Path, device: str, steps: int, threads: int) -> dict[str, Any]:
-    """Run the finetune stage."""
+def run_ours(folder: Path, steps: int, threads: int, params: dict[str, Any]) -> dict[str, Any]:
+    """Run the finetune stage with these parameters besides."""
+    edit_params(folder / "params.yaml", **params)
     finished = run_stages(folder, ["finetune"], threads)["finetune"]
     with (folder / "metrics/plots/loss_train.csv").open(encoding="utf-8") as file:
         losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
@@ -139,10 +173,10 @@ def run_ours(folder: Path, device: str, steps: int, threads: int) -> dict[str, A
     return summarize(finished, run["train_seconds"], losses, steps)
 
 
-def run_trl(folder: Path, device: str, steps: int, threads: int, *options: str) -> dict[str, Any]:
+def run_trl(folder: Path, setup: Setup, steps: int, threads: int, *options: str) -> dict[str, Any]:
     """Run trl's command line."""
     output = folder / "trl"
-    cpu = ("--use_cpu", "True", "--bf16", "False") if device == "cpu" else ()
+    cpu = ("--use_cpu", "True") if setup.device == "cpu" else ()
     shutil.rmtree(output, ignore_errors=True)
     finished = call(
         [
@@ -150,21 +184,28 @@ def run_trl(folder: Path, device: str, steps: int, threads: int, *options: str) 
             *("--dataset_name", "tokens", "--output_dir", str(output), "--report_to", "none"),
             *("--use_peft", "--lora_r", str(LORA["rank"]), "--lora_alpha", str(LORA["alpha"])),
             *("--lora_dropout", str(LORA["dropout"]), "--lora_target_modules", "all-linear"),
-            *("--learning_rate", str(LEARNING_RATES[device]), "--lr_scheduler_type", "linear"),
+            *("--learning_rate", str(setup.learning_rate), "--lr_scheduler_type", "linear"),
             *("--warmup_steps", str(warmup(steps)), "--weight_decay", "0.01", "--seed", str(SEED)),
-            *("--per_device_train_batch_size", str(BATCH), "--max_steps", str(steps), "--logging_steps", "1"),
+            *(
+                "--per_device_train_batch_size",
+                str(setup.batch_size),
+                "--max_steps",
+                str(steps),
+                "--logging_steps",
+                "1",
+            ),
             *cpu,
             *options,
         ],
         folder,
         threads,
-        CUDA_VISIBLE_DEVICES=visible(device),
+        CUDA_VISIBLE_DEVICES=visible(setup.device),
     )
     losses = read_losses(output / f"checkpoint-{steps}/trainer_state.json")
     return summarize(finished, read_runtime(finished.output), losses, steps)
 
 
-def run_llamafactory(folder: Path, device: str, steps: int, threads: int) -> dict[str, Any]:
+def run_llamafactory(folder: Path, setup: Setup, steps: int, threads: int) -> dict[str, Any]:
     """Run LLaMA-Factory's command line on the tokens, saved as its cache of a tokenised dataset."""
     output, tokens = folder / "llamafactory", folder / "llamafactory-tokens"
     shutil.rmtree(output, ignore_errors=True)
@@ -179,15 +220,15 @@ def run_llamafactory(folder: Path, device: str, steps: int, threads: int) -> dic
         **{"stage": "sft", "do_train": True, "model_name_or_path": "base", "template": "empty"},
         **{"dataset": "tokens", "tokenized_path": str(tokens), "output_dir": str(output), "report_to": "none"},
         **{"finetuning_type": "lora", "lora_target": "all", "lora_rank": LORA["rank"], "lora_alpha": LORA["alpha"]},
-        **{"lora_dropout": LORA["dropout"], "learning_rate": LEARNING_RATES[device], "lr_scheduler_type": "linear"},
+        **{"lora_dropout": LORA["dropout"], "learning_rate": setup.learning_rate, "lr_scheduler_type": "linear"},
         **{"warmup_steps": warmup(steps), "weight_decay": 0.01, "seed": SEED, "max_steps": steps},
-        **{"per_device_train_batch_size": BATCH, "logging_steps": 1},
-        **({"use_cpu": True} if device == "cpu" else {"bf16": True}),
+        **{"per_device_train_batch_size": setup.batch_size, "logging_steps": 1},
+        **({"use_cpu": True} if setup.device == "cpu" else {"bf16": True}),
     }
     path = folder / "llamafactory.yaml"
     path.write_text(json.dumps(arguments), encoding="utf-8")  # JSON is YAML; 0.9.5 cannot open its own .json
     command = python_of(CACHE).with_name("llamafactory-cli")
-    finished = call([str(command), "train", str(path)], folder, threads, CUDA_VISIBLE_DEVICES=visible(device))
+    finished = call([str(command), "train", str(path)], folder, threads, CUDA_VISIBLE_DEVICES=visible(setup.device))
     loop = json.loads((output / "train_results.json").read_text(encoding="utf-8"))["train_runtime"]
     losses = read_losses(output / "trainer_state.json")
     return summarize(finished, loop, losses, steps)
@@ -287,28 +328,36 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--repeats", type=int, default=3, help="of each program, in turns; the median counts")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", choices=PROFILES, default="cpu")
-    parser.add_argument("--peers", choices=("all", "trl"), default="all")
-    parser.add_argument("--base", type=Path, help="folder of the base's weights; default: drawn and saved")
+    parser.add_argument("--setup", choices=SETUPS, default="cpu")
+    parser.add_argument("--peers", choices=("all", "trl", "none"), default="all")
+    parser.add_argument("--base", type=Path, help="folder of the base's weights; default: drawn and saved, or fetched")
     parser.add_argument("--output", type=Path, help="default: beside this file")
     arguments = parser.parse_args()
-    device, steps, threads = arguments.device, arguments.steps, arguments.threads
-    output = arguments.output or (RESULT if device == "cpu" else RESULT.with_stem(f"{RESULT.stem}_{device}"))
-    base, with_factory = arguments.base and arguments.base.resolve(), arguments.peers == "all"
+    setup, steps, threads = SETUPS[arguments.setup], arguments.steps, arguments.threads
+    output = arguments.output or (
+        RESULT if arguments.setup == "cpu" else RESULT.with_stem(f"{RESULT.stem}_{arguments.setup}")
+    )
+    base = arguments.base.resolve() if arguments.base else setup.base
+    with_factory = arguments.peers == "all"
     if with_factory:
         make_environment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "project"
-        rows = prepare_project(folder, device, steps, threads, base)
-        trl = functools.partial(run_trl, folder, device, steps, threads)
-        dtype = ("--dtype", DTYPES[device])
+        rows = prepare_project(folder, setup, steps, threads, base)
         programs = {
-            "ours": functools.partial(run_ours, folder, device, steps, threads),
-            "trl sft, no checkpointing": functools.partial(trl, *dtype, "--gradient_checkpointing", "False"),
-            "trl sft, its defaults": trl if device == "cuda" else functools.partial(trl, *dtype),
+            lever: functools.partial(run_ours, folder, steps, threads, params)
+            for lever, params in (setup.levers or {"ours": {}}).items()
         }
+        if arguments.peers != "none":
+            trl = functools.partial(run_trl, folder, setup, steps, threads)
+            dtype = ("--dtype", setup.dtype, *(("--bf16", "False") if setup.device == "cpu" else ()))
+            programs["trl sft, no checkpointing"] = functools.partial(trl, *dtype, "--gradient_checkpointing", "False")
+            if setup.levers:
+                half = ("--dtype", "bfloat16", "--bf16", "True", "--gradient_checkpointing", "False")
+                programs["trl sft, no checkpointing, bf16"] = functools.partial(trl, *half)
+            programs["trl sft, its defaults"] = trl if setup.device == "cuda" else functools.partial(trl, *dtype)
         if with_factory:
-            factory = functools.partial(run_llamafactory, folder, device, steps, threads)
+            factory = functools.partial(run_llamafactory, folder, setup, steps, threads)
             programs[f"LLaMA-Factory {LLAMAFACTORY}"] = factory
         runs: dict[str, list[dict[str, Any]]] = {program: [] for program in programs}
         for repeat in range(arguments.repeats):
@@ -317,12 +366,17 @@ def main() -> None:
                 print(f"{repeat + 1}/{arguments.repeats} {program}: {runs[program][-1]}", flush=True)
                 # After each: whoever has to stop here keeps what was measured.
                 medians = {name: median_run(found) for name, found in runs.items() if found}
-                ratios = {name: compare(medians["ours"], run) for name, run in medians.items() if name != "ours"}
+                ratios = {
+                    name: compare(medians["ours"], run)
+                    for name, run in medians.items()
+                    if name != "ours" and "ours" in medians
+                }
                 write_report(
                     output,
                     {
-                        **{"device": device, "profile": PROFILES[device], "steps": steps, "batch_size": BATCH},
-                        **{"rows": rows, "threads": threads, "learning_rate": LEARNING_RATES[device]},
+                        **{"device": setup.device, "profile": setup.profile, "steps": steps},
+                        **{"batch_size": setup.batch_size, "learning_rate": setup.learning_rate},
+                        **{"rows": rows, "threads": threads},
                         **{"lora": LORA, "repeats": arguments.repeats},
                         **({"peers_versions": peers_versions()} if with_factory else {}),
                         **{"runs": medians, "ours_divided_by": ratios},

@@ -125,8 +125,9 @@ def test_an_answer_fails_that_loops_or_is_empty_or_does_not_end(tokenizer, said,
         ([], 5, False),
     ],
 )
-def test_an_answer_is_given_up_when_nothing_to_come_could_mend_it(words, left, hopeless):
-    assert is_hopeless(words, left) is hopeless
+def test_an_answer_is_given_up_when_nothing_to_come_at_its_pace_could_mend_it(words, left, hopeless):
+    tokens_of_a_word = 3
+    assert is_hopeless(words, tokens_of_a_word * len(words) or 1, tokens_of_a_word * left) is hopeless
     best = repeated_share([*words, *map(str, range(1000, 1000 + left))])
     assert not hopeless or best > LOOPS
 

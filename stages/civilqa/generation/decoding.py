@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from civilqa.generation.cuda_graphs import FixedBatch, kept_of, take_step
 
@@ -209,13 +209,29 @@ class PreallocatedLayer(DynamicLayer):
         return self.keys, self.values
 
 
+class PreallocatedSlidingLayer(DynamicSlidingWindowLayer):
+    """The same for attention within a window: what has left it stays before the beginning until the tensor is full."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        kept = self.sliding_window - 1
+        length = min(self.cumulative_length, kept)
+        self.cumulative_length += key_states.shape[-2]
+        keys, values = append(self.keys, key_states, length), append(self.values, value_states, length)
+        self.keys, self.values = keys[:, :, -kept:], values[:, :, -kept:]
+        return keys, values
+
+
 def append(states: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor:
     """Return `length` tokens' states with those of new tokens after them, in place where there is room."""
     rows, heads, tokens, size = new.shape
     end = length + tokens
     # From one head to the next there are as many places as the tensor below has tokens; where nothing is free behind
     # (at first, and after rows were chosen from it), those are `length`.
-    if length and states.stride(1) >= end * size:
+    if length and states.storage_offset() + end * size <= states.stride(1):
         whole = states.as_strided((rows, heads, end, size), states.stride(), states.storage_offset())
     else:
         whole = new.new_empty(rows, heads, end + GROWTH_TOKENS, size)[:, :, :end]
@@ -226,7 +242,14 @@ def append(states: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor
 
 
 def make_cache(config: PreTrainedConfig) -> DynamicCache:
-    """Return an empty cache for a model; layers with a sliding window keep transformers' own."""
+    """Return an empty cache for a model; layers of other kinds than these two keep transformers' own."""
     cache = DynamicCache(config=config)
-    cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [
+        PreallocatedLayer()
+        if type(layer) is DynamicLayer
+        else PreallocatedSlidingLayer(layer.sliding_window)
+        if type(layer) is DynamicSlidingWindowLayer
+        else layer
+        for layer in cache.layers
+    ]
     return cache

@@ -16,10 +16,10 @@ def repeated_share(words: Sequence[str]) -> float:
     return 1 - len(grams) / grams.total() if grams else 0.0
 
 
-def is_hopeless(words: Sequence[str], tokens_left: int) -> bool:
-    """Return whether an answer loops already, and would still if every token to come began a word not said before."""
+def is_hopeless(words: Sequence[str], tokens: int, tokens_left: int) -> bool:
+    """Return whether an answer of so many tokens loops, and would still if all to come, at its pace, were new words."""
     repeated = repeated_share(words) * max(len(words) - REPEATED_GRAM + 1, 0)
-    return repeated > LOOPS * (len(words) + tokens_left)
+    return repeated > LOOPS * len(words) * (1 + tokens_left / tokens)
 
 
 def ends_cleanly(text: str, repetition: float, stopped: bool) -> bool:

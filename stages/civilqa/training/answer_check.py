@@ -43,7 +43,9 @@ class AnswerCheck:
                     for index, token in step:
                         answers[index].append(token)
                     left = self.decoding.max_new_tokens - count
-                    if count % LOOK_EVERY == 0 and all(is_hopeless(self._words(answers[i]), left) for i, _ in step):
+                    if count % LOOK_EVERY == 0 and all(
+                        is_hopeless(self._words(answers[index]), count, left) for index, _ in step
+                    ):
                         break  # as before the first steps of a base: all that go on go round in circles
         finally:
             model.set_attn_implementation(attention)

@@ -159,7 +159,7 @@ def measurement(kind: str, cases: str, seconds: int, small: bool = False) -> Ste
 
 def peers(small: bool) -> list[Step]:
     device, steps = ("cuda" if on_gpu() else "cpu"), ("4" if small else "60")
-    command = (str(HERE.parent / "training_peers.py"), "--peers", "trl", "--device", device, "--steps", steps)
+    command = (str(HERE.parent / "training_peers.py"), "--peers", "trl", "--setup", device, "--steps", steps)
     more = ("--repeats", "1", "--threads", str(threads()), "--base", str(BASE), "--output", METRICS["peers"])
     return [Step("peers", command + more, 60 if small else 100, "peers")]
 
