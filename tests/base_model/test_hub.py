@@ -74,6 +74,20 @@ def unplug(monkeypatch, tmp_path):
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_queued_experiment_reads_a_base_that_git_does_not_hold_in_the_main_checkout(tmp_path, monkeypatch):
+    folder, copy = tmp_path / "checkout/models/base", tmp_path / "copy"
+    folder.mkdir(parents=True)
+    copy.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes(FILES[name])
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "checkout"))
+    assert locate_weights("models/base", None) == folder
+    assert check_weights("models/base", None) == 0
+    pad = "<|finetune_right_pad_id|>"
+    assert load_tokenizer(Profile(name="models/base", pad_token=pad)).pad_token == pad
+
+
 def test_a_folder_is_taken_as_it_is():
     assert locate(str(ROOT / "models/tiny"), None, [TOKENIZER], TOKENIZER_EXTRAS) == ROOT / "models/tiny"
 

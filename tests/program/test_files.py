@@ -1,6 +1,7 @@
 import json
 import os
 import platform
+from pathlib import Path
 
 import pytest
 from dvc.fs import localfs
@@ -8,6 +9,7 @@ from dvc_data.hashfile.istextfile import istextfile
 
 from civilqa.program.errors import RecordError
 from civilqa.program.files import (
+    at_hand,
     folder_aside,
     open_aside,
     read_jsonl,
@@ -94,3 +96,18 @@ def test_what_a_dead_process_was_writing_is_removed_and_a_live_one_s_is_kept(tmp
     with open_aside(tmp_path / "a.txt") as file:
         file.write("a")
     assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, "a.txt"]
+
+
+def test_what_git_does_not_hold_is_found_in_the_main_checkout(tmp_path, monkeypatch):
+    """A queued experiment runs in a copy of what git has, and DVC_ROOT is where it was queued."""
+    copy, checkout = tmp_path / "copy", tmp_path / "checkout"
+    copy.mkdir()
+    (checkout / "models/base").mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert at_hand("models/base") == Path("models/base")
+    monkeypatch.setenv("DVC_ROOT", str(checkout))
+    assert at_hand("models/base") == checkout / "models/base"
+    assert at_hand(tmp_path) == tmp_path
+    assert at_hand("models/other") == Path("models/other")
+    Path("models/base").mkdir(parents=True)
+    assert at_hand("models/base") == Path("models/base")

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from civilqa.base_model.profiles import Profile
 from civilqa.program.errors import ModelError
+from civilqa.program.files import at_hand
 from civilqa.program.lifecycle.machine_errors import FULL
 
 CONFIG = "config.json"
@@ -56,7 +57,7 @@ def locate(name: str, revision: str | None, files: Sequence[str], optional: Sequ
         ModelError: says whether the name, the revision, the licence, the token, the network, the disk, the bytes or the
             model's files are the matter, and what to do.
     """
-    folder = Path(name)
+    folder = at_hand(name)
     if folder.is_dir():
         for file in files:
             if not (folder / file).is_file():
@@ -79,8 +80,8 @@ def weight_files(name: str, revision: str | None) -> list[str]:
     Raises:
         ModelError: there are none in safetensors. A pickled checkpoint (.bin, .pt) can run code when it is opened.
     """
-    if Path(name).is_dir():
-        names = {path.name for path in Path(name).iterdir()}
+    if (folder := at_hand(name)).is_dir():
+        names = {path.name for path in folder.iterdir()}
     else:
         _require_commit(name, revision)
         cached = next((file for file in (WEIGHTS, INDEX) if _find_cached(name, revision, [file])), None)
@@ -115,7 +116,7 @@ def check_weights(name: str, revision: str | None) -> int:
         ModelError: they are not there, may not be read, or do not fit on the disk.
     """
     files = weight_files(name, revision)
-    if Path(name).is_dir():
+    if at_hand(name).is_dir():
         locate(name, revision, files)
         return 0
     if not (missing := [file for file in files if not _find_cached(name, revision, [file])]):

@@ -18,7 +18,7 @@ from civilqa.base_model.hub import TOKENIZER, TOKENIZER_EXTRAS, locate
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.words import WordEncoder
 from civilqa.program.errors import ModelError, RecordError, TemplateError
-from civilqa.program.files import read_jsonl
+from civilqa.program.files import at_hand, read_jsonl
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
 from civilqa.program.parameters import ArticleCount, Section, Seed
 
@@ -55,7 +55,7 @@ def load_tokenizer(profile: Profile) -> PreTrainedTokenizerFast:
         ModelError: the tokenizer cannot be loaded, or it has no token to pad with.
     """
     source = profile.tokenizer_source
-    if source != profile.name and not Path(source).is_dir():
+    if source != profile.name and not at_hand(source).is_dir():
         raise ModelError(
             f"'{source}' is no folder: a profile's tokenizer is null, for the base model's own, or a folder here; "
             "one from another repository would not be pinned"

@@ -19,6 +19,7 @@ from civilqa.law.commencement import Commencements, Unit, read_commencements
 from civilqa.law.grammar import CIRCLED
 from civilqa.law.statutes import ArticleNumber, read_reference_params
 from civilqa.program.errors import RecordError
+from civilqa.program.files import at_hand
 
 if TYPE_CHECKING:
     import pygit2
@@ -249,7 +250,7 @@ def find_statutes() -> Statutes | None:
         RecordError: they are there, and have no history.
     """
     folder = read_reference_params().statutes
-    return open_statutes(Path(folder)) if folder and Path(folder).is_dir() else None
+    return open_statutes(Path(folder)) if folder and at_hand(folder).is_dir() else None
 
 
 @functools.cache
@@ -261,8 +262,7 @@ def open_statutes(folder: Path) -> Statutes:
     """
     import pygit2
 
-    folder = Path(folder)
-    imported = Path(f"{folder}.dvc")
+    imported, folder = Path(f"{folder}.dvc"), at_hand(folder)
     if imported.is_file():
         source = YAML(typ="safe").load(imported.read_text(encoding="utf-8"))["deps"][0].get("repo", {})
         if "url" not in source:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from civilqa.base_model.categories import Categories, main_category
 from civilqa.model.evaluation import EVALUATION, TRAINING, read_metrics
 from civilqa.model.provenance import Adapter, MergedManifest
-from civilqa.program.files import write_text
+from civilqa.program.files import at_hand, write_text
 
 # The hub's names of the bases' licences, which hold for what is made of them; of any other base the user must say.
 LICENSES = {"meta-llama/Llama-3.2-": "llama3.2", "google/gemma-": "gemma"}
@@ -39,7 +39,7 @@ def write_adapter_card(
 
 def write_merged_card(folder: Path, adapter: Adapter, categories: Categories, manifest: MergedManifest) -> None:
     """Write the card of the model in a folder that an adapter was merged into: what it scored, and how it is asked."""
-    on_hub = adapter.profile.weights == "pretrained" and not Path(adapter.profile.name).is_dir()
+    on_hub = adapter.profile.weights == "pretrained" and not at_hand(adapter.profile.name).is_dir()
     evaluation = read_metrics(EVALUATION, adapter)
     _write(
         folder,

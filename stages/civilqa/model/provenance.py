@@ -23,7 +23,7 @@ from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.base_model.prompts import read_template
 from civilqa.model.processes import who_writes
 from civilqa.program.errors import ModelError
-from civilqa.program.files import sha256_file, sha256_json, write_json
+from civilqa.program.files import at_hand, sha256_file, sha256_json, write_json
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -188,7 +188,7 @@ def base_identity(model: ModelParams, profile: Profile) -> dict[str, Any]:
     """Return what decides the base's weights: same identity, same weights."""
     if profile.weights == "random":
         return {"weights": "random", "seed": model.seed, "config_sha256": sha256_json(read_config(profile))}
-    folder = Path(profile.name)
+    folder = at_hand(profile.name)
     if folder.is_dir():
         locate(profile.name, profile.revision, ["config.json"])
         files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])

@@ -22,6 +22,12 @@ _JSON_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # Source: OWASP, CSV Injection
 
 
+def at_hand(path: Path | str) -> Path:
+    """Return where something is that git need not hold: here, or in the main checkout if DVC runs in a copy of it."""
+    here, there = Path(path), Path(os.environ.get("DVC_ROOT", "."), path)
+    return there if there.exists() and not here.exists() else here
+
+
 @contextmanager
 def open_aside(path: Path, binary: bool = False) -> Iterator[Any]:
     """Open a file for UTF-8 with Unix line ends beside `path`, and rename it to `path` once the block ends well.

@@ -1,6 +1,5 @@
 """BERTScore: how alike an answer and its reference are to an encoder of one's own choice, off unless asked for."""
 
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -8,6 +7,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from civilqa.law.korean import normalize
 from civilqa.program.errors import ModelError
+from civilqa.program.files import at_hand
 from civilqa.scoring.predictions import SYSTEMS, Prediction
 
 
@@ -15,7 +15,7 @@ class BertScore:
     """An encoder that says how alike two texts are by the meaning of their tokens in context."""
 
     def __init__(self, name: str, device: str) -> None:
-        folder = Path(name)
+        folder = at_hand(name)
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"params.yaml: evaluate.bert_score_model: '{name}' is no folder with a config.json; fetch an encoder, "
