@@ -1,6 +1,5 @@
 """BERTScore: how alike an answer and its reference are to an encoder of one's own choice, off unless asked for."""
 
-
 import torch
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer

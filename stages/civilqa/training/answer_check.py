@@ -34,6 +34,8 @@ class AnswerCheck:
         attention = model.config._attn_implementation
         if attention == VARLEN_ATTENTION:
             model.set_attn_implementation("sdpa")
+        # The last state of each prompt is a slice of all: for one, linear under autocast copies the head for each row.
+        contiguous = model.get_output_embeddings().register_forward_pre_hook(lambda _, states: states[0].contiguous())
         bar = tqdm(total=self.decoding.max_new_tokens, desc="validation answers", unit="token", leave=False)
         try:
             with bar:
@@ -48,6 +50,7 @@ class AnswerCheck:
                     ):
                         break  # as before the first steps of a base: all that go on go round in circles
         finally:
+            contiguous.remove()
             model.set_attn_implementation(attention)
         return 1 - sum(map(self._ends_cleanly, answers)) / len(answers)
 
