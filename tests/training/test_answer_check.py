@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from civilqa.base_model.prompts import load_tokenizer
 from civilqa.generation.decoding import Decoding, generate
@@ -144,7 +145,11 @@ def test_looping_answers_are_not_written_to_their_end(small_base, tokenizer, mon
     monkeypatch.setattr(answer_check, "decode", decode)
     monkeypatch.setattr(AnswerCheck, "_words", lambda self, tokens: ["네"] * len(tokens))
     check = AnswerCheck([[1]], tokenizer, Decoding(1000, 1, tokenizer.eos_token_id))
-    model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="sdpa"), set_attn_implementation=lambda _: None)
+    model = SimpleNamespace(
+        config=SimpleNamespace(_attn_implementation="sdpa"),
+        set_attn_implementation=lambda _: None,
+        get_output_embeddings=lambda: torch.nn.Linear(1, 1),
+    )
     assert check.share_failed(model) == 1
     assert len(steps) < 200
 
