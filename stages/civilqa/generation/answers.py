@@ -22,13 +22,13 @@ from civilqa.base_model.hub import CONFIG, locate
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import Prompter, read_formatted
 from civilqa.generation.decoding import Decoding, generate, make_cache
-from civilqa.model.hardware import DTYPES, Hardware, versions
+from civilqa.model.hardware import DTYPES, Hardware, keep_freed_memory, versions
 from civilqa.model.loading import load_base, load_tuned
 from civilqa.model.provenance import Adapter
 from civilqa.program.errors import ModelError, ParameterError, RecordError
 from civilqa.program.files import read_json, sha256_json, write_json
 
-LOGIT_BYTES = 1 << 26
+LOGIT_BYTES = 1 << 28
 ROOM_FOR_ANSWERS = 1.25  # of the longest training answer's tokens
 CPU_BATCH_SIZE = 64
 TUNED = ("adapter", "adapter_retrieval")  # the systems that are the tuned model, with one prompt or another
@@ -179,7 +179,8 @@ def statement_bits(model: PreTrainedModel, prompt: list[int], statements: list[l
     The prompt is read once, and of the statements as many at a time as LOGIT_BYTES holds the logits of, two at least.
     """
     read = make_cache(model.config)
-    model(input_ids=torch.tensor([prompt[:-1]], device=model.device), past_key_values=read, use_cache=True)
+    before = torch.tensor([prompt[:-1]], device=model.device)
+    model(input_ids=before, past_key_values=read, use_cache=True, logits_to_keep=1)
     bits: list[float] = []
     width = max(map(len, statements))
     count = max(2, LOGIT_BYTES // (4 * width * model.config.vocab_size))
@@ -273,6 +274,8 @@ def ask_systems(
     A model is loaded if something of it is not in the store. All but those of TUNED are the base with other prompts:
     nothing of the training is in their store's key.
     """
+    if hardware.device == "cpu":
+        keep_freed_memory()
     base = functools.cache(lambda: load_base(adapter.model, adapter.profile, hardware))
     tuned = functools.cache(lambda: load_tuned(adapter, hardware, base()))
     identity = {
