@@ -22,7 +22,7 @@ from civilqa.base_model.hub import CONFIG, locate
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import Prompter, read_formatted
 from civilqa.generation.decoding import Decoding, generate, make_cache
-from civilqa.model.hardware import DTYPES, Hardware, keep_freed_memory, versions
+from civilqa.model.hardware import DTYPES, Hardware, versions
 from civilqa.model.loading import load_base, load_tuned
 from civilqa.model.provenance import Adapter
 from civilqa.program.errors import ModelError, ParameterError, RecordError
@@ -274,8 +274,6 @@ def ask_systems(
     A model is loaded if something of it is not in the store. All but those of TUNED are the base with other prompts:
     nothing of the training is in their store's key.
     """
-    if hardware.device == "cpu":
-        keep_freed_memory()
     base = functools.cache(lambda: load_base(adapter.model, adapter.profile, hardware))
     tuned = functools.cache(lambda: load_tuned(adapter, hardware, base()))
     identity = {
