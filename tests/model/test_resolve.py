@@ -1,8 +1,4 @@
 import json
-import os
-import platform
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -226,22 +222,3 @@ def test_the_table_shows_what_was_asked_what_it_became_and_why():
         "fp16",
         "Tesla T4 of compute capability 7.5 has no bf16, which needs 8.0",
     ]
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
-@pytest.mark.parametrize("kept", [False, True])
-def test_kept_memory_is_not_cleared_again_at_each_use(kept):
-    """In a process of its own: the setting stays."""
-    code = (
-        "import resource, sys\n"
-        "import torch\n"
-        "from civilqa.model.hardware import keep_freed_memory\n"
-        f"{kept} and keep_freed_memory()\n"
-        "torch.ones(2**24).sum()\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(10): torch.ones(2**24).sum()\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": "stages"}
-    pages = int(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout)
-    assert (pages < 100) is kept

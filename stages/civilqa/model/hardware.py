@@ -4,14 +4,12 @@ Every rule looks at a Machine, which a test can describe as well as `inspect_mac
 something that the machine cannot do gets an error with the reason: nothing falls back unless it was left to `auto`.
 """
 
-import ctypes
 import gc
 import importlib.util
 import os
 import platform
 import re
 import shutil
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -33,8 +31,6 @@ COMPUTING_PACKAGES = (
     *("torch", "transformers", "tokenizers", "accelerate", "peft", "trl", "bitsandbytes", "numpy"),
     *("liger-kernel", "flash-attn"),
 )
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # in bytes, and in blocks: of malloc.h
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -230,17 +226,6 @@ def take_hold(hardware: Hardware) -> None:
     torch.set_num_threads(hardware.threads)
     if hardware.device == "cuda":
         torch.cuda.set_device(local_index())
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for what comes next: the system clears each page of a large block it gives anew.
-
-    Of a training step on the CPU that is a tenth. Other C libraries have no such setting.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ Source: Hsu et al. 2024, Liger Kernel (arXiv:2410.10989), section 3.2, which tak
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 IGNORED_LABEL = -100  # what the loss skips, in torch and transformers
@@ -27,14 +27,22 @@ class ChunkedLoss(torch.autograd.Function):
     ) -> torch.Tensor:
         loss, gradient = hidden.new_zeros((), dtype=torch.float32), torch.empty_like(hidden, dtype=torch.float32)
         tokens = max(1, CHUNK_LOGITS // len(weight))
+        # The same memory for each chunk: the system clears every page of what is allocated anew, a tenth of a step.
+        products = weight.new_empty(min(tokens, len(labels)), len(weight))
+        scores = products if products.dtype == torch.float32 else torch.empty_like(products, dtype=torch.float32)
         for states, targets, kept in zip(*(t.split(tokens) for t in (hidden, labels, gradient)), strict=True):
-            logits = linear(states.to(weight.dtype), weight, bias).float()
+            product, logits = products[: len(states)], scores[: len(states)]
+            torch.mm(states.to(weight.dtype), weight.T, out=product)
+            if bias is not None:
+                product += bias
+            logits.copy_(product)
             logits.sub_(logits.amax(1, keepdim=True))
             at_labels = logits.gather(1, targets[:, None])
             total = logits.exp_().sum(1, keepdim=True)
             loss += (total.log() - at_labels).sum()
             if ctx.needs_input_grad[0]:  # the mean row of the weights by probability, less the label's row
-                kept.copy_(logits.to(weight.dtype) @ weight).div_(total).sub_(weight[targets])
+                product.copy_(logits)
+                kept.copy_(product @ weight).div_(total).sub_(weight[targets])
         ctx.save_for_backward(gradient)
         ctx.dtype = hidden.dtype
         return loss

@@ -16,7 +16,6 @@ from transformers.integrations.liger import apply_liger_kernel
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
-from civilqa.model.hardware import keep_freed_memory
 from civilqa.program.errors import ParameterError
 from civilqa.program.lifecycle.machine_errors import writing
 from civilqa.training.adapter import fuse_lora
@@ -213,8 +212,6 @@ def make_trainer(
         answer_check: how the best epoch is told from the others; None: by the validation loss alone.
     """
     hardware = recipe.hardware
-    if hardware.device == "cpu":
-        keep_freed_memory()
     validated = bool(examples["validation"])
     padding_free = hardware.attention == "flash_attention_2"
     if hardware.attention == "varlen":
