@@ -1,0 +1,45 @@
+"""What metrics/README.md says of the pretrained base is what metrics/gemma-270m.json holds."""
+
+import json
+
+import pytest
+
+from conftest import ROOT
+
+MEASURED = json.loads((ROOT / "metrics/gemma-270m.json").read_text(encoding="utf-8"))
+SECTION = (ROOT / "metrics/README.md").read_text(encoding="utf-8").split("## Pretrained weights\n")[1].split("\n## ")[0]
+ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in SECTION.splitlines() if line.startswith("| ")]
+SYSTEMS = [name.strip("`") for name in ROWS[0][1:]]
+
+
+def shown(score, system):
+    if score == "contrast_accuracy":
+        part = MEASURED["contrasts"]["unseen"]
+        mean, bounds = part.get(system, {}).get(score), part["interval"].get(system)
+    else:
+        mean, bounds = MEASURED["test"][system].get(score), MEASURED["interval"][system].get(score)
+    return "-" if mean is None else f"{mean:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+
+
+@pytest.mark.parametrize("row", ROWS[2:], ids=lambda row: row[0].strip("`"))
+def test_each_score_of_each_system_is_that_of_the_run(row):
+    assert row[1:] == [shown(row[0].strip("`"), system) for system in SYSTEMS]
+
+
+@pytest.mark.parametrize("other", ["base", "adapter_retrieval"])
+def test_the_differences_in_the_text_are_those_of_the_run(other):
+    found = MEASURED["difference"][other]["contrast_accuracy"]
+    sign = 1 if other == "base" else -1  # the file holds what the adapter has more
+    low, high = sorted(sign * found[end] for end in ("low", "high"))
+    assert f"{sign * found['mean']:+.3f}" in SECTION
+    assert f"{low:+.3f} to {high:+.3f}" in " ".join(SECTION.split())
+
+
+def test_what_is_said_of_training_is_what_was_measured():
+    trained = MEASURED["contrasts"]["trained"]
+    low, high = trained["interval"]["adapter"]
+    said = f"{trained['adapter']['contrast_accuracy']:.3f} of the pairs [{low:.3f}, {high:.3f}], the base in "
+    assert said + f"{trained['base']['contrast_accuracy']:.3f}" in SECTION
+    recall = MEASURED["train_recall"]["adapter"]
+    assert (f"{recall['bits_per_character']:.2f} bits a character" in SECTION, recall["recalled"]) == (True, 0)
+    assert f"{MEASURED['articles']['recall']['required']['at_5']['mean']:.2f} are among the five" in SECTION
