@@ -43,3 +43,13 @@ def test_what_is_said_of_training_is_what_was_measured():
     recall = MEASURED["train_recall"]["adapter"]
     assert (f"{recall['bits_per_character']:.2f} bits a character" in SECTION, recall["recalled"]) == (True, 0)
     assert f"{MEASURED['articles']['recall']['required']['at_5']['mean']:.2f} are among the five" in SECTION
+
+
+def test_the_first_readme_says_the_same():
+    """Three scores, in words; each of its cells is one of the long table's."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("**What to expect.**")[1].split("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    systems = ("base", "adapter", "adapter_retrieval", "nearest")
+    scores = ("ends_cleanly", "contrast_accuracy", "reference_citation_f1")
+    for line, score in zip(lines, scores, strict=True):
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == [shown(score, system) for system in systems]
