@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import fetch_converter
@@ -214,6 +215,21 @@ def test_a_prompt_with_two_start_tokens_is_refused(served):
     changes["left out"] = ""
     with pytest.raises(ModelError, match=r"by its chat template llama\.cpp asks"):
         parity.check_chat(Path("m.gguf"), "", prompter, messages, prompts)
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [("q8_0", "take --gguf f16"), ("f16", "report this as a defect")])
+def test_a_file_that_answers_otherwise_is_refused_with_what_to_take(served, tmp_path, monkeypatch, kind, remedy):
+    prompter, changes = served
+    changes["left out"] = prompter.tokenizer.bos_token
+    config = LlamaConfig(
+        vocab_size=3072, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    monkeypatch.setattr(parity, "serve", lambda file: nullcontext(""))
+    monkeypatch.setattr(parity, "next_token", lambda address, ids: (0, {0: -99.0}))
+    samples = Samples([prompter.messages("유치권이란?", "답하십시오.")], [])
+    with pytest.raises(ModelError, match=rf"m\.gguf: answers otherwise .*'equal_first_tokens': 0.*; {remedy}"):
+        check_gguf(Path("m.gguf"), kind, tmp_path, prompter, samples)
 
 
 # --- what is not there -----------------------------------------------------------------------------------------------
