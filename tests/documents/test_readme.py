@@ -280,13 +280,17 @@ def test_the_probe_s_figures_are_those_measured():
     assert re.fullmatch(r"[0-9a-f]{64}", probe["adapter_sha256"])
 
 
-def test_the_figures_beside_the_peers_are_those_measured():
-    report = measured("training_peers")
+@pytest.mark.parametrize("setup", ["training_peers", "training_peers_gemma"])
+def test_the_training_beside_the_peers_is_that_measured(setup):
+    report = measured(setup)
     for peer, run in report["runs"].items():
         cells = f"| {run['loop_seconds']:.1f} s | {run['whole_seconds']:.1f} s | {run['peak_mib']:,.0f} MiB |"
         ratio = report["ours_divided_by"].get(peer)
         assert cells + (f" {ratio['loop']:.2f} | {ratio['whole']:.2f} |" if ratio else " | |") in BENCHMARKS
         assert ratio is None or ratio["same_loss"]
+
+
+def test_the_generation_beside_the_peers_is_that_measured():
     generation = measured("generation_peers")
     ours, plain = (generation[name]["tokens_per_second"] for name in ("ours", "one_by_one"))
     assert f"{ours:.0f} against {plain:.0f} tokens/s, {generation['times_as_fast']:.1f} times as fast" in BENCHMARKS
