@@ -63,9 +63,8 @@ class Setup:
         return {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
 
 
-PLAIN = {"hardware.precision": "fp32", "train.attention": "sdpa", "train.fused_lora": False}
 LEVERS = {
-    "fp32, padded, peft's LoRA": PLAIN,
+    "fp32, padded, peft's LoRA": {"hardware.precision": "fp32", "train.attention": "sdpa", "train.fused_lora": False},
     "+ no padding, loss in chunks": {"train.attention": "varlen"},
     "+ bf16": {"hardware.precision": "bf16"},
     "ours": {"train.fused_lora": True},
