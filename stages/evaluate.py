@@ -71,6 +71,7 @@ class EvaluateParams(Section):
     batch_size: BatchSize | Literal["auto"]
     max_new_tokens: Tokens | Literal["auto"]
     max_train_records: Annotated[int, Field(ge=0)] | None
+    further_cases: bool
     few_shot_examples: Annotated[int, Field(ge=0, le=1000)]
     retrieved_examples: Annotated[int, Field(ge=0, le=1000)]
     retrieved_articles: ArticleCount
@@ -126,7 +127,8 @@ def main() -> None:
     context = context_length(profile)
     limit = answer_limit(params.max_new_tokens, FORMATTED / "train.jsonl")
     check_room(asked, limit, context)
-    pairs = find_pairs(read_contrasts(), records["test"], train, prompts, prompter)
+    of_pairs = {"further_cases": params.further_cases, "max_train_records": params.max_train_records}
+    pairs = find_pairs(read_contrasts(), records["test"], train, prompts, prompter, **of_pairs)
     alike = near_duplicates_in(train, [*records["test"], *pairs.unseen])
     room = {"params": prompts, "prompter": prompter, "max_new_tokens": limit, "context": context}
     parts = [(rows["test"], records["test"]), (pairs.rows[: len(pairs.unseen)], pairs.unseen)]

@@ -1,14 +1,16 @@
 """Pools the test answers of folds and training seeds, with intervals that hold both: python stages/pool_folds.py
 
 Reads:  the DVC experiments of the current commit that differ in split.fold and train.seed alone, or those named on the
-        command line
-Writes: metrics/folds.json, data/folds/predictions.jsonl, data/folds/report.html
+        command line: by their names, or as files that --keep wrote
+Writes: metrics/folds.json, data/folds/predictions.jsonl, data/folds/report.html; with --keep FOLDER nothing of these,
+        but each run as a file in the folder, which can be pooled in any checkout: fold-0.seed-1.zip
 Params: seed, train.seed, split, evaluate.permutations, the selected profile
 
 No stage: its inputs are experiments. This runs them, one after the other; leave out either -S:
     dvc exp run --queue -S split.fold=0,1,2,3,4 -S train.seed=1,2,3 evaluate && dvc exp run --run-all
 Each fold has a model of its own, trained without the records that it is tested on, and of each seed another. The pooled
-mean is that of the recipe, not of one model.
+mean is that of the recipe, not of one model. Runs of several machines are pooled as kept files:
+    python stages/pool_folds.py --keep runs        and where all files are:  python stages/pool_folds.py runs/*.zip
 """
 
 from civilqa.program.lifecycle.stage import run, start
@@ -16,21 +18,25 @@ from civilqa.program.lifecycle.stage import run, start
 if __name__ == "__main__":
     start(__doc__)
 
-import sys
+import argparse
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from civilqa.dataset.groups import add_up
 from civilqa.experiments.revisions import (
+    KEPT,
     Experiment,
     check_params,
     check_same_sources,
     choose_runs,
     differing_text,
+    keep_run,
     list_experiments,
+    open_run,
     read_metrics,
     read_rows,
+    sort_by_recipe,
 )
 from civilqa.program.errors import PipelineError
 from civilqa.program.files import write_json, write_jsonl, write_text
@@ -93,9 +99,27 @@ def check_records(experiments: list[Experiment], lines: list[dict[str, Any]]) ->
         raise PipelineError("\n".join(problems))
 
 
+def keep(found: list[Experiment], named: list[str], folder: Path) -> None:
+    """Write the runs of one recipe as files."""
+    recipes = sort_by_recipe(found, named)
+    if len(recipes) != 1:
+        names = [" ".join(one.name for one in runs.values()) for runs in recipes.values()]
+        raise PipelineError("\n".join([f"experiments of {len(names)} recipes; name those of one to keep:", *names]))
+    for one in next(iter(recipes.values())).values():
+        print(f"{one}: {keep_run(one, folder)}")
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("runs", nargs="*")
+    parser.add_argument("--keep", type=Path)
+    asked = parser.parse_args()
+    found = [*list_experiments(), *(open_run(name) for name in asked.runs if name.endswith(KEPT))]
+    if asked.keep:
+        keep(found, asked.runs, asked.keep)
+        return
     current = check_params(read_params())
-    experiments = choose_runs(list_experiments(), current, sys.argv[1:])
+    experiments = choose_runs(found, current, asked.runs)
     print("runs: " + ", ".join(map(str, experiments)))
     check_same_sources(experiments)
     lines = read_runs(experiments, "data/predictions/test.jsonl")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tqdm import tqdm
+from transformers import MistralConfig, MistralForCausalLM
 
 from civilqa.generation import answers
 from civilqa.generation.answers import answer_bits, answer_questions, ask_systems, rate_statements, statement_bits
@@ -132,6 +133,24 @@ def test_statements_cost_what_answers_cost_whatever_stands_beside_them(base):
     alone = [answer_bits(base, prompt, [*ids, END]) for ids in statements]
     assert statement_bits(base, prompt, statements) == pytest.approx(alone, rel=1e-5)
     assert statement_bits(base, prompt, statements[:3]) == pytest.approx(alone[:3], rel=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_a_beginning_that_all_prompts_share_is_read_once(base, window):
+    config = MistralConfig(**base.config.to_dict() | {"model_type": "mistral", "sliding_window": window})
+    model = MistralForCausalLM(config).eval()
+    examples, own = [0, *range(20, 60)], ([], [70], [70, 71, 72])
+    asked = [{"prompt_ids": [*examples, *ids], "statement_ids": [[30, 31], [32]]} for ids in own]
+    alone = [statement_bits(model, row["prompt_ids"], row["statement_ids"]) for row in asked]
+    read = []
+    hook = model.register_forward_pre_hook(
+        lambda _, given, named: read.append((*given, named.get("input_ids"))[0].shape[1]), with_kwargs=True
+    )
+    found = rate_statements(asked, lambda: model, {}, regenerate=False, description="test")
+    hook.remove()
+    assert found == [pytest.approx(bits, rel=1e-5) for bits in alone]
+    # The beginning but for its last two tokens; then of each prompt what is left but for the last, and its statements.
+    assert read == [39, 1, 2, 2, 2, 4, 2]
 
 
 def test_kept_statements_need_no_model(base):

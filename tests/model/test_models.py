@@ -7,12 +7,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.base_model.prompts import load_tokenizer
+from civilqa.model import loading
 from civilqa.model.hardware import Hardware, HardwareParams, resolve_hardware
-from civilqa.model.loading import count_parameters, load_base
+from civilqa.model.loading import WideLinear, count_parameters, load_base
 from civilqa.model.provenance import base_identity, open_adapter
 from civilqa.program.errors import ModelError, ParameterError
 from civilqa.program.parameters import read_choice
 from civilqa.training.adapter import Tuning
+from civilqa.training.answer_loss import ends_in_frozen_head
 from conftest import ROOT
 from small_training import TINY
 
@@ -40,6 +42,23 @@ def test_the_tiny_base_is_tied_and_of_the_stated_size(tiny):
     base = load_base(MODEL, tiny, HARDWARE)
     assert base.get_input_embeddings().weight is base.get_output_embeddings().weight
     assert 4.2e6 < count_parameters(base)["total"] < 4.8e6
+
+
+def test_a_wide_output_layer_says_the_same_to_a_model_that_is_asked_and_to_one_that_is_trained(tiny, monkeypatch):
+    plain = load_base(MODEL, tiny, HARDWARE)
+    monkeypatch.setattr(loading, "WIDE_LAYER", plain.get_output_embeddings().weight.numel())
+    wide = load_base(MODEL, tiny, HARDWARE)
+    assert [type(base.get_output_embeddings()) for base in (plain, wide)] == [torch.nn.Linear, WideLinear]
+    assert type(load_base(MODEL, tiny, Hardware("cpu", "bf16", 2)).get_output_embeddings()) is torch.nn.Linear
+    ids = torch.arange(40).view(2, 20)
+    with torch.inference_mode():
+        torch.testing.assert_close(wide(ids).logits, plain(ids).logits)
+    losses = [base(ids, labels=ids).loss for base in (plain, wide)]
+    assert torch.equal(*losses)
+    for loss in losses:
+        loss.backward()
+    assert torch.equal(*(base.get_output_embeddings().weight.grad for base in (plain, wide)))
+    assert ends_in_frozen_head(wide.requires_grad_(False))
 
 
 def test_the_embedded_files_are_what_their_script_makes(project, monkeypatch):

@@ -123,6 +123,8 @@ def test_each_question_is_asked_as_in_training_and_without_itself(tokenizer, mon
     found = find_pairs(contrasts, [record("q-1"), record("q-2")], train, params, prompter)
     assert [one.id for one in found.unseen] == ["q-1", "case-1"]  # q-2 has no pairs, the other case was trained on
     assert [one.id for one in found.trained] == ["q-3"]
+    fewer = find_pairs(contrasts, [record("q-1")], train, params, prompter, further_cases=False, max_train_records=0)
+    assert ([one.id for one in fewer.unseen], fewer.trained) == (["q-1"], [])
     records = [*found.unseen, *found.trained]
     for rows, asked in ((found.rows, True), (found.unasked, False)):
         for one, row in zip(records, rows, strict=True):

@@ -1,12 +1,13 @@
 import json
 import shutil
 import sys
+from zipfile import ZipFile
 
 import pytest
 
 import pool_folds
 from civilqa.experiments import revisions
-from civilqa.experiments.revisions import Experiment, check_same_sources, choose_runs
+from civilqa.experiments.revisions import Experiment, check_same_sources, choose_runs, open_run, read_metrics, read_rows
 from civilqa.program.errors import PipelineError
 from civilqa.scoring.predictions import SYSTEMS
 from civilqa.scoring.scores import SCORES
@@ -97,6 +98,84 @@ def test_several_complete_sets_ask_for_names():
     assert names(found, ["b0", "b1", "b2"]) == ["b0", "b1", "b2"]
     with pytest.raises(PipelineError, match="no experiment c0"):
         names(found, ["c0"])
+
+
+def contents(run, **others):
+    """Return what is kept of a run, by path."""
+    return {
+        "params.yaml": json.dumps(run.params),
+        "dvc.lock": lock(),
+        "metrics/evaluate.json": json.dumps({"profile": run.name}),
+        "models/adapter/manifest.json": manifest().decode(),
+        **dict.fromkeys(revisions.KEPT_FILES[4:], json.dumps({"id": f"민법 {run.name}"})),
+        **others,
+    }
+
+
+@pytest.fixture
+def keep(tmp_path, monkeypatch):
+    """Keep experiments in a folder of the working directory, which is no git repository; returns the files' names."""
+    monkeypatch.chdir(tmp_path)
+
+    def keep(found, *named, folder="runs", **others):
+        of = {run.revision: contents(run, **others) for run in found}
+        monkeypatch.setattr(pool_folds, "list_experiments", lambda: found)
+        monkeypatch.setattr(sys, "argv", ["pool_folds.py", "--keep", folder, *named])
+        with monkeypatch.context() as outputs:
+            outputs.setattr(revisions, "read_output", lambda revision, path, name: of[revision][path].encode())
+            pool_folds.main()
+        return sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / folder).iterdir())
+
+    return keep
+
+
+def test_runs_are_kept_as_files_that_pool_as_the_experiments_do(keep, tmp_path, capsys):
+    found = experiments(0, 1) + experiments(2, seed=9, prefix="s")
+    files = keep(found)
+    assert files == ["runs/fold-0.seed-7.zip", "runs/fold-1.seed-7.zip", "runs/fold-2.seed-9.zip"]
+    assert "e1 (fold 1, seed 7): runs/fold-1.seed-7.zip" in capsys.readouterr().out
+    opened = [open_run(file) for file in files]
+    assert [(one.params, one.fold, one.seed) for one in opened] == [(one.params, one.fold, one.seed) for one in found]
+    assert read_metrics(files[1]) == {"profile": "e1"}
+    assert read_rows(files[2], "data/predictions/contrasts.jsonl") == [{"id": "민법 s0"}]
+    check_same_sources(opened)
+    kept = {file: (tmp_path / file).read_bytes() for file in files}
+    assert keep(found, folder="again") == [file.replace("runs", "again") for file in files]
+    assert {file: (tmp_path / file.replace("runs", "again")).read_bytes() for file in files} == kept
+
+
+def test_kept_runs_of_other_code_are_refused(keep):
+    first, second = keep(experiments(0))[0], keep(experiments(1), folder="other", **{"dvc.lock": lock(code="c")})[0]
+    with pytest.raises(PipelineError, match=r"other/fold-1\.seed-7\.zip \(.*made from another stages/civilqa/training"):
+        check_same_sources([open_run(first), open_run(second)])
+
+
+def test_of_several_recipes_the_one_to_keep_is_to_be_named(keep):
+    found = experiments(0, epochs=8, prefix="a") + experiments(0, epochs=9, prefix="b")
+    with pytest.raises(PipelineError, match=r"of 2 recipes; name those of one to keep:\na0\nb0"):
+        keep(found)
+    assert keep(found, "b0") == ["runs/fold-0.seed-7.zip"]
+    assert open_run("runs/fold-0.seed-7.zip").params["train"]["epochs"] == 9
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed", "another"])
+def test_a_kept_run_that_is_not_whole_is_named(keep, tmp_path, damage):
+    (name,) = keep(experiments(0))
+    file = tmp_path / name
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "changed":
+        file.write_bytes(content[:60] + b"\0\0" + content[62:])
+    else:
+        with ZipFile(file, "w") as archive:
+            archive.writestr("report.html", "")
+    with pytest.raises(
+        PipelineError, match=r"runs/fold-0\.seed-7\.zip: params\.yaml cannot be read: .*pool_folds\.py --keep"
+    ):
+        open_run(name)
 
 
 def lock(code="a", data="b"):

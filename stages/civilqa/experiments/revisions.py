@@ -1,24 +1,33 @@
 """Outputs of a stage as an experiment or commit left them, read from git and DVC's cache; runs that belong together.
 
-Runs of one recipe are DVC experiments of one commit that differ in split.fold and train.seed alone.
+Runs of one recipe are DVC experiments of one commit that differ in split.fold and train.seed alone. A run can be kept
+as a file, for pooling where its commit and DVC's cache are not; that file's path then stands for its revision.
 """
 
 import hashlib
 import json
 import subprocess
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
 from ruamel.yaml import YAML
 
 from civilqa.program.errors import PipelineError
-from civilqa.program.files import read_json, sha256_json
+from civilqa.program.files import open_aside, read_json, sha256_json
 from civilqa.program.parameters import PARAMS_PATH, parse_params
 
 MANIFEST = "models/adapter/manifest.json"
+EVALUATED = "metrics/evaluate.json"
+KEPT = ".zip"
+KEPT_FILES = (
+    *(str(PARAMS_PATH), "dvc.lock", EVALUATED, MANIFEST, "data/prepared/records.jsonl"),
+    *("data/predictions/test.jsonl", "data/predictions/contrasts.jsonl"),
+)
 
 
 def git(*arguments: str) -> str:
@@ -58,6 +67,8 @@ def read_output(revision: str, path: str, name: str | None = None) -> bytes:
     Args:
         name: what messages call the revision, if not by itself.
     """
+    if revision.endswith(KEPT):
+        return read_kept(revision, path)
     # Here, since they take a second: a wrong argument should not wait for it.
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -80,9 +91,24 @@ def read_output(revision: str, path: str, name: str | None = None) -> bytes:
     return content
 
 
-def read_metrics(revision: str, path: str = "metrics/evaluate.json") -> dict[str, Any]:
+def read_kept(kept: str, path: str) -> bytes:
+    """Return a file of a run that `keep_run` wrote."""
+    try:
+        with ZipFile(kept) as archive:
+            return archive.read(path)
+    except (OSError, KeyError, BadZipFile, zlib.error) as error:
+        how = "write it again where the run was made: python stages/pool_folds.py --keep FOLDER"
+        raise PipelineError(f"{kept}: {path} cannot be read: {error}; {how}") from None
+
+
+def show(revision: str, path: str) -> str:
+    """Return the text of a file that git holds in a revision, or a kept run in place of git."""
+    return read_kept(revision, path).decode() if revision.endswith(KEPT) else git("show", f"{revision}:./{path}")
+
+
+def read_metrics(revision: str, path: str = EVALUATED) -> dict[str, Any]:
     """Return a metrics file of a revision, or of the `workspace`."""
-    return read_json(Path(path)) if revision == "workspace" else json.loads(git("show", f"{revision}:./{path}"))
+    return read_json(Path(path)) if revision == "workspace" else json.loads(show(revision, path))
 
 
 def differing_text(runs: dict[str, dict[str, Any]]) -> str:
@@ -148,12 +174,26 @@ def list_experiments() -> list[Experiment]:
     for line in listed.splitlines():
         name, revision = line.removeprefix(prefix).split()
         try:
-            params = check_params(parse_params(git("show", f"{revision}:./{PARAMS_PATH}")))
+            params = check_params(parse_params(show(revision, str(PARAMS_PATH))))
         except PipelineError as error:
             print(f"warning: experiment {name} is left out: {error}")
         else:
             experiments.append(Experiment(name, revision, params))
     return experiments
+
+
+def open_run(kept: str) -> Experiment:
+    """Return a run that was kept as a file."""
+    return Experiment(kept, kept, check_params(parse_params(show(kept, str(PARAMS_PATH)))))
+
+
+def keep_run(run: Experiment, folder: Path) -> Path:
+    """Write what is pooled of a run into one file, named by its fold and seed; the same run has the same bytes."""
+    path = folder / f"fold-{run.fold}.seed-{run.seed}{KEPT}"
+    with open_aside(path, binary=True) as file, ZipFile(file, "w") as archive:
+        for name in KEPT_FILES:
+            archive.writestr(ZipInfo(name), read_output(run.revision, name, run.name), ZIP_DEFLATED)
+    return path
 
 
 def check_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -169,14 +209,11 @@ def check_params(params: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
-def choose_runs(experiments: list[Experiment], current: dict[str, Any], named: list[str]) -> list[Experiment]:
-    """Return one experiment a fold and seed, in the order of folds and seeds, alike in every other parameter.
-
-    They cover every fold, or are several seeds of one. Without names, of all recipes that are complete the one of the
-    current params.yaml, or the only one there is. Where a fold and seed was run twice, the later run is taken.
+def sort_by_recipe(experiments: list[Experiment], named: list[str]) -> dict[str, dict[tuple[int, int], Experiment]]:
+    """Return the experiments of each recipe, all of them or the named ones, by fold and seed; of two the later one.
 
     Raises:
-        PipelineError: runs are missing, or the named ones differ in more; which ones and how is in the message.
+        PipelineError: one of that name is not there, or the named ones are of several recipes.
     """
     if unknown := set(named) - {experiment.name for experiment in experiments}:
         known = ", ".join(experiment.name for experiment in experiments) or "none"
@@ -191,6 +228,19 @@ def choose_runs(experiments: list[Experiment], current: dict[str, Any], named: l
             "the named experiments differ in more than split.fold and train.seed:\n"
             + "\n".join(f"{other} from {first}: {describe_differences(first, other)}" for other in others)
         )
+    return recipes
+
+
+def choose_runs(experiments: list[Experiment], current: dict[str, Any], named: list[str]) -> list[Experiment]:
+    """Return one experiment a fold and seed, in the order of folds and seeds, alike in every other parameter.
+
+    They cover every fold, or are several seeds of one. Without names, of all recipes that are complete the one of the
+    current params.yaml, or the only one there is. Where a fold and seed was run twice, the later run is taken.
+
+    Raises:
+        PipelineError: runs are missing, or the named ones differ in more; which ones and how is in the message.
+    """
+    recipes = sort_by_recipe(experiments, named)
     complete = {key: runs for key, runs in recipes.items() if not missing_runs(runs, current)}
     if (own := sha256_json(recipe(current))) in complete:
         runs = complete[own]
@@ -262,7 +312,7 @@ def check_same_sources(experiments: list[Experiment]) -> None:
 
 def find_sources(experiment: Experiment) -> dict[str, Any]:
     """Return the hash of each file and folder that a run was made from, and what its base is."""
-    stages = YAML(typ="safe").load(git("show", f"{experiment.revision}:./dvc.lock"))["stages"]
+    stages = YAML(typ="safe").load(show(experiment.revision, "dvc.lock"))["stages"]
     made = {out["path"] for stage in stages.values() for out in stage.get("outs", ())}
     manifest = json.loads(read_output(experiment.revision, MANIFEST, experiment.name))
     return {

@@ -11,12 +11,20 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    DynamicCache,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from civilqa.base_model.hub import CONFIG, locate
 from civilqa.base_model.profiles import Profile
@@ -125,14 +133,21 @@ def rate_statements(
         rows: `prompt_ids` and `statement_ids` of each question; see answer_questions for the rest.
     """
     rated = []
-    model = None
+    # The examples of a few-shot prompt are as long as ten questions: what all prompts begin with is read once.
+    prompts = [row["prompt_ids"] for row in rows]
+    first, last = min(prompts, default=[]), max(prompts, default=[])  # in order: all between begin as these two do
+    shared = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))][:-2]
+    begins = [len(shared)] if 2 * len(shared) > max(map(len, prompts), default=0) else []
+    model = beginning = None
     for row in tqdm(rows, desc=description, unit=" question"):
         prompt, statements = row["prompt_ids"], row["statement_ids"]
-        path = answer_store() / f"{sha256_json([identity, prompt, statements])}.json"
+        path = answer_store() / f"{sha256_json([identity, prompt, statements, *begins])}.json"
         bits = None if regenerate else read_kept(path, len(statements))
         if bits is None:
             model = model or load_model()
-            bits = statement_bits(model, prompt, statements)
+            if begins and beginning is None:
+                beginning = read_tokens(model, shared)
+            bits = statement_bits(model, prompt, statements, beginning)
             write_kept(path, bits)
         rated.append(bits)
     return rated
@@ -173,14 +188,25 @@ def answer_bits(model: PreTrainedModel, prompt: list[int], completion: list[int]
 
 
 @torch.inference_mode()
-def statement_bits(model: PreTrainedModel, prompt: list[int], statements: list[list[int]]) -> list[float]:
+def read_tokens(model: PreTrainedModel, tokens: list[int], before: DynamicCache | None = None) -> DynamicCache:
+    """Return the cache of a model that has read tokens, after those of another cache, which stays as it is."""
+    cache = make_cache(model.config) if before is None else copy.deepcopy(before)
+    model(torch.tensor([tokens], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+@torch.inference_mode()
+def statement_bits(
+    model: PreTrainedModel, prompt: list[int], statements: list[list[int]], beginning: DynamicCache | None = None
+) -> list[float]:
     """Return what each statement costs the model after the prompt, in bits; see answer_bits.
 
     The prompt is read once, and of the statements as many at a time as LOGIT_BYTES holds the logits of, two at least.
+
+    Args:
+        beginning: the cache of the prompt's first tokens, where they have been read: of all but two at most.
     """
-    read = make_cache(model.config)
-    before = torch.tensor([prompt[:-1]], device=model.device)
-    model(input_ids=before, past_key_values=read, use_cache=True, logits_to_keep=1)
+    read = read_tokens(model, prompt[beginning.get_seq_length() if beginning else 0 : -1], beginning)
     bits: list[float] = []
     width = max(map(len, statements))
     count = max(2, LOGIT_BYTES // (4 * width * model.config.vocab_size))

@@ -18,6 +18,21 @@ from civilqa.program.errors import ModelError
 from civilqa.program.files import write_json
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
 
+WIDE_LAYER = 1 << 24  # weights
+
+
+class WideLinear(torch.nn.Linear):
+    """A wide output layer, in fp32 on a CPU, for a model that is asked.
+
+    torch multiplies by MKL in fp32. For the few rows of a step of generation oneDNN, which it takes in 16 bits, was 1.1
+    to 1.6 times as fast in the whole step (AMD EPYC, a vocabulary of 262,144). It has no gradient: training has MKL.
+    """
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        if not torch.is_inference_mode_enabled():
+            return super().forward(states)
+        return torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, "none", [], "")
+
 
 def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
     """Return the profile's base model on the device, in evaluation mode.
@@ -56,6 +71,15 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
     for module in base.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+    head = base.get_output_embeddings()
+    if (
+        type(head) is torch.nn.Linear
+        and head.weight.numel() >= WIDE_LAYER
+        and head.weight.dtype == torch.float32
+        and head.weight.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+    ):
+        head.__class__ = WideLinear
     return base.eval()
 
 

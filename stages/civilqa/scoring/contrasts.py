@@ -134,19 +134,26 @@ def find_pairs(
     train: list[Record],
     params: FormatParams,
     prompter: Prompter,
+    *,
+    further_cases: bool = True,
+    max_train_records: int | None = None,
 ) -> PairedQuestions:
     """Return the questions that have pairs, with what a model is asked of them.
 
     Args:
         train: the training questions; a further case that is one of them is not unseen.
+        further_cases: False: the test questions alone are unseen ones.
+        max_train_records: how many of the training questions are asked; None: all.
     """
     known = {record.id for record in train}
     cases = [
         Record(**{name: getattr(case, name) for name in FIELDS})
-        for case in read_test_cases().values()
+        for case in (read_test_cases().values() if further_cases else ())
         if record_id(case.question) not in known
     ]
-    unseen, trained = ([record for record in part if record.id in contrasts] for part in ([*test, *cases], train))
+    unseen, trained = (
+        [record for record in part if record.id in contrasts] for part in ([*test, *cases], train[:max_train_records])
+    )
     rows, unasked = (
         [pair_row(record, question, contrasts[record.id], params, prompter) for record, question in asked]
         for asked in (

@@ -14,6 +14,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from civilqa.model.loading import WideLinear
+
 IGNORED_LABEL = -100  # what the loss skips, in torch and transformers
 CHUNK_LOGITS = 2**25  # of one chunk: 128 MiB in fp32
 
@@ -57,7 +59,7 @@ class ChunkedLoss(torch.autograd.Function):
 def ends_in_frozen_head(base: PreTrainedModel) -> bool:
     """Return whether the output layer is frozen and its outputs are the logits, neither scaled nor capped."""
     head = base.get_output_embeddings()
-    if type(head) is not torch.nn.Linear or head.weight.requires_grad:
+    if type(head) not in (torch.nn.Linear, WideLinear) or head.weight.requires_grad:
         return False
     outputs: list[torch.Tensor] = []
     hook = head.register_forward_hook(lambda _, inputs, output: outputs.append(output.clone()))
