@@ -8,7 +8,14 @@ from tqdm import tqdm
 from transformers import MistralConfig, MistralForCausalLM
 
 from civilqa.generation import answers
-from civilqa.generation.answers import answer_bits, answer_questions, ask_systems, rate_statements, statement_bits
+from civilqa.generation.answers import (
+    answer_bits,
+    answer_questions,
+    ask_systems,
+    rate_statements,
+    shared_beginnings,
+    statement_bits,
+)
 from civilqa.generation.decoding import Decoding
 from civilqa.model.hardware import Hardware
 from civilqa.program.files import sha256_json
@@ -136,11 +143,14 @@ def test_statements_cost_what_answers_cost_whatever_stands_beside_them(base):
 
 
 @pytest.mark.parametrize("window", [None, 8])
-def test_a_beginning_that_all_prompts_share_is_read_once(base, window):
+def test_the_beginnings_that_prompts_share_are_read_once(base, window, monkeypatch):
     config = MistralConfig(**base.config.to_dict() | {"model_type": "mistral", "sliding_window": window})
     model = MistralForCausalLM(config).eval()
-    examples, own = [0, *range(20, 60)], ([], [70], [70, 71, 72])
-    asked = [{"prompt_ids": [*examples, *ids], "statement_ids": [[30, 31], [32]]} for ids in own]
+    monkeypatch.setattr(answers, "LEAST_SHARED", 30)
+    categories, own = ([0, *range(20, 60)], [0, *range(25, 65)]), ([], [70], [70, 71, 72])
+    asked = [
+        {"prompt_ids": [*examples, *ids], "statement_ids": [[30, 31], [32]]} for ids in own for examples in categories
+    ]
     alone = [statement_bits(model, row["prompt_ids"], row["statement_ids"]) for row in asked]
     read = []
     hook = model.register_forward_pre_hook(
@@ -149,8 +159,19 @@ def test_a_beginning_that_all_prompts_share_is_read_once(base, window):
     found = rate_statements(asked, lambda: model, {}, regenerate=False, description="test")
     hook.remove()
     assert found == [pytest.approx(bits, rel=1e-5) for bits in alone]
-    # The beginning but for its last two tokens; then of each prompt what is left but for the last, and its statements.
-    assert read == [39, 1, 2, 2, 2, 4, 2]
+    # Each beginning but for its last two tokens; of each prompt the rest but for its last token, and the statements.
+    assert read == [39, 1, 2, 39, 1, 2, *(2, 2) * 2, *(4, 2) * 2]
+
+
+def test_only_what_is_long_enough_is_shared():
+    examples = list(range(300))
+    prompts = [[*examples, 7], [9, *examples], [*examples, 8, 9]]
+    shared = tuple(range(298))
+    assert shared_beginnings(prompts) == [shared, (), shared]  # nobody begins as the second does
+    assert shared_beginnings([prompt[100:] for prompt in prompts]) == [()] * 3
+    assert shared_beginnings([[*examples], [*examples]]) == [shared] * 2
+    assert shared_beginnings([[1, 2]]) == [()]
+    assert shared_beginnings([]) == []
 
 
 def test_kept_statements_need_no_model(base):

@@ -9,6 +9,7 @@ import copy
 import functools
 import math
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import takewhile
@@ -39,6 +40,7 @@ from civilqa.program.files import read_json, sha256_json, write_json
 LOGIT_BYTES = 1 << 28
 ROOM_FOR_ANSWERS = 1.25  # of the longest training answer's tokens
 CPU_BATCH_SIZE = 64
+LEAST_SHARED = 256  # tokens; fewer are read as fast with the rest
 TUNED = ("adapter", "adapter_retrieval")  # the systems that are the tuned model, with one prompt or another
 MAX_BATCH_SIZE = 256  # the cores of any GPU have enough to do by then
 
@@ -133,24 +135,39 @@ def rate_statements(
         rows: `prompt_ids` and `statement_ids` of each question; see answer_questions for the rest.
     """
     rated = []
-    # The examples of a few-shot prompt are as long as ten questions: what all prompts begin with is read once.
-    prompts = [row["prompt_ids"] for row in rows]
-    first, last = min(prompts, default=[]), max(prompts, default=[])  # in order: all between begin as these two do
-    shared = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))][:-2]
-    begins = [len(shared)] if 2 * len(shared) > max(map(len, prompts), default=0) else []
-    model = beginning = None
-    for row in tqdm(rows, desc=description, unit=" question"):
+    begins = shared_beginnings([row["prompt_ids"] for row in rows])
+    beginnings: dict[tuple[int, ...], DynamicCache] = {}
+    model = None
+    for row, begin in zip(tqdm(rows, desc=description, unit=" question"), begins, strict=True):
         prompt, statements = row["prompt_ids"], row["statement_ids"]
-        path = answer_store() / f"{sha256_json([identity, prompt, statements, *begins])}.json"
+        path = answer_store() / f"{sha256_json([identity, prompt, statements, *([len(begin)] if begin else [])])}.json"
         bits = None if regenerate else read_kept(path, len(statements))
         if bits is None:
             model = model or load_model()
-            if begins and beginning is None:
-                beginning = read_tokens(model, shared)
-            bits = statement_bits(model, prompt, statements, beginning)
+            if begin and begin not in beginnings:
+                beginnings[begin] = read_tokens(model, list(begin))
+            bits = statement_bits(model, prompt, statements, beginnings.get(begin))
             write_kept(path, bits)
         rated.append(bits)
     return rated
+
+
+def shared_beginnings(prompts: list[list[int]]) -> list[tuple[int, ...]]:
+    """Return of each prompt the tokens that are read once for all prompts that begin with them; (): too few for that.
+
+    Few-shot prompts of one category have their examples in common, some ten times as long as what is left. Together are
+    prompts that are alike in half of the shortest one. The last two tokens are never shared: what is left is read too.
+    """
+    half = min(map(len, prompts), default=0) // 2
+    groups: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
+    for prompt in prompts:
+        groups[tuple(prompt[:half])].append(prompt)
+    shared = {}
+    for key, alike in groups.items():
+        first, last = min(alike), max(alike)  # in order: all between begin as these two do
+        tokens = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))][:-2]
+        shared[key] = tuple(tokens) if len(alike) > 1 and len(tokens) >= LEAST_SHARED else ()
+    return [shared[tuple(prompt[:half])] for prompt in prompts]
 
 
 def write_kept(path: Path, answers: list[Any]) -> None:
