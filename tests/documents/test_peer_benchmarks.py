@@ -63,7 +63,8 @@ def test_cost_is_given_for_a_million_tokens():
     assert cost_by_size.cost("rows", 60, 20_000, 5.0, 900.0)["seconds_per_million_tokens"] == 250.0
 
 
-def test_imports_are_added_up_by_package():
+def test_imports_are_added_up_by_package(monkeypatch):
+    monkeypatch.setattr(startup, "SHOWN", 1000)  # all of them: which ones are slowest differs by the minute
     found = startup.import_times("prepare")
     assert 0 < sum(found["packages"].values()) <= found["seconds"] + 0.1
     assert "pydantic" in found["packages"]
