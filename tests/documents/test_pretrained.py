@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from civilqa.experiments.revisions import check_same_sources, open_run, read_metrics
 from conftest import ROOT
 
 MEASURED = json.loads((ROOT / "metrics/gemma-270m.json").read_text(encoding="utf-8"))
@@ -54,3 +55,23 @@ def test_the_first_readme_says_the_same():
     scores = ("ends_cleanly", "contrast_accuracy", "reference_citation_f1")
     for line, score in zip(lines, scores, strict=True):
         assert [cell.strip() for cell in line.split("|")[2:-1]] == [shown(score, system) for system in systems]
+
+
+KEPT = [open_run(str(path)) for path in sorted((ROOT / "metrics/gemma-270m").glob("*.zip"))]
+
+
+def test_the_runs_that_are_kept_can_be_pooled():
+    check_same_sources(KEPT)
+    assert len({(run.fold, run.seed) for run in KEPT}) == len(KEPT)
+
+
+def test_what_is_said_of_the_kept_run_is_what_it_holds():
+    found = read_metrics(KEPT[0].revision)
+    tuned, over = found["test"]["adapter"], found["difference"]["base"]
+    text = " ".join(SECTION.split())
+    for name in ("repetition", "reference_citation_f1"):
+        assert f"`{name}` {'is ' if name == 'repetition' else ''}{tuned[name]:.3f}" in text
+    assert (tuned["ends_cleanly"], found["test"]["n"]) == (1, 12)
+    pairs = over["contrast_accuracy"]
+    assert f"`contrast_accuracy` {found['contrasts']['unseen']['adapter']['contrast_accuracy']:.3f}" in text
+    assert f"({pairs['mean']:+.3f} over the base, {pairs['low']:+.3f} to {pairs['high']:+.3f})" in text
