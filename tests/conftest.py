@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 from accidents import SMALL, Outcomes, checked, commit_all, copy_run
@@ -31,6 +32,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Several programs of one test share the cores: a thread that waits for another sleeps, and does not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A test's time says how busy the machine is.
+settings.register_profile("untimed", settings.default, deadline=None)
+settings.load_profile("untimed")
 
 # A shell starts its background jobs with Ctrl-C ignored, and so would be the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -516,7 +516,6 @@ def tables(draw):
 @given(table=tables(), keep=st.sampled_from([[], ["전세사기"]]))
 @settings(
     max_examples=10_000,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -53,7 +53,7 @@ def test_the_tokens_of_its_words_are_those_of_the_whole_text(pattern):
     encoder = WordEncoder(tokenizer)
     assert encoder.by_word
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(TEXTS | st.text(max_size=20).filter(lambda text: text.isprintable()), max_size=4))
     def same(texts):
         assert encoder.encode(texts) == whole(tokenizer, texts)

@@ -82,7 +82,7 @@ def test_the_pieces_of_a_stream_are_the_answer(engine):
 
 
 @given(st.lists(st.integers(min_value=0, max_value=3071), max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_was_shown_of_any_answer_is_never_taken_back(ids):
     """Tokens of a byte-level tokenizer can end within a syllable; such bytes are not shown until it is whole."""
     engine = InferenceEngine.__new__(InferenceEngine)

@@ -126,13 +126,13 @@ PHRASES = st.lists(
 
 
 @given(texts=st.lists(PHRASES, max_size=25), similarity=st.sampled_from([0.05, 0.3, 0.5, 0.75, 0.8, 0.9, 1.0]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_groups_are_those_of_comparing_all_pairs(texts, similarity):
     assert group_near_duplicates(texts, similarity) == reference_groups(texts, similarity)
 
 
 @given(texts=st.lists(PHRASES, max_size=25), random_=st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_order_of_the_texts_changes_no_group(texts, random_):
     shuffled = texts[:]
     random_.shuffle(shuffled)

@@ -59,7 +59,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(PIECES, max_size=6).map("".join))
 def test_masking_a_masked_address_again_changes_nothing(text):
     masked, _ = mask_personal_data(text, addresses=True)

@@ -207,7 +207,7 @@ ROWS = st.lists(
 
 
 @given(rows=ROWS, same=st.sampled_from(["reject", "keep_first", "keep_variants"]), seed=st.integers(0, 99))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_question_is_kept_and_every_row_accounted_for_in_any_order(tmp_path_factory, rows, same, seed):
     folder = tmp_path_factory.mktemp("rows")
     kept = read(folder, rows, same_question=same, on_invalid="drop").records

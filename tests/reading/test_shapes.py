@@ -397,7 +397,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500, derandomize=True, database=None)
 @given(value=VALUES, as_lines=st.booleans())
 def test_whatever_json_holds_it_is_rows_or_a_record_error(tmp_path_factory, value, as_lines):
     path = tmp_path_factory.getbasetemp() / ("d.jsonl" if as_lines else "d.json")

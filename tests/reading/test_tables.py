@@ -603,7 +603,7 @@ contents = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(content=contents, suffix=st.sampled_from([*READERS, ".gz", ".zip", ".csv.gz", ".xls"]))
 def test_whatever_a_file_holds_it_is_rows_or_a_record_error(content, suffix):
     with TemporaryDirectory() as folder:

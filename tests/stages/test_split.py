@@ -104,7 +104,7 @@ def test_sixty_records_give_twelve_test_and_five_validation():
 
 
 @given(n=st.integers(10, 200), folds=st.integers(2, 5), seed=st.integers(0, 9), fraction=st.floats(0, 0.5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_record_is_in_exactly_one_split_and_tested_in_exactly_one_fold(n, folds, seed, fraction):
     records = make(n)
     tested = []
@@ -386,7 +386,7 @@ def test_what_groups_by_questions_leak_is_found_by_the_check():
 
 
 @given(seed=st.integers(0, 2**32), answers=st.integers(2, 12), fraction=st.floats(0, 0.5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_groups_by_answers_never_cross_splits_whatever_the_order(seed, answers, fraction):
     random_ = random.Random(seed)
     records = [*make_rewordings(answers, random_.randint(1, 6), seed), *plant(random_)]
