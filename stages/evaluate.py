@@ -42,6 +42,7 @@ from civilqa.dataset.records import Record, question_id, read_records
 from civilqa.generation.answers import answer_limit, answer_store, ask_systems, check_room, choose_batch_size
 from civilqa.generation.baselines import fewest_examples, further_prompts, nearest_records
 from civilqa.generation.decoding import Decoding
+from civilqa.law.versions import find_statutes
 from civilqa.model.evaluation import EVALUATION, REPORT, TRAINING, describe_verdict
 from civilqa.model.hardware import HardwareParams, resolve_hardware, versions
 from civilqa.model.processes import ADAPTER
@@ -113,6 +114,7 @@ def main() -> None:
     prompter = Prompter(load_tokenizer(profile), read_template(FORMATTED))
     adapter = open_adapter(ADAPTER, model_params, profile, formatted=FORMATTED)
     golds = read_gold()
+    find_statutes()  # what is wrong with them is said now, rather than once every question is answered
     judge = Judge(params.judge, answer_store()) if params.judge.url else None
     permutations = Permutations(params.permutations, params.seed)
 

@@ -43,12 +43,12 @@ def statutes_at_hand() -> Statutes:
     """Return the statutes that params.yaml names.
 
     Raises:
-        ParameterError: it names none, or they are not there.
+        ParameterError: it names none.
     """
     statutes = find_statutes()
     if statutes is None:
         raise ParameterError(
-            "params.yaml: reference.statutes: is empty, or names no folder; set it to a clone of a repository of "
+            "params.yaml: reference.statutes: is empty; set it to a clone of a repository of "
             f"statutes ({CLONE}), or to what dvc import made of one: data/reference/README.md"
         )
     return statutes

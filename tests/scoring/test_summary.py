@@ -66,13 +66,13 @@ def test_losses_of_another_adapter_are_none_of_this_one():
 
 
 def test_what_is_out_of_the_ordinary_is_printed_beside_the_scores(capsys):
-    def printed(abstained, leaked):
+    def printed(abstained, leaked, **recalled):
         test = METRICS["test"] | {
             "base": {"abstention_rate": 0.0},
             "adapter": METRICS["test"]["adapter"] | {"abstention_rate": abstained},
             "nearest": {"copied_near_duplicate": leaked},
         }
-        recall = {"n": 43, "base": {}, "adapter": {}}
+        recall = {"n": len(recalled), "base": recalled, "adapter": recalled}
         rests = {"groups": 12, "shared_answers": 0}
         print_summary(METRICS | {"test": test, "train_recall": recall, "test_data": rests}, "고지")
         return capsys.readouterr().out
@@ -81,6 +81,8 @@ def test_what_is_out_of_the_ordinary_is_printed_beside_the_scores(capsys):
     assert "warning" not in printed(0.0, 0.0)
     assert "abstained, neither right nor wrong: adapter 3 of 12 questions" in printed(0.25, 0.0)
     assert "3 of its 12 answers are of near-duplicates of the question" in printed(0.0, 0.25)
+    assert "recalled             base 0.500, adapter 0.500\n" in printed(0.0, 0.0, recalled=0.5)
+    assert "recalled             -\n" in printed(0.0, 0.0), "no training question was asked again"
 
 
 def test_what_was_looked_up_is_printed_beside_the_scores(capsys):

@@ -53,3 +53,10 @@ def test_answers_are_generated_once(project, run_stage):
     of_adapter = 1 + 2 * (unseen + trained)
     assert len(first) == 2 * of_adapter + 2 * (1 + unseen)
     assert len(retrained) - len(first) == of_adapter
+
+    # Statutes that are not there are named before a question is asked.
+    edit_params(project / "params.yaml", **{"reference.statutes": "nowhere", "evaluate.regenerate": True})
+    finished = run_stage("evaluate")
+    assert finished.returncode != 0
+    assert "nowhere: reference.statutes is no git repository" in finished.stderr
+    assert stored(project) == retrained

@@ -216,9 +216,16 @@ def test_wrong_arguments_are_named(project, monkeypatch, capsys, arguments, erro
         run(monkeypatch, capsys, *arguments)
 
 
-def test_without_statutes_it_says_how_to_get_them(project, monkeypatch, capsys):
-    (project / "params.yaml").write_text("reference: {as_of: , statutes: nowhere}\n", encoding="utf-8")
-    with pytest.raises(ParameterError, match=r"reference\.statutes: is empty, or names no folder; .*git clone"):
+@pytest.mark.parametrize(
+    ("named", "error", "message"),
+    [
+        ("", ParameterError, r"reference\.statutes: is empty; .*git clone"),
+        ("nowhere", RecordError, r"nowhere: reference\.statutes is no git repository .*git clone"),
+    ],
+)
+def test_without_statutes_it_says_how_to_get_them(project, monkeypatch, capsys, named, error, message):
+    (project / "params.yaml").write_text(f"reference: {{as_of: , statutes: {named}}}\n", encoding="utf-8")
+    with pytest.raises(error, match=message):
         run(monkeypatch, capsys, "2024-01-10", "2024-06-01")
 
 

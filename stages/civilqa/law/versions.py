@@ -244,13 +244,13 @@ def _tree(commit: "pygit2.Commit") -> Any:
 
 
 def find_statutes() -> Statutes | None:
-    """Open the statutes that `reference.statutes` in the params.yaml here names; None where it is empty, or not there.
+    """Open the statutes that `reference.statutes` in the params.yaml here names; None where it is empty.
 
     Raises:
-        RecordError: they are there, and have no history.
+        RecordError: what it names has no history, or is not there.
     """
     folder = read_reference_params().statutes
-    return open_statutes(Path(folder)) if folder and at_hand(folder).is_dir() else None
+    return open_statutes(Path(folder)) if folder else None
 
 
 @functools.cache

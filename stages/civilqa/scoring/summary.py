@@ -99,8 +99,8 @@ def print_summary(metrics: dict[str, Any], notice: str) -> None:
             print(f"  {name:<23} {', '.join(means) or '-'}")
     print(f"training recall: {recall['n']} training questions asked again")
     for name in ("chrf", "recalled"):
-        means = [f"{recall[system].get(name, 0):.3f}" for system in ("base", "adapter")]
-        print(f"  {name:<20} base {means[0]}, adapter {means[1]}")
+        means = [f"{system} {recall[system][name]:.3f}" for system in ("base", "adapter") if name in recall[system]]
+        print(f"  {name:<20} {', '.join(means) or '-'}")
 
 
 def print_lookup(metrics: dict[str, Any], systems: list[str]) -> None:
