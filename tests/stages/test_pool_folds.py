@@ -1,9 +1,12 @@
 import json
+import shlex
 import shutil
 import sys
+from itertools import pairwise
 from zipfile import ZipFile
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import pool_folds
 from civilqa.experiments import revisions
@@ -74,6 +77,25 @@ def test_a_missing_run_of_a_grid_is_named_with_the_command():
         raised.value
     )
     assert names(found, ["e0", "e1", "e2"]) == ["e0", "e1", "e2"]  # naming a part of them is a choice
+
+
+def test_what_is_missing_is_run_with_the_parameters_of_the_others():
+    found = experiments(0, 1, epochs=9)
+    for one in found:
+        one.params["prepare"] = {"source": "내 파일.csv", "categories": ["전세사기"], "unknown_here": 1}
+    current = CURRENT | {"prepare": {"source": "data/raw/a.csv", "categories": None}}
+    with pytest.raises(PipelineError) as raised:
+        choose_runs(found, current, [])
+    command = str(raised.value).split("run them with: ")[1].split(" && ")[0]
+    changes = [change for flag, change in pairwise(shlex.split(command)) if flag == "-S"]
+    parsed = {one.key_or_group: one.value() for one in OverridesParser.create().parse_overrides(changes)}
+    assert parsed == {
+        "prepare.source": "내 파일.csv",
+        "prepare.categories": ["전세사기"],
+        "train.epochs": 9,
+        "split.fold": 2,
+        "train.seed": 7,
+    }
 
 
 def test_experiments_that_differ_in_more_than_fold_and_seed_are_refused():

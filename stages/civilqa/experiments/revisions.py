@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
@@ -266,13 +267,20 @@ def missing_runs(runs: dict[tuple[int, int], Experiment], current: dict[str, Any
 
 
 def describe_missing(runs: dict[tuple[int, int], Experiment], current: dict[str, Any]) -> str:
-    """Return which runs the fullest set lacks, with the commands that make them."""
+    """Return which runs the fullest set lacks, with the commands that make them from the current parameters."""
     by_seed: dict[int, list[str]] = defaultdict(list)
     for fold, seed in missing_runs(runs, current):
         by_seed[seed].append(str(fold))
     lacks = "; ".join(f"fold {', '.join(folds)} of seed {seed}" for seed, folds in by_seed.items())
+    here = recipe(current)
+    theirs = recipe(next(iter(runs.values())).params) if runs else here
+    differing = {key: value for key, value in theirs.items() if key in here and here[key] != value}
+    # Quoted for Hydra, whose grammar -S has, and then for the shell.
+    values = "".join(
+        f" -S {quote(f'{key}={json.dumps(value, ensure_ascii=False)}')}" for key, value in differing.items()
+    )
     queue = " && ".join(
-        f"dvc exp run --queue -S split.fold={','.join(folds)} -S train.seed={seed} evaluate"
+        f"dvc exp run --queue{values} -S split.fold={','.join(folds)} -S train.seed={seed} evaluate"
         for seed, folds in by_seed.items()
     )
     return (
