@@ -394,5 +394,4 @@ def test_what_was_looked_up_is_told_with_its_recall_and_every_system_s_interval(
     assert page.count("보여 준 조문: 민법 제751조") == 6
     assert "튜닝 − 베이스 + 찾은 조문 [95% 구간]" in page
     plain = make(["답"])
-    assert "interval" not in plain[1]
     assert "찾은 조문" not in Page(render_report(*plain, NOTICE)).text

@@ -113,6 +113,9 @@ def test_where_every_seed_is_equally_sure_the_questions_decide():
     lines = [line(name, seed, 0, 1, "ends_cleanly") for name in "abcdef" for seed in (1, 2, 3)]
     found = compare(lines, "adapter", "base", "ends_cleanly", PERMUTATIONS)
     assert (found["p"], found["seed_share"]) == (2 / 64, 0)
+    assert -1 < found["low"] < 0.6
+    low, high = system_interval(lines, "adapter", "ends_cleanly")
+    assert (0.4 < low < 0.7, high) == (True, 1)  # the exact one of six of six: 0.54
 
 
 # Differences of 12 test questions, adapter minus base, of two trainings of the tiny model with train.seed 1 and 2.
