@@ -312,6 +312,24 @@ def test_the_headline_claims_no_more_than_the_scores_named_in_advance(verdicts, 
     assert ("진술 270쌍" in lines.get("법률 지식", "")) == known
 
 
+@pytest.mark.parametrize(
+    ("verdict", "cites", "only_form"),
+    [("better", 0.03, True), ("better", 0.2, True), ("better", 0.3, False), ("no difference seen", 0.03, False)],
+)
+def test_citing_better_than_a_base_that_cites_nothing_is_called_no_knowledge(verdict, cites, only_form):
+    metrics = {
+        "difference": {"base": {"reference_citation_f1": difference(verdict)}},
+        "contrasts": {},
+        "test": {
+            "n": 12,
+            "adapter": {"reference_citation_f1": cites},
+            "nearest": {"reference_citation_f1": 0.2},
+        },
+    }
+    (found,) = (text for asked, text, _ in headline(metrics, None)["lines"] if asked == "조문")
+    assert ("맞는 조문을 안다는 뜻이 아닙니다" in found) == only_form
+
+
 def test_a_score_of_the_text_leads_only_where_it_was_found_to_tell_right_from_wrong():
     adapter = {"content_accepted": 0.25, "abstention_rate": 1 / 3}
     test = {"n": 12, "n_scored": {"adapter": {"content_accepted": 8}}, "adapter": adapter}

@@ -197,14 +197,17 @@ def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> It
     if (cites := adapter.get("reference_citation_f1")) is not None:
         copied = nearest.get("reference_citation_f1", 0)
         than = "높습니다" if cites > copied else "낮습니다" if cites < copied else "같습니다"
+        verdict = differences.get("reference_citation_f1", {}).get("verdict")
+        only_form = " 나아졌다는 것은 조문을 인용하게 되었다는 뜻일 뿐, 맞는 조문을 안다는 뜻이 아닙니다."
         yield (
             "조문",
             f"기준 답변과의 인용 F1은 {figure(cites, 'citation_f1')}로, 가장 비슷한 학습 답변을 그대로 베낄 때"
             f"({figure(copied, 'citation_f1')})보다 {than}.".replace("보다 같습니다", "와 같습니다")
+            + (only_form if verdict == BETTER and cites <= copied else "")
             + leaked
             if nearest
             else f"기준 답변과의 인용 F1은 {figure(cites, 'citation_f1')}입니다.",
-            differences.get("reference_citation_f1", {}).get("verdict"),
+            verdict,
         )
     if found := metrics.get("articles", {}).get("recall", {}).get("required", {}).get("at_5"):
         asked, tuned = (test[system].get("reference_citation_f1") for system in ("retrieval", "adapter_retrieval"))
