@@ -147,3 +147,19 @@ def test_what_is_said_of_training_is_what_was_measured():
     assert f"{recall['bits_per_character']:.2f} bits a character" in SECTION
     assert recall["recalled"] == 0
     assert f"{SIX['articles']['recall']['required']['at_5']['mean']:.2f} are among the five" in SECTION
+
+
+def test_the_speed_told_is_that_of_the_benchmark():
+    measured = json.loads((ROOT / FOLDER / "benchmark.json").read_text("utf-8"))
+    single, batched = (measured["generation"][name] for name in ("single", "batched"))
+    assert (single["prompt_tokens"], batched["batch_size"], measured["profile"]) == (128, 8, "gemma-270m")
+    first, alone, together = (
+        found["median"]
+        for found in (
+            single["first_token_seconds"],
+            single["decode_tokens_per_second"],
+            batched["decode_tokens_per_second"],
+        )
+    )
+    assert f"128 tokens after {first:.2f} s, then {alone:.1f} tokens a second, or {together:.0f} with eight" in TOLD
+    assert f"reaches {100 * measured['training']['model_flops_utilization']:.0f} % of the rate" in TOLD
