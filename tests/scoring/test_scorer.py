@@ -70,6 +70,12 @@ def test_what_other_code_measured_is_not_read(tmp_path, monkeypatch):
     assert read_scorer() is None
 
 
+def test_the_measurement_that_is_committed_is_of_the_scores_as_they_are(monkeypatch):
+    """Otherwise reports leave out, without a word, how far the content score can be trusted."""
+    monkeypatch.chdir(ROOT)
+    assert read_scorer(), "run python stages/score_the_scores.py, and commit metrics/scorer.json"
+
+
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
