@@ -269,8 +269,9 @@ def test_the_difference_shown_begins_with_the_committed_run():
         assert float(row) == pytest.approx(float(value), rel=1e-4), name
 
 
-def test_the_probe_s_figures_are_those_measured():
-    probe = committed("probe")
+@pytest.mark.parametrize("name", ["probe", "gemma-270m/probe"])
+def test_the_probe_s_figures_are_those_measured(name):
+    probe = committed(name)
     for task in ("statute_titles", "general_knowledge"):
         found = probe[task]
         difference = found["difference"]
@@ -278,6 +279,19 @@ def test_the_probe_s_figures_are_those_measured():
         row = f"| {found['n']} | {base:.3f} | {found['above_chance_p']:.2f} | {adapter:.3f} | {difference['lost']} | "
         assert f"| `{task}` {row}{difference['gained']} | {difference['verdict']} |" in METRICS
     assert re.fullmatch(r"[0-9a-f]{64}", probe["adapter_sha256"])
+
+
+def test_what_is_said_of_forgetting_is_what_was_measured():
+    found = committed("gemma-270m/probe")["general_knowledge"]
+    difference = found["difference"]
+    base, adapter = (round(80 * found[system]["acc_norm"]) for system in ("base", "adapter"))
+    said = (
+        f"had {base} of 80 right and has {adapter}: {difference['lost']} lost, {difference['gained']} gained, "
+        f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]. After Holm's correction p "
+        f"is {difference['p_holm']:.3f}"
+    )
+    assert said in " ".join(METRICS.split())
+    assert all(kind["adapter"] < kind["base"] for kind in found["by_kind"].values())
 
 
 @pytest.mark.parametrize("setup", ["training_peers", "training_peers_gemma"])
