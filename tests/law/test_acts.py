@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from civilqa.law.acts import compact, is_cut, load_names, names_at_end, official_name
+from civilqa.law.grammar import SHADOW
 from civilqa.law.statutes import PARTS, REFERENCE_FOLDER, load_reference, read_lines
 from civilqa.program.errors import RecordError
 
@@ -41,6 +42,11 @@ def test_every_act_of_the_table_is_among_them():
 )
 def test_a_name_is_known_whatever_its_spaces(name, official):
     assert official_name(name) == official
+
+
+def test_what_the_text_is_read_as_is_as_long_and_acts_in_hanja_are_known():
+    assert all(len(written) == len(read) for written, read in SHADOW.items())
+    assert all(official_name(read) for read in SHADOW.values() if len(read) > 1)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ FRAGMENTS = (
     *(
         "민법",
         "주임법",
+        "民法",
         "「",
         "」",
         "법",
@@ -173,6 +174,8 @@ def test_via_tells_how_the_act_was_found():
         ("민법 제1조부터 제3조까지는", ["민법 제1조부터 제3조까지"] * 3),
         ("주임법 제3조 제1항과 같은 조 제2항", ["주임법 제3조 제1항", "같은 조 제2항"]),
         ("민법은 제103조에서", ["제103조"]),
+        ("그러나 民法 제103조에서", ["民法 제103조"]),
+        ("민법 제640조의 2기 차임", ["민법 제640조"]),
         (unicodedata.normalize("NFD", "가나다 민법 제750조에"), ["민법 제750조"]),
     ],
 )
@@ -213,6 +216,7 @@ def test_bare_article_within_an_acts_own_text_is_that_acts():
         ("주택임대차보호법 제3조의8", NO_SUCH_ARTICLE),
         ("민법 제1119조", NO_SUCH_ARTICLE),
         ("민법 제0조", NO_SUCH_ARTICLE),
+        ("민법 제750조의1", NO_SUCH_ARTICLE),
         ("형법 제98조의2", NOT_YET_IN_FORCE),
         ("형법 제123조의2", EXISTS),
         ("주택임대차보호법 제3조 제6항", EXISTS),

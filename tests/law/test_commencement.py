@@ -73,3 +73,30 @@ def test_provisions_of_another_act_name_its_own_articles_alone():
 )
 def test_a_day_is_counted_from_the_promulgation(text, day):
     assert read_day(f"이 법은 {text}부터 시행한다.", date(2024, 8, 31)) == (day and date.fromisoformat(day))
+
+
+@pytest.mark.parametrize(
+    ("promulgated", "period", "day"),
+    [
+        # 상표법 제14033호
+        ("2016-02-29", "6개월", "2016-09-01"),
+        # Begun on the first of a month, a period ends with the last of one.
+        ("2019-04-30", "6개월", "2019-11-01"),
+        ("2025-02-28", "6개월", "2025-09-01"),
+        ("2025-06-30", "6개월", "2026-01-01"),
+        ("2025-09-30", "3개월", "2026-01-01"),
+        ("2023-02-28", "1년", "2024-03-01"),
+        ("2020-07-31", "3개월", "2020-11-01"),
+        # No 30 and 31 February, no 31 September: the month's last day ends it.
+        ("2025-08-29", "6개월", "2026-03-01"),
+        ("2025-08-30", "6개월", "2026-03-01"),
+        ("2025-03-30", "6개월", "2025-10-01"),
+        ("2024-02-28", "1년", "2025-03-01"),
+        ("2025-08-28", "6개월", "2026-03-01"),
+        ("2025-08-27", "6개월", "2026-02-28"),
+    ],
+)
+def test_a_period_is_reckoned_by_the_civil_act(promulgated, period, day):
+    """Source: 민법 제157조, 제160조."""
+    read = read_day(f"이 법은 공포 후 {period}이 경과한 날부터 시행한다.", date.fromisoformat(promulgated))
+    assert read == date.fromisoformat(day)

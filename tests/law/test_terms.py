@@ -33,6 +33,12 @@ def test_the_last_day_of_a_term_is_read(text, last, places):
     assert {number for term in terms for (number, branch), _ in term.places if not branch} == set(places)
 
 
+def test_a_month_without_the_day_ends_a_term_with_its_last():
+    text = "제2조(유효기간) 이 법은 시행일부터 6개월간 효력을 가진다."
+    (term,) = read_term(text, "부칙 제2조", date(2025, 8, 31), ARTICLES)
+    assert term.end.day == date(2026, 2, 28)
+
+
 @pytest.mark.parametrize(
     "text",
     [

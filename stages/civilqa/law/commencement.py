@@ -112,7 +112,7 @@ def read_term(text: str, provision: str, begun: date | None, articles: list[Arti
         if day[1]:
             last = date(*map(int, day.groups()[:3]))
         else:
-            last = begun + relativedelta(years=int(day[4] or 0), months=int(day[5] or 0)) - timedelta(days=1)
+            last = _day_after(begun, int(day[4] or 0), int(day[5] or 0)) - timedelta(days=1)
         chapters = [(words, False) for words in _CHAPTER.findall(found["what"])]  # made as a whole
         end = Commencement(last, provision)
         whole = re.fullmatch(r"\s*이\s(?:법|영|규칙)은", found["what"])
@@ -133,8 +133,8 @@ def read_going_on(text: str, articles: list[ArticleNumber]) -> set[ArticleNumber
 def read_day(text: str, promulgated: date) -> date | None:
     """The first day that a text names; None where it names none, or leaves it to others.
 
-    공포 후 6개월이 경과한 날 is the day after the same day of the month, six months on (of 2026-05-12: 2026-11-13), as
-    the first day does not count. Source: 민법 제157조, 제160조; 법령 등 공포에 관한 법률 제13조.
+    공포 후 6개월이 경과한 날 is the day after a period that begins on the day after the promulgation (of 2026-05-12:
+    2026-11-13; of 2025-06-30: 2026-01-01). Source: 민법 제157조, 제160조; 법령 등 공포에 관한 법률 제13조.
     """
     found = _DAY.search(text)
     if not found or found["open"]:
@@ -144,7 +144,13 @@ def read_day(text: str, promulgated: date) -> date | None:
     if found["at_once"]:
         return promulgated
     years, months, days = (int(found[part] or 0) for part in ("years", "months", "days"))
-    return promulgated + relativedelta(years=years, months=months, days=days) + timedelta(days=1)
+    return _day_after(promulgated + timedelta(days=1), years, months) + timedelta(days=days)
+
+
+def _day_after(start: date, years: int, months: int) -> date:
+    """The day after a period that begins on `start`; where the month has no such day, its last one ends the period."""
+    day = start + relativedelta(years=years, months=months)  # that last one, where there is no such day
+    return day + timedelta(days=day.day < start.day)
 
 
 def read_commencements(

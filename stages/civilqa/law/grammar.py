@@ -1,6 +1,6 @@
 """What a citation is written with: the patterns of articles, of acts and of the places where either can begin.
 
-They match the text with `SHADOW` applied, where each character stands for one, so that offsets hold. Every repeat is
+They match the text with `SHADOW` applied, which changes no length, so that offsets hold. Every repeat is
 bounded, so that the time is linear in the length of the text.
 """
 
@@ -14,7 +14,22 @@ SHADOW = {
     **dict.fromkeys("–—−―‐‑－", "-"),
     **dict.fromkeys("\u00a0\u3000\u2002\u2003\u2009\u202f\u200b\ufeff", " "),
 }
-SHADOWED = re.compile(f"[{re.escape(''.join(SHADOW))}]")
+HANJA = "[一-龥]"
+_HANJA_ACTS = {
+    "民法": "민법",
+    "商法": "상법",
+    "刑法": "형법",
+    "憲法": "헌법",
+    "民事訴訟法": "민사소송법",
+    "民事執行法": "민사집행법",
+    "刑事訴訟法": "형사소송법",
+    "家事訴訟法": "가사소송법",
+    "不動産登記法": "부동산등기법",
+    "住宅賃貸借保護法": "주택임대차보호법",
+    "商街建物賃貸借保護法": "상가건물임대차보호법",
+}
+SHADOWED = re.compile(f"[{re.escape(''.join(SHADOW))}]|(?:(?<=舊)|(?<!{HANJA}))(?:{'|'.join(_HANJA_ACTS)})(?!{HANJA})")
+SHADOW |= _HANJA_ACTS
 # No citation is without one.
 CITING = re.compile(r"[0-9０-９][\s\u200b\ufeff]{0,2}조|§")
 CIRCLED = {chr(code): int(unicodedata.numeric(chr(code))) for code in (*range(0x2460, 0x2474), *range(0x3251, 0x325A))}
@@ -23,19 +38,27 @@ SUBITEMS = "가나다라마바사아자차카타파하"
 
 # --- Articles, 항, 호, 목 --------------------------------------------------------------------------------------------
 
-# 제3조의2가지, 제3조의2항: the number after 의 counts something and is no part of the article's. Where a space stands
-# before it (제3조의 2월), so do more words.
+# 제3조의2가지, 제3조의2항: the number after 의 counts something and is no part of the article's.
 COUNTED = (
     r"[.,][0-9]|\s?(?:가지|분의|개월|년|퍼센트|%|항(?!목)|호(?!실)|개(?![가-힣])|개[의를가는로]"
     r"|명(?![가-힣])|명[의을이은])"
 )
-COUNTED_APART = (
-    COUNTED + r"|\s?(?:배(?![가-힣])|배[의를로]|월|일(?![가-힣])|시간|주[간일]|차례|번째|회(?![가-힣])|건(?![가-힣])"
-    r"|인(?![가-힣])|인[의이은을]\s|단계|종류|[천백억원]|만\s?원|이상|이하|문장|단어|사람|요건|경우)"
+# What may stand right behind the number of an article.
+PARTICLE = (
+    r"(?:에|[은는을를]|까지|부터|으로|처럼|보다|및|또는|내지|제\s?[0-9]|본문|단서|[전후]단|입니다|이?므로|이지만|인[데바]"
+    r"|(?:[이가의도]|[와과][는의도]?|로(?:[는도만서써]|부터)?|만(?!\s?[0-9원명])(?:[을이은]|으로)?|상의?|이?(?:나|란|라[고는]?|며|고|다))(?![가-힣]))"
 )
+NOUN = rf"(?!{PARTICLE})[가-힣A-Za-z%％㎡㎝]"
+# Where a space stands before the number (제3조의 2), any noun right behind it is counted (2기의 차임, 8촌); behind one
+# more space, only these are: 제3조의 3 근거 is an article's.
+COUNTED_APART = (
+    rf"{COUNTED}|/[0-9]|(?:[~-][0-9]{{1,3}})?(?:{NOUN}|\s(?:배|월|일|시간|주[간일]?|차례|번째|회|건|인|기|촌|세|살|할|순위|단계"
+    rf"|종류|[천백억원]|만\s?원|이상|이하|문장|단어|사람|요건|경우)(?!{NOUN}))"
+)
+# Branches begin with 의2: 제2호의 1 is one of them, 제1000조의1순위 a rank. 제750조의1 is read, and does not exist.
 BRANCH = (
-    rf"(?:\s{{0,2}}의(?P<branch>[0-9]{{1,2}})(?![0-9]|{COUNTED})"
-    rf"|\s{{0,2}}의\s{{1,2}}(?P<branch_apart>[0-9]{{1,2}})(?![0-9]|{COUNTED_APART}))"
+    rf"(?:\s{{0,2}}의(?P<branch>[0-9]{{1,2}})(?![0-9]|{COUNTED}|(?<=의1){NOUN})"
+    rf"|\s{{0,2}}의\s{{1,2}}(?P<branch_apart>[2-9]|[1-9][0-9])(?![0-9]|{COUNTED_APART}))"
 )
 NUMBER = r"[0-9]{1,4}(?:의[0-9]{1,2})?"
 ARTICLE = re.compile(
@@ -288,8 +311,8 @@ BRACKETED_ACT = re.compile(r".*(?:법|법률|령|규칙|규정|조례|협약|조
 
 # How the names end of what private parties or authorities write, whose articles are no statute's: 계약서 제3조.
 DOCUMENTS = re.compile(
-    # 계약서, 조서, 설명서, but not 따라서, 하면서
-    r".+(?<![에라면아어여로해워고])서|.*(?:서면|차용증|보관증|영수증|증권|원부|위임장|소장|고소장|최고장|유언장|헌장|합의문|결정문|판결문|공고문|안내문"
+    # 借地借家法, an act that is not known; 계약서, 조서, 설명서, but not 따라서, 하면서
+    rf"{HANJA}+|.+(?<![에라면아어여로해워고])서|.*(?:서면|차용증|보관증|영수증|증권|원부|위임장|소장|고소장|최고장|유언장|헌장|합의문|결정문|판결문|공고문|안내문"
     r"|선언문|결의문|공문|의사록|회의록|협의록|결의록|속기록|판례집|해설집|제요|논문|목록|서류|별지|별표|별첨|서식|해설|유권해석|행정해석|질의회신"
     r"|계약|예약|약정|약관|특약|협정|협약|조약|합의|규약|정관|내규|사규|조례|규칙|규정|규준|규범|기준|준칙|통칙|세칙|회칙|학칙|방침|지침"
     r"|고시|공고|훈령|예규|요강|요령|강령|편람|매뉴얼|메뉴얼|핸드북|가이드라인|가이드|프로토콜|체크리스트|계획|입법예고|내용증명"
@@ -303,7 +326,7 @@ NO_OWNER = re.compile(
 )
 # Link or nothing between a noun and the bare article behind it.
 OWNER = re.compile(
-    r"(?<![가-힣0-9A-Za-z])(?P<noun>[가-힣]{1,40}?|[A-Za-z]{2,30})"
+    rf"(?<![가-힣0-9A-Za-z])(?P<noun>[가-힣]{{1,40}}?|[A-Za-z]{{2,30}}|{HANJA}{{1,20}}[法令則典])"
     rf"[ ]?(?P<closers>{CLOSERS})[ ]?(?P<notes>(?:{BRACKETS}[ ]?)?)(?P<link>{LINK})?[ ]{{0,2}}"
     rf"(?:(?:제\s?[0-9]{{1,2}}\s?[편장절관][ ]{{0,2}}){{1,3}}|(?P<opener>[:(\[-])[ ]?)?\n?[ ]?{OPENERS}$"
 )

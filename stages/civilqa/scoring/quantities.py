@@ -45,7 +45,13 @@ _WORDS = {
 
 # Bounded: a model that repeats itself writes thousands of digits, which are no number (and which int() refuses).
 _DIGITS = r"[0-9][0-9,]{0,30}(?:\.[0-9]{1,20})?"
-_AMOUNT = rf"{_DIGITS}\s?[십백천]?(?:\s?[만억조](?:\s?{_DIGITS}\s?[십백천]?)?){{0,3}}"
+# 5천 500만원, but not 보증금 5천 2년: behind a space, only what ends as an amount goes on.
+_SPACE = r"(?:\s(?=[0-9십백\s]{1,9}[만억조원]))?"
+# What follows the digits of a number below a myriad: 5천500, 3천5백20.
+_SIGNS = "".join(
+    rf"(?:\s?{sign}(?:{_SPACE}[0-9]{{1,{digits}}}(?![0-9.,]))?)?" for sign, digits in (("천", 3), ("백", 2), ("십", 1))
+)
+_AMOUNT = rf"{_DIGITS}{_SIGNS}(?:\s?[만억조](?:\s?{_DIGITS})?{_SIGNS}){{0,3}}"
 _UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
 _DATE = re.compile(
     r"(?:19|20)[0-9]{2}\s?년(?:\s?[0-9]{1,2}\s?월)?(?:\s?[0-9]{1,2}\s?일)?|[0-9]{1,2}\s?월\s?[0-9]{1,2}\s?일"
@@ -98,12 +104,14 @@ def parse_quantities(text: str) -> list[Quantity]:
 
 
 def _amount(written: str) -> Fraction:
-    """2억 4천만 → 240000000."""
-    total = Fraction(0)
+    """2억 4천500만 → 245000000."""
+    total = below_myriad = Fraction(0)
     for number, multiplier, myriad in re.findall(rf"({_DIGITS})?\s?([십백천])?\s?([만억조])?", written):
         if number or multiplier or myriad:
-            total += (_number(number) if number else 1) * _MULTIPLIERS.get(multiplier, 1) * _MYRIADS.get(myriad, 1)
-    return total
+            below_myriad += (_number(number) if number else 1) * _MULTIPLIERS.get(multiplier, 1)
+        if myriad:
+            total, below_myriad = total + below_myriad * _MYRIADS[myriad], Fraction(0)
+    return total + below_myriad
 
 
 def _number(digits: str) -> Fraction:
