@@ -128,7 +128,7 @@ def prepare(params: PrepareParams) -> None:
     report_rejected(reading.rejected, params.on_invalid)
     if not reading.records:
         raise RecordError(f"{params.source}: every row was rejected; {REJECTED} says why")
-    kept = select(reading.records, params)
+    kept = reading.keep(select(reading.records, params))
 
     write_records(RECORDS, kept)
     write_jsonl(EXTRA, unused_fields(reading, params))
@@ -148,7 +148,7 @@ def prepare(params: PrepareParams) -> None:
             **count_files(reading),
             "rejected_by_reason": dict(Counter(row.reason for row in reading.rejected)),
             "short_answers": len(short_answers(reading, params)),
-            "variants": len(reading.records) - len({record.question for record in reading.records}),
+            "variants": len(kept) - len({record.question for record in kept}),
             "personal_data": dict(reading.personal_data),
             "leftovers": reading.leftovers,
             "rows_with_citations_in_doubt": reading.in_doubt,

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import zipfile
 
 import pytest
@@ -137,6 +138,28 @@ def damaged_member():
 
 
 AGAIN = "; the file is damaged, export it again"
+
+
+@pytest.mark.parametrize(
+    ("stray", "reason", "rows"),
+    [
+        (" ;\n1;\n2;3\n", "found no column names", 2),
+        ("월,문의,월,문의\n1,20,2,30\n", "no column answer; found 월, 문의, 월 (2), 문의 (2)", 1),
+        ("질문(앞),질문(뒤)\n가,나\n다,라\n", "no column answer; found 질문(앞), 질문(뒤)", 2),
+    ],
+)
+def test_a_file_that_is_no_table_of_questions_stops_nothing(tmp_path, stray, reason, rows):
+    write(tmp_path / "in/a.csv", stray)
+    write(tmp_path / "in/b.csv", CSV)
+    path = zip_of(tmp_path / "d.zip", {"a.csv": stray, "b.csv": CSV})
+    for root in (tmp_path / "in", path):
+        reading = read(root)
+        assert pairs(reading) == [(Q, A)]
+        assert left_out(reading, root) == [("a.csv", reason, rows)]
+    with pytest.raises(RecordError, match="a.csv:1: " + re.escape(reason)):
+        read(tmp_path / "in/a.csv")
+
+
 PACKED = [
     (
         "d.zip",

@@ -47,6 +47,9 @@ NAMES = [
     ("question_ko", "answer_ko"),
     ("question_text", "answers"),
     ("user_input", "output"),
+    ("고객 문의", "답변"),
+    ("사용자 질의", "회신"),
+    ("user_query", "response"),
     ("question", "답변"),
 ]
 
@@ -70,6 +73,7 @@ def test_these_names_need_no_mapping(tmp_path, names):
             ("질문", "a"),
         ),
         *(("문", "답변"), ("user", "output"), ("질문", "assistant"), ("제목", "내용"), ("text", "label")),
+        *(("질문", "고객 회신"), ("질의", "사용자답변"), ("query", "user_response"), ("고객질문", "고객답변")),
     ],
     ids="/".join,
 )
@@ -84,6 +88,10 @@ def test_what_only_resembles_a_name_is_none(tmp_path, names):
 def test_names_of_category_and_difficulty_need_no_mapping(tmp_path, names):
     path = table(tmp_path, [names[1], "답변", names[0], "질문"], "초급", A, "전세사기", Q)
     assert pairs(read(path)) == [(Q, A, "전세사기", "초급")]
+
+
+def test_what_is_said_of_who_asks_is_no_category(tmp_path):
+    assert pairs(read(table(tmp_path, ["질문", "답변", "고객 분류"], Q, A, "VIP"))) == [(Q, A)]
 
 
 def test_category_and_difficulty_may_be_missing(tmp_path):

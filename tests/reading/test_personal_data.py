@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_personal_numbers import NOT_PERSONAL, PERSONAL, unmark
 
-from civilqa.reading.personal_data import MASKS, Finding, find_personal_data, mask_cells, mask_personal_data
+from civilqa.reading.personal_data import MASKS, Finding, find_personal_data, mask_cells, mask_line, mask_personal_data
 from conftest import ROOT
 
 RESIDENT, PHONE, EMAIL = "resident_registration_number", "phone", "email"
@@ -270,6 +270,54 @@ def test_a_columns_name_tells_what_its_cells_hold():
     assert mask_cells(cells, numbers=False) == cells
 
 
+def test_a_columns_name_counts_without_a_remark_or_a_number():
+    cells = {
+        "연락처_배우자": "1098765432",
+        "계좌번호 2": "110234567890",
+        "(환급)계좌번호 (2)": "3333012345678",
+        "주민등록번호(필수)": "407154123456",
+        "phone3": "533124567",
+        "건수 (2)": "1098765432",
+    }
+    assert [*mask_cells(cells).values()] == [
+        *("[전화번호]", "[계좌번호]", "[계좌번호]", "[주민등록번호]", "[전화번호]"),
+        "1098765432",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "masked"),
+    [
+        ("홍,보증금,110234567890,끝", "홍,보증금,[계좌번호],끝"),
+        ('1098765432;"407154123456";2026', '[계좌번호];"[계좌번호]";2026'),
+        ('["12가3456", 110234567890, "hong@a.kr"]', '["12가3456", [계좌번호], "[이메일]"]'),
+        ('{"환급 계좌번호 2": "110234567890", "건수": 12}', '{"환급 계좌번호 2": "[계좌번호]", "건수": 12}'),
+    ],
+)
+def test_a_row_that_fell_into_no_columns_is_masked_as_under_each_of_them(line, masked):
+    columns = ("이름", "계좌번호 (2)", "주민등록번호")
+    assert mask_line(line, columns) == masked
+    assert mask_line(masked, columns) == masked
+    assert mask_line(line, columns, numbers=False) == line
+
+
+@pytest.mark.parametrize(
+    ("column", "number"),
+    [
+        ("휴대폰(본인)", "1098765432"),
+        ("주민번호 앞자리", "10301"),
+        ("입금 은행", "110-234-567890"),
+        ("여권", "M12345678"),
+        ("운전면허", "131234567890"),
+        ("카드번호", "1234-5678-9012-3456"),
+        ("차량번호", "12나1234"),
+    ],
+)
+def test_each_kind_of_number_is_masked_in_such_a_row(column, number):
+    assert number not in mask_line(f'가,"{number}",나', ("이름", column))
+    assert mask_line(f'가,"{number}",나', ("이름", "건수")) == f'가,"{number}",나'
+
+
 def test_findings_of_several_kinds_come_in_the_order_of_the_text_and_are_counted():
     text = "홍길동(900101-1234567, 010-1234-5678, h@a.kr)은 010-1111-2222로. 국민 123456-01-234567, 4111 1111 1111 1111"
     masked, counts = mask_personal_data(text)
@@ -381,6 +429,10 @@ def test_time_is_linear_in_the_length_of_a_hostile_text():
             "뒷자리 ",
             "계좌번호 ",
             "증권 1234567890 우리 ",
+            "연락처 1098765432, ",
+            "연락처(",
+            "10-987",
+            "주민번호 앞 ",
             "**",
             "**1",
             "*1 ",

@@ -174,6 +174,20 @@ PERSONAL = [
     (ACCOUNT, "{'계좌번호': '«110234567890»'}"),
     (ACCOUNT, '"account_number": "«110234567890»"'),
     (ACCOUNT, "계좌 «2010-12-345678»"),
+    # behind its label without the 0 that a numeric cell has lost
+    (PHONE, "연락처 «1098765432»"),
+    (PHONE, "휴대전화 번호: «1187654321»"),
+    (PHONE, "연락처(배우자): «10-9876-5432»"),
+    (PHONE, "집 전화 «533124567»"),
+    (PHONE, "전화번호는 «23456789»입니다"),
+    (PHONE, "'mobile_no': «821098765432»"),
+    (PHONE, "contact_home: «50698765432»"),
+    (RESIDENT, "주민등록번호는 «407154123456»입니다"),
+    (RESIDENT, "주민번호: «11013123456»"),
+    (RESIDENT, "외국인등록번호 «50721-7123456»"),
+    (RESIDENT, "JUMIN_NO: «1013123456»"),
+    (RESIDENT, "주민등록번호 앞자리 «50721»"),
+    (RESIDENT, "주민번호(앞 6자리): «1115»"),
 ]  # fmt: skip
 
 NOT_PERSONAL = [
@@ -312,6 +326,18 @@ NOT_PERSONAL = [
     "the court (at) 2020",
     "***@naver.com",
     "특허법원 99허1234",
+    # numbers that have lost no 0
+    "고객 1098765432명",
+    "신청 1098765432",
+    "전화 접수번호 1098765432",
+    "전화 1098765432원",
+    "전화 20261130",
+    "전화번호 215771234",
+    "대표전화 533124567",
+    "hotel 233445566",
+    "주민등록번호 앞자리 1399",
+    "주민등록번호는 1975년부터",
+    "법인등록번호 407154123456",
     "2차 12나1234 변론",
 ]  # fmt: skip
 
@@ -357,4 +383,8 @@ def test_every_number_of_a_list_is_masked():
     assert mask_personal_data(text) == (
         "국민은행 [계좌번호], 신한 [계좌번호] (홍길동 [전화번호]), 차량 [차량번호]·[차량번호]",
         {ACCOUNT: 2, PHONE: 1, VEHICLE: 2},
+    )
+    assert (
+        mask_personal_data("연락처 1098765432, 1187654321 / 800000000")[0]
+        == "연락처 [전화번호], [전화번호] / 800000000"
     )

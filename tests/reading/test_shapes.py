@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from civilqa.program.errors import RecordError
+from civilqa.reading.account import notes
 from civilqa.reading.source import describe
 from civilqa.reading.tables import open_table
-from source_files import A, Q, kinds, pairs, read, write
+from source_files import PARAMS, A, Q, kinds, pairs, read, write
 
 Q2, A2 = "집주인이 바뀌면 어떻게 됩니까", "새 주인이 의무를 이어받습니다"
 ROWS = [{"question": Q, "answer": A}, {"question": Q2, "answer": A2}]
@@ -80,6 +81,15 @@ LAYOUTS = {
     "a comma behind each line": ("d.jsonl", lambda rows: lines([*rows, *rows]).replace("\n", ",\n")),
     "a comma behind each line of json": ("d.json", lambda rows: lines([*rows, *rows]).replace("\n", " ,\n")),
     "one object": ("d.json", lambda rows: json.dumps(rows[0], ensure_ascii=False)),
+    "one object over many lines of text": ("d.txt", lambda rows: json.dumps(rows[0], ensure_ascii=False, indent=2)),
+    "a line for each row in one object": (
+        "d.txt",
+        lambda rows: '{"n": 2, "rows": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]}\n",
+    ),
+    "a line for each row in one object named jsonl": (
+        "d.jsonl",
+        lambda rows: '\n{"a": {"rows":\n[' + ",\n".join(json.dumps(row) for row in rows) + "]}}",
+    ),
     "one object over many lines": ("d.json", lambda rows: json.dumps(rows[0], ensure_ascii=False, indent=2)),
     "objects one after the other": ("d.json", lambda rows: lines([*rows, *rows], indent=2)),
 }
@@ -105,6 +115,44 @@ def test_an_input_that_only_later_objects_have_belongs_to_their_questions(tmp_pa
     rows = [{"instruction": f"{number}번째 물음입니다", "output": A} for number in range(1001)]
     rows.append({"instruction": "답하시오.", "input": Q, "output": A})
     assert pairs(read(write(tmp_path / "d.jsonl", lines(rows))))[-1] == (f"답하시오.\n\n{Q}", A)
+
+
+LATE = [
+    (
+        {"difficulty": "고급", "분야": "전세"},
+        {"question": Q, "answer": A},
+        "question and answer (question, answer, 분야, difficulty)",
+    ),
+    ({"분야": "전세", "난도": "고급"}, {"messages": turns(Q, A)}, "chat messages (messages, 분야, 난도)"),
+    (
+        {"분류": "전세", "난도": "고급"},
+        {"qa": {"질문": Q, "답": A}},
+        "question and answer (qa.질문, qa.답, 분류, 난도)",
+    ),
+    ({"qa": {"질문": Q, "답": A, "분류": "전세", "난도": "고급"}}, {"qa": {"질문": Q, "답": A}}, None),
+]
+
+
+@pytest.mark.parametrize(("late", "row", "kind"), LATE)
+def test_a_category_that_only_later_objects_have_is_theirs(tmp_path, monkeypatch, late, row, kind):
+    monkeypatch.setattr("civilqa.reading.objects.HEAD_ROWS", 2)
+    first = json.loads(json.dumps(row, ensure_ascii=False).replace(Q, Q2))
+    reading = read(write(tmp_path / "d.jsonl", lines([first, first, row | late])))
+    assert pairs(reading) == [(Q2, A), (Q, A, "전세", "고급")]
+    assert dict(reading.tables[0][1].unused) == {}
+    assert kinds(reading) == [kind or "question and answer (qa.질문, qa.답, qa.분류, qa.난도)"]
+
+
+def test_a_late_category_does_not_replace_an_earlier_one_and_two_late_ones_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("civilqa.reading.objects.HEAD_ROWS", 1)
+    reading = read(write(tmp_path / "d.jsonl", lines([{**ROWS[0], "분야": "가"}, {**ROWS[1], "category": "나"}])))
+    assert pairs(reading) == [(Q, A, "가"), (Q2, A2)]
+    assert dict(reading.tables[0][1].unused) == {"category": 1}
+    path = write(tmp_path / "d.jsonl", lines([ROWS[0], {**ROWS[1], "분야(대)": "나", "분야(소)": "다"}]))
+    with pytest.raises(
+        RecordError, match=r"d.jsonl:2: columns 분야\(대\), 분야\(소\) could both be the category; say in"
+    ):
+        read(path)
 
 
 # What is inside
@@ -269,6 +317,25 @@ def test_what_is_no_conversation_is_a_rejected_row(tmp_path, messages, detail):
     assert (rejected.reason, rejected.line, rejected.detail) == ("unreadable", 2, detail)
 
 
+DAMAGED_LINES = [
+    ('{"question": "보증금', "Unterminated string starting at character 14"),
+    ('{"question": "보증금", ', "Expecting ',' delimiter at character 19"),
+    ('{"question":', "Expecting value at character 13"),
+    ('{"question": "가", "answer": "나"', "Expecting ',' delimiter at character 32"),
+    ('{"question": "가", "answer": "나"} {', "Extra data at character 34"),
+]
+
+
+@pytest.mark.parametrize(("line", "problem"), DAMAGED_LINES)
+@pytest.mark.parametrize("name", ["d.jsonl", "d.txt"])
+def test_a_damaged_first_line_is_one_bad_row(tmp_path, name, line, problem):
+    reading = read(write(tmp_path / name, f"{line}\n{lines(ROWS)}"))
+    assert pairs(reading) == [(Q, A), (Q2, A2)]
+    ((number, reason, detail),) = [(row.line, row.reason, row.detail) for row in reading.rejected]
+    assert (number, reason) == (1, "unreadable")
+    assert detail.startswith(f"no JSON: {problem};")
+
+
 # JSON as one value
 
 
@@ -374,8 +441,30 @@ def test_rows_in_lists_of_rows_are_a_row_each_with_what_stands_beside_the_list(t
     assert describe(reading.tables[0][1]).endswith("; a row for each of paragraphs, paragraphs.qas")
     fields = reading.rows[1].fields
     assert (fields["title"], fields["paragraphs.context"], fields["paragraphs.qas.id"]) == ("사건 1", "본문 1", "1")
-    assert [row.reason for row in reading.rejected] == ["empty", "empty", "duplicate", "duplicate"]
-    assert reading.read == 6
+    assert [row.reason for row in reading.rejected] == ["duplicate", "duplicate"]
+    assert (reading.read, dict(reading.tables[0][1].left_out)) == (4, {"with an empty list": 2})
+
+
+HOLLOW = [{"제목": "가", "문답": []}, {"제목": "나", "문답": None}]
+
+
+def test_an_object_whose_list_is_empty_is_no_row_and_one_without_a_list_is(tmp_path):
+    rows = [{"제목": "다", "문답": ROWS}, *HOLLOW, {"제목": "라"}]
+    reading = read(write(tmp_path / "d.json", rows), on_invalid="fail")
+    assert pairs(reading) == [(Q, A), (Q2, A2)]
+    assert [(row.reason, row.row["제목"]) for row in reading.rejected] == [("empty", "라")]
+    assert "warning: " + f"{tmp_path}/d.json: 2 rows with an empty list left out" in [*notes(reading, PARAMS)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows[:3]), tmp_path / "d.parquet")
+    assert (len(read(tmp_path / "d.parquet").records), read(tmp_path / "d.parquet").rows_left_out) == (2, 2)
+
+
+def test_a_question_beside_an_empty_list_is_a_row_without_an_answer(tmp_path):
+    rows = [{"question": Q, "items": [{"text": A}]}, {"question": Q2, "items": []}]
+    reading = read(write(tmp_path / "d.json", rows), columns={"answer": "items.text"})
+    assert (pairs(reading), [row.detail for row in reading.rejected]) == (
+        [(Q, A)],
+        ["empty 'answer'; fill it in or delete the row"],
+    )
 
 
 def test_of_two_lists_that_could_both_hold_the_rows_none_does(tmp_path):

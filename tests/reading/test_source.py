@@ -226,6 +226,32 @@ def test_personal_data_is_masked_and_counted(tmp_path):
     assert "010-1234-5678" in read(tmp_path, content, mask_personal_data=False).records[0].answer
 
 
+def test_what_is_counted_is_in_rows_that_are_kept(tmp_path):
+    kept = "질문입니다 하나,010-9876-5432로&nbsp;민법 제1300조를 물으십시오,전세,\n"
+    rows = [
+        kept,
+        kept.replace("물으십시오", "물으세요"),
+        "질문입니다 둘,a@b.kr로 파산법 제2조를<br>물으십시오,물권,\n",
+        "질문입니다 셋,011-987-6543으로<br>물으십시오,상속,\n",
+        "질문입니다 넷,\ufffd 016-987-6543<br>,전세,\n",
+    ]
+    allowed = {"allowed_categories": ["전세", "물권"], "check_citations": "warn", "on_invalid": "drop"}
+    reading = read(tmp_path, f"{HEADER}\n{''.join(rows)}", **allowed)
+
+    def counts():
+        places = [place.partition(": ")[0].rpartition("/")[2] for place in reading.leftover_places]
+        doubts = [line for _, line, _ in reading.doubtful_citations]
+        return dict(reading.personal_data), reading.leftovers, places, reading.in_doubt, doubts
+
+    assert counts() == ({"phone": 1, "email": 1}, 2, ["data.csv:2", "data.csv:4"], 1, [2])
+    assert reading.citations_outside_table == 1
+    assert reading.keep(reading.records[1:]) == reading.records[1:]
+    assert counts() == ({"email": 1}, 1, ["data.csv:4"], 0, [])
+    reading.keep(reading.records[:1])
+    assert counts() == ({"phone": 1}, 1, ["data.csv:2"], 1, [2])
+    assert reading.citations_outside_table == 0
+
+
 def test_many_rows_are_prepared_by_several_processes_as_by_one(tmp_path, monkeypatch):
     rows = [f"질문입니다 {number},{number}번 답변은 민법 제{number % 1300 + 1}조입니다,," for number in range(300)]
     whole = read(tmp_path, "\n".join([HEADER, *rows]))

@@ -256,7 +256,7 @@ def test_parquet_rows_are_numbered_across_batches(tmp_path):
 def test_parquet_bytes_that_are_no_text_are_a_bad_row(tmp_path):
     path = write_parquet(tmp_path / "data.parquet", {"a": [b"ok", b"\xff"], "b": ["x", "가"]})
     reason = "found bytes that are not UTF-8 (0xff); write the column as text"
-    assert read(path)[1][1] == BadRow(str(path), 3, reason, '["b\'\\\\xff\'", "가"]')
+    assert read(path)[1][1] == BadRow(str(path), 3, reason, '["b\'\\\\xff\'", "가"]', columns=("a", "b"))
 
 
 def test_blank_rows_of_a_sheet_are_no_rows_but_count_as_lines(tmp_path):
@@ -317,7 +317,8 @@ def test_a_carriage_return_that_excel_escaped_is_one_again(tmp_path):
 def test_a_bad_row_is_kept_as_it_stands_and_the_rows_after_it_are_read(tmp_path):
     path = write(tmp_path, "data.csv", 'a,b\n1,"2\n3",4\n5,6\n')
     bad, row = read(path)[1]
-    assert bad == BadRow(str(path), 2, f"found 3 fields, want 2 as in the header; {FIELDS_ADVICE}", '1,"2\n3",4')
+    reason = f"found 3 fields, want 2 as in the header; {FIELDS_ADVICE}"
+    assert bad == BadRow(str(path), 2, reason, '1,"2\n3",4', columns=("a", "b"))
     assert row == Row(str(path), 4, {"a": "5", "b": "6"})
 
 

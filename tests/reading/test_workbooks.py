@@ -62,6 +62,43 @@ def test_a_workbook_without_the_columns_on_any_sheet_is_refused_by_its_first(tmp
         read(path)
 
 
+STRAY = {
+    "no names": ([[None, None], [None, "\u3000"], [None, 7]], "found no column names", 1),
+    "a name twice": (
+        [["난이도", "명", "난이도"], ["상", 3, "하"]],
+        "no column question, answer; found 난이도, 명, 난이도 (2)",
+        1,
+    ),
+    "two answers": (
+        [["번호", "회신(1차)", "회신(2차)"], [1, "가", "나"]],
+        "no column question; found 번호, 회신(1차), 회신(2차)",
+        1,
+    ),
+    "an answer twice": ([["답변", "답변"], ["가", "나"], ["다", "라"]], "no column question; found 답변, 답변 (2)", 2),
+}
+
+
+@pytest.mark.parametrize("stray", STRAY)
+def test_a_sheet_that_is_no_table_of_questions_stops_nothing(tmp_path, stray):
+    rows, reason, number = STRAY[stray]
+    reading = read(path := write_xlsx(tmp_path / "d.xlsx", 잡=rows, 가=[NAMES[:2], [Q, A]]))
+    assert pairs(reading) == [(Q, A)]
+    assert left_out(reading, path) == [("[잡]", reason, number)]
+
+
+def test_names_that_could_both_be_meant_stop_the_stage_where_both_fields_are(tmp_path):
+    good = [NAMES[:2], [Q2, A2]]
+    for names, message in (
+        (
+            ["질문", "회신(1차)", "회신(2차)"],
+            r"d.xlsx\[나\]:1: columns 회신\(1차\), 회신\(2차\) could both be the answer",
+        ),
+        (["질문", "답변", "분야", "분야"], r"d.xlsx\[나\]:1: column 분야 is there more than once"),
+    ):
+        with pytest.raises(RecordError, match=message):
+            read(write_xlsx(tmp_path / "d.xlsx", 가=good, 나=[names, [Q, A, A, A]]))
+
+
 def test_merged_cells_are_filled_down_and_counted(tmp_path):
     rows = [NAMES, *([f"{number}번 {Q}", A, "전세" if number == 0 else None] for number in range(3))]
     rows += [[None, None, None], [f"3번 {Q}", A, "물권"], [f"4번 {Q}", A, None]]

@@ -10,6 +10,7 @@ from civilqa.program.files import read_json, read_jsonl
 from civilqa.program.parameters import read_sections
 from conftest import HEADER, ROOT, edit_params
 from prepare import PrepareParams, length_quantiles, select
+from source_files import write_xlsx
 
 (PARAMS,) = read_sections(ROOT / "params.yaml", prepare=PrepareParams)
 
@@ -146,6 +147,40 @@ def test_what_is_put_aside_holds_no_personal_data_either(folder):
         assert secret not in written
     assert written.count("[전화번호]") == 2
     assert written.count("[이메일]") == written.count("[주민등록번호]") == 1
+
+
+def test_numbers_that_a_workbook_cut_are_put_aside_masked(folder):
+    names = ["질문", "답변", "연락처", "주민등록번호", "계좌번호"]
+    secret = ["1098765432", "407154123456", "110234567890"]
+    texts = [["질문입니다 하나", "답변입니다 하나"], ["질문입니다 둘", ""]]
+    (folder / "mine").mkdir()
+    write_xlsx(folder / "mine/a.xlsx", 가=[names, *([*pair, *map(int, secret)] for pair in texts)])
+    line = ",".join(["질문입니다 셋", "답변입니다, 셋", *secret])
+    (folder / "mine/b.csv").write_text(f"{','.join(names)}\n{line}\n질문입니다 넷,답변입니다 넷,,,\n", encoding="utf-8")
+    run(folder, "mine", **{"prepare.on_invalid": "drop"})
+    written = prepare.EXTRA.read_text(encoding="utf-8") + prepare.REJECTED.read_text(encoding="utf-8")
+    assert [number for number in secret if number in written] == []
+    assert [row["reason"] for row in rejected()] == ["empty", "unreadable"]
+
+
+def test_what_the_stage_counts_is_in_the_rows_that_it_keeps(folder, capsys):
+    rows = [
+        "질문입니다 하나,첫째 답변은 민법 제1200조입니다,전세,",
+        "질문입니다 둘,둘째 답변은 민법 제1201조<br>010-9876-5432입니다,물권,",
+        "질문입니다 셋,네,물권,",
+    ]
+    (folder / "mine.csv").write_text("\n".join([HEADER, *rows]), encoding="utf-8")
+    run(folder, "mine.csv", **{"prepare.check_citations": "warn", "prepare.categories": ["전세"]})
+    metrics = read_json(prepare.METRICS)
+    counted = ("leftovers", "rows_with_citations_in_doubt", "short_answers")
+    assert {key: metrics[key] for key in counted} == dict(zip(counted, (0, 1, 0), strict=True))
+    assert metrics["personal_data"] == {}
+    said = capsys.readouterr().out
+    assert "warning: 1 rows kept whose citations do not hold:\nmine.csv:2: " in said
+    assert not [word for word in ("leftovers", "personal data", "answers of fewer") if word in said]
+    page = prepare.REPORT.read_text(encoding="utf-8")
+    assert "쓰는 행에 태그나 기호가 남은 것이 없습니다." in page
+    assert "형식으로 찾을 수 있는 개인정보가 없습니다." in page
 
 
 def test_addresses_are_masked_on_request_in_all_that_is_written(folder):

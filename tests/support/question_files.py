@@ -15,4 +15,4 @@ def write_questions(path: Path) -> Path:
 
 def answered(path: Path) -> list[dict[str, Any]]:
     """Return the lines of an answer file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_bytes().splitlines()]

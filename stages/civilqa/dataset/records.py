@@ -16,9 +16,8 @@ SPLITS = ("train", "validation", "test")
 class Record:
     """One question and answer.
 
-    `id` is the record's name for good: it depends on the question alone, so that mending an answer, reordering the
-    file or adding rows moves no record to another split. Of several answers to one question the first in the file has
-    this id, and each further one variant_id. `category` and `difficulty` may be empty.
+    `id` is the record's name for good: it depends on the question alone. Of several answers to one question the first
+    in the file has this id, and each further one variant_id. `category` and `difficulty` may be empty.
     """
 
     id: str

@@ -76,8 +76,9 @@ def is_alike(entry: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def short_answers(reading: Reading, params: PrepareParams) -> list[str]:
     """Return where the answers are that are kept though shorter than prepare.min_answer_characters."""
+    short = {record.id for record in reading.kept if len(record.answer) < params.min_answer_characters}
     pairs = zip(reading.records, reading.rows, strict=True)
-    return [f"{row.file}:{row.line}" for record, row in pairs if len(record.answer) < params.min_answer_characters]
+    return [f"{row.file}:{row.line}" for record, row in pairs if record.id in short]
 
 
 def notes(reading: Reading, params: PrepareParams) -> Iterator[str]:

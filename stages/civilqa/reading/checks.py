@@ -16,11 +16,10 @@ from civilqa.reading.addresses import possible_names
 from civilqa.reading.cited_articles import describe_doubts, doubtful_citations, read_article
 from civilqa.reading.cleaning import clean
 from civilqa.reading.columns import COLUMNS, MultiTurn, Wanted
-from civilqa.reading.personal_data import mask_cells, mask_personal_data
+from civilqa.reading.personal_data import mask_cells, mask_line, mask_personal_data
 from civilqa.reading.rows import BadRow, Row, is_empty
 from civilqa.reading.text_quality import find_damage, find_leftover, quote
 
-PLACES_KEPT = 100  # of leftovers and of citations in doubt, of which all are counted
 PLURALS = {"category": "categories", "difficulty": "difficulties"}
 
 
@@ -74,19 +73,26 @@ class Rejected:
     row: Any
 
 
+@dataclass(slots=True)
+class Found:
+    """What was found in a row, to be counted if it is kept."""
+
+    personal_data: Counter[str] | None = None
+    acts_outside_table: tuple[str, ...] = ()  # one for each citation
+    leftover: str = ""  # where there is something that is no text, and what
+    doubt: tuple[str, int, str] | None = None  # citations that do not hold: file, line, detail
+    possible_names: tuple[str, ...] = ()
+
+
+NOTHING = Found()
+
+
 @dataclass
 class Checked:
-    """What came of some rows: for each a record or why it is rejected, and what was found in the records."""
+    """What came of some rows: for each a record or why it is rejected; by their places, what was found in records."""
 
     outcomes: list[Record | Rejected] = field(default_factory=list)
-    personal_data: Counter[str] = field(default_factory=Counter)
-    citations_outside_table: int = 0
-    acts_outside_table: Counter[str] = field(default_factory=Counter)  # citations of each
-    leftovers: int = 0  # records with something in them that is no text
-    leftover_places: list[str] = field(default_factory=list)  # where, and what, of the first of them
-    possible_names: Counter[str] = field(default_factory=Counter)
-    in_doubt: int = 0  # records that cite what does not hold
-    doubtful_citations: list[tuple[str, int, str]] = field(default_factory=list)  # file, line, detail of the first
+    found: dict[int, Found] = field(default_factory=dict)
 
 
 def make_row_checker(params: PrepareParams) -> Callable[[list[Row | BadRow]], Checked]:
@@ -94,15 +100,18 @@ def make_row_checker(params: PrepareParams) -> Callable[[list[Row | BadRow]], Ch
 
     def check_rows(rows: list[Row | BadRow]) -> Checked:
         checked = Checked()
-        for row in rows:
-            checked.outcomes.append(check_row(row, params, checked))
+        for place, row in enumerate(rows):
+            found = Found()
+            checked.outcomes.append(check_row(row, params, found))
+            if isinstance(checked.outcomes[-1], Record) and found != NOTHING:
+                checked.found[place] = found
         return checked
 
     return check_rows
 
 
-def check_row(row: Row | BadRow, params: PrepareParams, checked: Checked) -> Record | Rejected:
-    """Return the record that a row makes, or why it makes none; count in `checked` what was found in a record."""
+def check_row(row: Row | BadRow, params: PrepareParams, found: Found) -> Record | Rejected:
+    """Return the record that a row makes, or why it makes none; what was found in it goes to `found`."""
     if isinstance(row, BadRow):
         return reject(row, row.kind, row.reason, params)
     fields = {name: row.fields[name] for name in COLUMNS}
@@ -113,7 +122,7 @@ def check_row(row: Row | BadRow, params: PrepareParams, checked: Checked) -> Rec
     if problem is not None:
         return reject(row, *problem, params)
     if params.check_text != "off" and (
-        problem := find_flaw(row, {name: fields[name] for name in looked_at}, params.check_text, checked)
+        problem := find_flaw(row, {name: fields[name] for name in looked_at}, params.check_text, found)
     ):
         return reject(row, *problem, params)
     if params.check_citations != "off":
@@ -121,17 +130,14 @@ def check_row(row: Row | BadRow, params: PrepareParams, checked: Checked) -> Rec
         if doubts and params.check_citations == "reject":
             return reject(row, *doubts, params)
         if doubts:
-            checked.in_doubt += 1
-            if len(checked.doubtful_citations) < PLACES_KEPT:
-                checked.doubtful_citations.append((row.file, row.line, doubts[1]))
-        checked.citations_outside_table += len(outside)
-        checked.acts_outside_table.update(outside)
+            found.doubt = row.file, row.line, doubts[1]
+        found.acts_outside_table = tuple(outside)
     if params.list_names:
-        checked.possible_names.update(name for text in fields.values() for name in possible_names(text))
+        found.possible_names = tuple(name for text in fields.values() for name in possible_names(text))
     for name in looked_at:
-        masked, found = mask_personal_data(fields[name], addresses=params.mask_addresses)
-        if found:
-            checked.personal_data.update(found)
+        masked, counts = mask_personal_data(fields[name], addresses=params.mask_addresses)
+        if counts:
+            found.personal_data = (found.personal_data or Counter()) + Counter(counts)
         fields[name] = masked if params.mask_personal_data else mask(fields[name], params)
     return Record(id=record_id(fields["question"]), **fields)
 
@@ -163,8 +169,8 @@ def find_problem(fields: dict[str, str], params: PrepareParams) -> tuple[str, st
     return None
 
 
-def find_flaw(row: Row, fields: dict[str, str], check_text: str, checked: Checked) -> tuple[str, str] | None:
-    """Return (reason, detail) if a row holds what is no text; where leftovers are let pass, count them in `checked`.
+def find_flaw(row: Row, fields: dict[str, str], check_text: str, found: Found) -> tuple[str, str] | None:
+    """Return (reason, detail) if a row holds what is no text; where a leftover is let pass, it goes to `found`.
 
     Lost characters are never let pass: what stood there is in no later stage to be seen, and a model learns to write
     them.
@@ -183,9 +189,7 @@ def find_flaw(row: Row, fields: dict[str, str], check_text: str, checked: Checke
             if check_text == "reject":
                 detail = f"'{name}' holds what is no text: \"{quoted}\"; take it out, or set prepare.check_text to warn"
                 return "leftover", detail
-            checked.leftovers += 1
-            if len(checked.leftover_places) < PLACES_KEPT:
-                checked.leftover_places.append(f"{row.file}:{row.line}: '{name}' holds \"{quoted}\"")
+            found.leftover = f"{row.file}:{row.line}: '{name}' holds \"{quoted}\""
             return None
     return None
 
@@ -203,7 +207,8 @@ def find_doubts(answer: str, params: PrepareParams) -> tuple[tuple[str, str] | N
 def reject(row: Row | BadRow, reason: str, detail: str, params: PrepareParams) -> Rejected:
     """Return a rejected row with the whole of what was read."""
     if isinstance(row, BadRow):
-        return Rejected(row.file, row.line, reason, detail, mask(row.raw, params))
+        raw = mask_line(row.raw, row.columns, params.mask_personal_data, params.mask_addresses)
+        return Rejected(row.file, row.line, reason, detail, raw)
     fields = mask_cells(row.fields, params.mask_personal_data, params.mask_addresses)
     return Rejected(row.file, row.line, reason, mask(detail, params), fields)
 

@@ -15,6 +15,7 @@ from civilqa.reading.names import CHAT, CONTEXT, KNOWN, PAIRED, count, is_data, 
 from civilqa.reading.rows import Row, Shape, Table, TableInfo
 
 COLUMNS = ("question", "answer", "category", "difficulty")
+ABOUT = ("category", "difficulty")  # fields that may stand outside of the object that holds the question
 HEADER_ROWS = 20  # how far down the column names are looked for
 
 MultiTurn = Literal["first", "last", "reject"]
@@ -60,7 +61,7 @@ def find_shape(names: Sequence[str], wanted: Wanted, rows: Sequence[Row] = ()) -
     """
     if not wanted.fields or not all(has(column, names, rows) for column in wanted.columns.values()):
         return None
-    top = find_known("", names, wanted.columns)
+    top = {name: columns for name, columns in find_known("", names, wanted.columns).items() if name in ABOUT}
     if (shape := shape_at("", names, wanted, top)) is not None:
         return shape
     by_prefix: dict[str, list[str]] = defaultdict(list)
@@ -72,27 +73,30 @@ def find_shape(names: Sequence[str], wanted: Wanted, rows: Sequence[Row] = ()) -
     return found[0] if len(found) == 1 else None
 
 
-def shape_at(prefix: str, names: Sequence[str], wanted: Wanted, top: Mapping[str, str]) -> Shape | None:
+def shape_at(prefix: str, names: Sequence[str], wanted: Wanted, top: Mapping[str, list[str]]) -> Shape | None:
     """Return the shape of the columns at a prefix, which is '' or the dotted path of an object; None for no shape.
 
     Args:
-        top: the columns known at the top, which may say the category of what stands further inside.
+        top: the columns known at the top that say the category of what stands further inside.
+
+    Raises:
+        ValueError: it is one, but two columns could be the same field.
     """
     mapped = wanted.columns
     found = find_known(prefix, names, mapped)
-    about = {name: column for name, column in (dict(top) | found).items() if name in ("category", "difficulty")}
-    named = about | found | dict(mapped)
+    named = {**top, **found, **{name: [column] for name, column in mapped.items()}}
     columns = {name: named[name] for name in wanted.fields if name in named}
     chat = found.get("chat")
     if "question" in mapped and mapped["question"] == mapped.get("answer"):
-        chat = mapped["question"]
+        chat = [mapped["question"]]
     elif all(name in columns for name in wanted.required):
-        return text_shape(prefix, names, columns, mapped)
+        return text_shape(prefix, names, {name: only(name, each) for name, each in columns.items()}, mapped)
     elif chat is None or {"question", "answer"} & mapped.keys():
         return None
-    kind = "chat messages" if plain(chat.rpartition(".")[2]) == "messages" else "ShareGPT conversations"
-    rest = {name: (column,) for name, column in columns.items() if name not in ("question", "answer")}
-    return Shape(f"{kind} ({shown_names([chat, *(column for (column,) in rest.values())])})", rest, chat)
+    column = only("chat", chat)
+    kind = "chat messages" if plain(column.rpartition(".")[2]) == "messages" else "ShareGPT conversations"
+    rest = {name: (only(name, each),) for name, each in columns.items() if name not in ("question", "answer")}
+    return Shape(f"{kind} ({shown_names([column, *(each for (each,) in rest.values())])})", rest, column, prefix)
 
 
 def text_shape(prefix: str, names: Sequence[str], columns: Mapping[str, str], mapped: Mapping[str, str]) -> Shape:
@@ -111,24 +115,57 @@ def text_shape(prefix: str, names: Sequence[str], columns: Mapping[str, str], ma
     elif word == "prompt":
         kind = "prompt and completion"
     listed = [column for each in parts.values() for column in each if column in names or column in columns.values()]
-    return Shape(f"{kind} ({shown_names(listed)})", parts)
+    return Shape(f"{kind} ({shown_names(listed)})", parts, prefix=prefix)
 
 
-def find_known(prefix: str, names: Sequence[str], mapped: Mapping[str, str]) -> dict[str, str]:
-    """Return the columns at a prefix by the field that their names are known for, and `chat` for a conversation.
-
-    Args:
-        mapped: fields, and their columns, that need no looking for.
+def with_late_fields(shape: Shape, names: Sequence[str], wanted: Wanted) -> Shape:
+    """Return a shape with the fields of category and difficulty that only these columns of a later row name.
 
     Raises:
         ValueError: two columns could be the same field.
+    """
+    late: dict[str, list[str]] = {}
+    for start in ("", f"{shape.prefix}." if shape.prefix else ""):  # what is beside the question counts more
+        late |= find_known(start[:-1], [name for name in names if name.startswith(start)], wanted.columns)
+    found = {name: (only(name, late[name]),) for name in lacking(shape, wanted) if name in late}
+    if not found:
+        return shape
+    shown = shown_names(column for (column,) in found.values())
+    return replace(shape, kind=f"{shape.kind.removesuffix(')')}, {shown})", parts={**shape.parts, **found})
+
+
+def lacking(shape: Shape, wanted: Wanted) -> list[str]:
+    """Return the fields that a shape has not, and need not have."""
+    return [name for name in wanted.fields if name not in shape.parts and name not in wanted.required]
+
+
+def only(field: str, columns: Sequence[str]) -> str:
+    """Return the column of a field.
+
+    Raises:
+        ValueError: there are two.
+    """
+    if len(columns) > 1:
+        raise ValueError(
+            f"columns {shown_names(columns)} could both be the {field}; say in prepare.columns which one is"
+        )
+    return columns[0]
+
+
+def find_known(prefix: str, names: Sequence[str], mapped: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the columns at a prefix by the field that their names are known for, and `chat` for a conversation.
+
+    Of a field that two columns could be, all of them are there.
+
+    Args:
+        mapped: fields, and their columns, that need no looking for.
     """
     start = f"{prefix}." if prefix else ""
     by_word: dict[str, list[str]] = defaultdict(list)
     for name in names:
         if name not in mapped.values():
             by_word[word_in(name[len(start) :])].append(name)
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for key, words in (*KNOWN.items(), ("chat", CHAT)):
         for word in words:
             same = by_word.get(word, [])
@@ -137,11 +174,7 @@ def find_known(prefix: str, names: Sequence[str], mapped: Mapping[str, str]) -> 
             bare = [name for name in same if name == start + word] or [
                 name for name in same if plain(name[len(start) :]) == word
             ]
-            if len(same) > 1 and len(bare) != 1:
-                raise ValueError(
-                    f"columns {shown_names(same)} could both be the {key}; say in prepare.columns which one is"
-                )
-            found[key] = (bare or same)[0]
+            found[key] = bare if len(bare) == 1 else same
             break
     return found
 
@@ -199,6 +232,7 @@ def make_table(
     above: int = 0,
     rows: Sequence[Row] = (),
     below: Sequence[Sequence[str]] | None = None,
+    twice: str = "",
 ) -> Table:
     """Return a table whose rows are still to be given.
 
@@ -207,18 +241,25 @@ def make_table(
         above: rows above them.
         rows: the first rows of a table that may hold lists and objects.
         below: the cells of some lines below the names, where these are a line that may itself be a row.
+        twice: what is wrong with names that are there twice, which matters only if the table is used.
 
     Raises:
-        RecordError: two columns could be the same field.
+        RecordError: a table that is used has two columns that could be the same field.
     """
     names = [name for name in info.columns if name]
     try:
         shape = find_shape(names, wanted, rows)
-        known = find_known("", names, wanted.columns) if shape is None else {}
     except ValueError as error:
-        raise RecordError(f"{info.file}:{line}: {error}") from None
+        raise RecordError(twice or f"{info.file}:{line}: {error}") from None
+    if twice and (shape is not None or not wanted.fields):
+        raise RecordError(twice)
+    known = find_known("", names, wanted.columns) if shape is None else {}
     problem = ""
-    if shape is None and wanted.required and not known and below is not None and is_data(names, below):
+    if not names and below is not None:
+        problem = "found no column names; put them on the first line"
+        if not wanted.fields:
+            raise RecordError(f"{info.file}:{line}: {problem}")
+    elif shape is None and wanted.required and not known and below is not None and is_data(names, below):
         problem = (
             f"found a row of {count(len(names), 'cell')} where the column names should be; put a line with the names "
             "above it, e.g. question,answer"

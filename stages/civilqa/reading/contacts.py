@@ -7,7 +7,7 @@ companies, which an answer should keep.
 import re
 from collections.abc import Iterator
 
-from civilqa.reading.personal_numbers import BEGIN, COMPANY, END, STARS, Span, before
+from civilqa.reading.personal_numbers import BEGIN, COMPANY, END, OTHER_LABEL, STARS, Span, before
 
 SEPARATOR = r" ?[-.]? ?"
 # Mobile 01x, Seoul 02, provinces 031 to 064, internet 070, personal 0502 to 0508; 01O with the letter for the digit.
@@ -24,7 +24,17 @@ PHONE = re.compile(
     rf"|{BEGIN}01[016-9](?P<gap>[/_~,])[0-9]{{3,4}}(?P=gap)[0-9]{{4}}{END}"
     rf"|(?:[공영][일1][공영0]|{BEGIN}010(?=[-. 0-9]{{0,7}}[공영일이삼사오육륙칠팔구])){SPOKEN}{SPOKEN})"
 )
-MOBILE = re.compile(r"(?:\(?\+ ?82\)?[-. (0)]{0,6}|(?:00)?82[-() 0]{1,5}|\(?0)(?:1|50)|[Oo공영]")
+# Behind its label also without the 0 that a numeric cell of Excel has lost: 1012345678, 212345678.
+SHORTENED = re.compile(
+    rf"{BEGIN}(?:82{SEPARATOR})?(?:1[016-9]{SEPARATOR}[1-9][0-9]{{2,3}}{SEPARATOR}[0-9]{{4}}|{AREA}[1-9][0-9]{{6,7}}){END}"
+)
+PHONE_LABEL = re.compile(
+    r"(?:(?:연락처|전화|휴대폰|핸드폰|모바일|폰(?=\s?번호))(?:\s?번호)?|[☎☏📞]"
+    r"|(?:(?i:phone|mobile|contact|(?<![a-z])(?:tel|cell|hp))|(?<=[a-z])(?:Tel|Cell|H[Pp]))(?:[\s_]?(?i:no|num(?:ber)?))?)"
+    r"(?:\s?\([^()0-9\n\]]{1,10}\)|[_ ](?:[가-힣]{1,4}|[A-Za-z]{1,8})(?=[:：\"']))?"  # 연락처(본인), tel_home:
+    r"(?:는|은|이|가|를|을|로|의)?[^0-9가-힣A-Za-z\n\]]{0,4}$"
+)
+MOBILE = re.compile(r"(?:82 ?)?(?:1|50)|(?:\(?\+ ?82\)?[-. (0)]{0,6}|(?:00)?82[-() 0]{1,5}|\(?0)(?:1|50)|[Oo공영]")
 # No exchange begins with 15, 16 or 18: 02-1588-1234 is the nationwide line of a company.
 NATIONWIDE = re.compile(rf"{HEAD}{SEPARATOR}1[568][0-9]{{2}}{SEPARATOR}[0-9]{{4}}")
 # ☎ 02-2110-3000~5: a row of lines is an exchange.
@@ -56,12 +66,17 @@ ANOTHER = re.compile(r"\s?[,/·]\s?")
 
 def find_phones(text: str) -> Iterator[Span]:
     """Yield telephone numbers; those of offices and companies as not personal."""
-    public_until = -1
-    for match in PHONE.finditer(text):
-        starred = match["starred"]
-        if starred is not None and not (1 <= sum(map(str.isdecimal, starred)) <= 7):
-            continue
+    until = public_until = -1
+    for match in sorted([*PHONE.finditer(text), *SHORTENED.finditer(text)], key=lambda match: match.start()):
         start, end = match.span()
+        if match.re is SHORTENED:
+            listed = until >= 0 and MOBILE.match(match[0]) and ANOTHER.fullmatch(text, until, start)
+            head = before(text, start)
+            if start < until or not (listed or (PHONE_LABEL.search(head) and not OTHER_LABEL.search(head))):
+                continue
+        elif (starred := match["starred"]) is not None and not (1 <= sum(map(str.isdecimal, starred)) <= 7):
+            continue
+        until = end
         follows = public_until >= 0 and ANOTHER.fullmatch(text, public_until, start)
         public = not MOBILE.match(match[0]) and bool(follows or is_office_line(text, start, end))
         row = RANGE.match(text, end)
@@ -71,7 +86,8 @@ def find_phones(text: str) -> Iterator[Span]:
 
 def is_office_line(text: str, start: int, end: int) -> bool:
     """Tell whether a number of a fixed line is that of an office or company."""
-    if NATIONWIDE.fullmatch(text, start, end) or RANGE.match(text, end) or OFFICE_AFTER.match(text, end):
+    nationwide = NATIONWIDE.fullmatch(text, start, end) or NATIONWIDE.fullmatch(f"0{text[start:end]}")
+    if nationwide or RANGE.match(text, end) or OFFICE_AFTER.match(text, end):
         return True
     head = before(text, start)
     return bool(OFFICE_LINE.search(head) or OFFICE_BEFORE.search(head))

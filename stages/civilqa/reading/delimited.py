@@ -42,12 +42,13 @@ def read_delimited(file: File, wanted: Wanted) -> Iterator[Table]:
     for _ in range(row):
         above += not is_blank(header)
         line, header = next(rows)
-    names = check_columns(str(file), line, header, wanted.columns.values())
-    while not names[-1]:
+    names, twice = check_columns(str(file), line, header, wanted.columns.values())
+    while any(names) and not names[-1]:
         names.pop()
     form = file.suffix[1:] if file.suffix in (".tsv", ".txt") else "csv"
     info = TableInfo(str(file), form, encoding, delimiter, tuple(filter(None, names)))
-    table = make_table(info, wanted, line=line, above=above, below=parse(head[reader.line_num :], delimiter))
+    below = parse(head[reader.line_num :], delimiter)
+    table = make_table(info, wanted, line=line, above=above, below=below, twice=twice)
     table.rows = read_rows(table, rows, names, header[: len(names)], raw)
     yield table
 
@@ -85,6 +86,7 @@ def read_rows(
                 f"found {count(len(cells), 'field')}, want {width} as in the header; put a field that holds "
                 f'a {DELIMITERS.get(table.info.delimiter, "delimiter")} or a line break between double quotes ("...")',
                 "".join(raw).rstrip("\r\n"),
+                columns=table.info.columns,
             )
 
 

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from civilqa.reading.columns import Wanted, look_up
-from civilqa.reading.rows import BadRow, Row, Table, cell_text, is_empty
+from civilqa.program.errors import RecordError
+from civilqa.reading.columns import Wanted, lacking, look_up, with_late_fields
+from civilqa.reading.rows import BadRow, Row, Shape, Table, cell_text, is_empty
 from civilqa.reading.turns import read_conversation
 
 
@@ -22,20 +23,18 @@ def field_rows(table: Table, wanted: Wanted) -> Iterator[Row | BadRow]:
 
     All of them are text. What is counted on the way stands in the table, which must have a shape.
     """
-    shape = table.shape
-    used = shape.used
-    plan = [
-        (name, columns[0] if len(columns) == 1 else "", columns)
-        for name in wanted.fields
-        for columns in [shape.parts.get(name, ())]
-    ]
+    shape, plan = table.shape, make_plan(table.shape, wanted)
     as_named = shape.chat is None and all(column == name for name, column, _ in plan)
+    seen = set(table.info.columns) if lacking(shape, wanted) else None
     for row in table.rows:
         table.read += 1
         if isinstance(row, BadRow):
             yield row
             continue
         source = row.fields
+        if seen is not None and not seen.issuperset(source):
+            shape = table.shape = with_later_columns(table, row, seen, wanted)
+            plan = make_plan(shape, wanted)
         fields = source if as_named else {}  # one row in place of two, where nothing is renamed
         try:
             for name, column, columns in plan:
@@ -46,15 +45,35 @@ def field_rows(table: Table, wanted: Wanted) -> Iterator[Row | BadRow]:
                 fields |= take_turn(table, shape.chat, look_up(source, shape.chat), wanted)
         except Unusable as error:
             raw = json.dumps(source, ensure_ascii=False, default=str)
-            yield BadRow(row.file, row.line, str(error), raw, error.kind)
+            yield BadRow(row.file, row.line, str(error), raw, error.kind, tuple(source))
             continue
         for column, value in source.items():
-            if column not in used:
+            if column not in shape.used:
                 text = value if isinstance(value, str) else cell_text(value)
                 if value and not is_empty(text):
                     table.unused[column] += 1
                 fields[column if column not in wanted.fields else f"{column} (not used)"] = text
         yield row if as_named else Row(row.file, row.line, fields)
+
+
+def make_plan(shape: Shape, wanted: Wanted) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return for each field its name, its column if it has one alone, and its columns."""
+    parts = [(name, shape.parts.get(name, ())) for name in wanted.fields]
+    return [(name, columns[0] if len(columns) == 1 else "", columns) for name, columns in parts]
+
+
+def with_later_columns(table: Table, row: Row, seen: set[str], wanted: Wanted) -> Shape:
+    """Return the shape of a table with what the columns of a row name that are not `seen` so far; now they are.
+
+    Raises:
+        RecordError: two columns could be the same field.
+    """
+    names = [name for name in row.fields if name not in seen]
+    seen.update(names)
+    try:
+        return with_late_fields(table.shape, names, wanted)
+    except ValueError as error:
+        raise RecordError(f"{row.file}:{row.line}: {error}") from None
 
 
 def join_texts(name: str, columns: tuple[str, ...], row: dict[str, Any]) -> str:

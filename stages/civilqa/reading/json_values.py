@@ -54,11 +54,24 @@ def is_lines(file: File, encoding: str) -> bool:
         begin = first.strip()
         if begin in ("[", "{") or re.match(r"\[\s*[{\]]", begin):
             return False
-        if not named_lines and begin.startswith("{") and first.endswith("\n"):
-            # Rows if the first line is one object and others follow, else one object over several lines.
-            with_more = any(line.strip() for line in iter(lambda: stream.readline(FIELD_CHARACTERS), ""))
-            return with_more and is_object(begin.removesuffix(","))
+        if begin.startswith("{") and first.endswith("\n"):
+            if not is_object(begin.removesuffix(",")):
+                return named_lines and not goes_on(file, encoding)
+            # Rows if the first line is one object and others follow.
+            return named_lines or any(line.strip() for line in iter(lambda: stream.readline(FIELD_CHARACTERS), ""))
     return named_lines or not begin
+
+
+def goes_on(file: File, encoding: str) -> bool:
+    """Tell whether a file begins with an object over several lines; below a damaged line there is another object."""
+    with Values(file, encoding) as values:
+        values.peek()
+        line = values.line
+        try:
+            outline(values, (), {})
+        except RecordError:
+            return False
+        return values.line > line
 
 
 def is_object(text: str) -> bool:
@@ -318,10 +331,8 @@ def beside(value: dict[str, Any], path: Path, layouts: dict[Path, str]) -> Itera
 
 def is_by_columns(whole: dict[str, Any], wanted: Wanted) -> bool:
     """Tell whether an object holds a list of all cells for each column, or an object of them by row number."""
-    try:
-        known = find_known("", list(whole), wanted.columns) | dict(wanted.columns)
-    except ValueError:
-        return False
+    known = {name: columns[0] for name, columns in find_known("", list(whole), {}).items() if len(columns) == 1}
+    known |= wanted.columns
     cells = [whole.get(known.get(name, "")) for name in wanted.required]
     if not cells:
         return False

@@ -26,9 +26,13 @@ PAIRED = {"문": "답"}
 for one, other in (("q", "a"), ("user", "assistant"), ("human", "gpt")):
     PAIRED |= {one: other, other: one}
 # 상담질문, 질의요지 and question_text are named by the word in them; 답변일 and 질문제목 are something else.
-WORDS = "|".join(sorted((word for words in KNOWN.values() for word in words), key=len, reverse=True))
+# Who asks may stand before a question alone: 고객답변 and user_answer are what the asker said.
+WORDS, ASKING = (
+    "|".join(sorted(words, key=len, reverse=True))
+    for words in ([word for words in KNOWN.values() for word in words], KNOWN["question"])
+)
 NAME = re.compile(
-    rf"(?:상담|법률|민원|고객|사용자|user|질문(?=분))?({WORDS})s?"
+    rf"(?:(?:상담|법률|민원|질문(?=분))?({WORDS})|(?:고객|사용자|user)({ASKING}))s?"
     r"(?:내용|사항|요지|본문|원문|문|글|text|contents?|body|kor?|kr|korean)?"
 )
 # What belongs to an instruction. Source: the fields of Stanford Alpaca and of Databricks Dolly.
@@ -57,7 +61,7 @@ def word_in(name: str) -> str:
     """Return the known word that a column is named by; where there is none, its plain name."""
     name = plain(name)
     match = NAME.fullmatch(name)
-    return match[1] if match else name
+    return match[1] or match[2] if match else name
 
 
 def is_known(name: str) -> bool:

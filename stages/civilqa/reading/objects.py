@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from civilqa.reading.columns import EmptyFile, Wanted, find_shape, make_table
+from civilqa.reading.columns import EmptyFile, Wanted, find_shape, look_up, make_table
 from civilqa.reading.names import shown_names
 from civilqa.reading.rows import BadRow, Row, Table, TableInfo, flatten
 
@@ -18,12 +18,15 @@ ADVICE = "write an array of objects, or one JSON object a line"
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def object_table(info: TableInfo, rows: Iterator[Row | BadRow], wanted: Wanted, columns: Iterable[str] = ()) -> Table:
+def object_table(
+    info: TableInfo, rows: Iterator[Row | BadRow], wanted: Wanted, columns: Iterable[str] = (), twice: str = ""
+) -> Table:
     """Return the table whose rows are objects; its columns are the keys of the first rows.
 
     Args:
         info: without columns.
         columns: those that are there even without rows.
+        twice: see make_table.
 
     Raises:
         EmptyFile: there are no rows, and no columns.
@@ -38,12 +41,27 @@ def object_table(info: TableInfo, rows: Iterator[Row | BadRow], wanted: Wanted, 
     if not head and not names:
         raise EmptyFile(f"{info.file}:1: the file is empty; want rows; {ADVICE}")
     info = TableInfo(info.file, info.format, info.encoding, None, names)
-    table = make_table(info, wanted, line=head[0].line if head else 1, rows=good)
+    table = make_table(info, wanted, line=head[0].line if head else 1, rows=good, twice=twice)
     if head and not good:
         table.problem = str(head[0])
     table.lists = lists
-    table.rows = complete(chain(head, rows), names)
+    table.rows = complete(without_hollow(table, chain(head, rows), wanted), names)
     return table
+
+
+def without_hollow(table: Table, rows: Iterator[Row | BadRow], wanted: Wanted) -> Iterator[Row | BadRow]:
+    """Yield rows but those around an empty list that hold nothing of a question either, which are counted."""
+    if table.shape is None or not table.lists:
+        yield from rows
+        return
+    asked = [column for name in wanted.required for column in table.shape.parts.get(name, ())]
+    asked += [table.shape.chat] if table.shape.chat else []
+    for row in rows:
+        hollow = isinstance(row, Row) and any(row.fields.get(name) in ([], "") for name in table.lists)
+        if hollow and not any(look_up(row.fields, column) for column in asked):
+            table.left_out["with an empty list"] += 1
+        else:
+            yield row
 
 
 def complete(rows: Iterator[Row | BadRow], columns: tuple[str, ...]) -> Iterator[Row | BadRow]:

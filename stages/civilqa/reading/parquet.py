@@ -21,11 +21,11 @@ def read_parquet(file: File, wanted: Wanted) -> Iterator[Table]:
             content = pyarrow.parquet.ParquetFile(stream)
             for group in range(content.metadata.num_row_groups):
                 refuse_bomb(file, content.metadata.row_group(group).total_byte_size)
-            names = check_columns(str(file), 1, content.schema_arrow.names, wanted.columns.values())
+            names, twice = check_columns(str(file), 1, content.schema_arrow.names, wanted.columns.values())
         # Where there are rows, what is inside a column that holds objects is a column of its own.
         columns = () if content.metadata.num_rows else filter(None, names)
         rows = read_rows(file, content, names)
-        yield object_table(TableInfo(str(file), "parquet", None, None, ()), rows, wanted, columns)
+        yield object_table(TableInfo(str(file), "parquet", None, None, ()), rows, wanted, columns, twice)
 
 
 def read_rows(file: File, content: Any, names: list[str]) -> Iterator[Row | BadRow]:
@@ -48,4 +48,5 @@ def parquet_row(file: str, line: int, names: list[str], values: tuple[Any, ...])
         return row
     except UnicodeDecodeError as error:
         reason = f"found bytes that are not UTF-8 (0x{error.object[error.start]:02x}); write the column as text"
-        return BadRow(file, line, reason, json.dumps(values, ensure_ascii=False, default=str))
+        raw = json.dumps(values, ensure_ascii=False, default=str)
+        return BadRow(file, line, reason, raw, columns=tuple(filter(None, names)))

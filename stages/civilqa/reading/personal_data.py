@@ -10,6 +10,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from civilqa.reading.addresses import find_addresses
@@ -62,7 +63,7 @@ NOISE = re.compile(
 
 # What every finding has in it; almost no text of the dataset has, so this is all the work most texts cost.
 MAYBE = re.compile(
-    rf"[@0-9A-Za-z{STARS}호리뱅앳공영](?:"  # one set first: most characters are passed over by it alone
+    rf"[@0-9A-Za-z{STARS}호리뱅앳공영처화폰앞](?:"  # one set first: most characters are passed over by it alone
     rf"{MAYBE_EMAIL}"
     rf"|(?<=[0-9])(?:(?:[-. /()]{{0,4}}[0-9]){{8}}"  # nine digits, at most four separators between two: 02-123-4567
     rf"|(?<![0-9]{{4}}) ?[{LETTERS}] ?[0-9{STARS}]{{4}}(?![0-9])"  # a number plate
@@ -72,8 +73,13 @@ MAYBE = re.compile(
     r"|(?<=[공영])[일1][공영0]|(?<=[Oo])1[0Oo]|(?<=0)1[Oo]"
     rf"|(?<![0-9]0)(?<=0)1[016-9](?:[/_~,][0-9]|[-. )]{{1,3}}[0-9{STARS}공영일이삼사오육륙칠팔구]{{3}})"
     r"|(?<=[A-Za-z])[ -]?[0-9]{3}(?: ?[0-9]{4}|[0-9] [0-9]{4}|[A-Za-z][0-9]{4})"  # a passport
-    r"|(?<=번호|자리)[^0-9\n]{0,6}[0-9]{6})"  # part of a resident's number behind its label
+    r"|(?<=번호|자리)[^0-9\n]{0,6}[0-9]{6}"  # part of a resident's number behind its label
+    r"|(?<=앞)[^\n]{0,16}[0-9]{3}|(?<=[처화폰A-Za-z])[^0-9가-힣A-Za-z\n]{0,5}[0-9]{8})"  # what has lost a 0
 )
+
+# Of each kind one that is personal behind its label alone.
+UNLABELLED = ("110234567890", "110-234-567890", "1098765432", "407154123456", "900101", "10301", "M12345678")
+UNLABELLED += ("131234567890", "1234-5678-9012-3456", "12나1234")
 
 ROUNDS = 10  # of numbers that touch one another; there are no more of them in any text of a person
 
@@ -168,11 +174,35 @@ def mask_cells(cells: Mapping[str, str], numbers: bool = True, addresses: bool =
     masked = {}
     for column, text in cells.items():
         name = mask_personal_data(column, numbers, addresses)[0]
-        named = mask_personal_data(f"{name}: {text}", numbers, addresses)[0]
-        if not named.startswith(f"{name}: "):
-            named = f"{name}: {mask_personal_data(text, numbers, addresses)[0]}"
-        masked[name if name not in masked else f"{name} {len(masked)}"] = named.removeprefix(f"{name}: ")
+        masked[name if name not in masked else f"{name} {len(masked)}"] = _mask_cell(name, text, numbers, addresses)
     return masked
+
+
+def mask_line(line: str, columns: Iterable[str], numbers: bool = True, addresses: bool = False) -> str:
+    """Return a row that did not fall into its columns masked, each of its fields as under every one of their names.
+
+    A number that two of them would mask has the mask of the first.
+    """
+    pieces = re.split(r"((?:[,;:|\t\r\n]|^)[\s\"'{]*)", mask_personal_data(line, numbers, addresses)[0])
+    for column in filter(_tells, columns if numbers else ()):
+        pieces = [_mask_cell(column, piece) if re.search(r"\d", piece) else piece for piece in pieces]
+    return "".join(pieces)
+
+
+@lru_cache(1024)
+def _tells(column: str) -> bool:
+    """Tell whether a column's name makes numbers personal that are not by themselves: most names do not."""
+    return any(_mask_cell(column, number) != mask_personal_data(number)[0] for number in UNLABELLED)
+
+
+def _mask_cell(name: str, text: str, numbers: bool = True, addresses: bool = False) -> str:
+    """Return the text of a column masked; `전화번호 (2)` and 연락처(본인) are also seen as 전화번호 and 연락처."""
+    bare = re.sub(r"[\W\d_]+$", "", re.sub(r"[(\[（].*?[)\]）]", "", name))
+    for label in dict.fromkeys(filter(None, (name, bare))):
+        named = mask_personal_data(f"{label}: {text}", numbers, addresses)[0]
+        kept = named.startswith(f"{label}: ")
+        text = named.removeprefix(f"{label}: ") if kept else mask_personal_data(text, numbers, addresses)[0]
+    return text
 
 
 def _replace(text: str, findings: list[Finding], counts: dict[str, int]) -> str:

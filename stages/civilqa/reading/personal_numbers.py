@@ -97,11 +97,19 @@ RESIDENT = re.compile(
     rf"(?:(?P<sex>[1-8])(?:[0-9]{{6}}{END}|(?=[),]))|(?:[1-8][0-9]{{0,5}}[{STARS}]{{1,6}}|[{STARS}]{{6,7}})(?![0-9{STARS}]))"
 )
 # With its name before it, a number counts also in part, and with a day that no calendar has.
+RESIDENT_LABEL = r"(?:주민(?:\s?등록)?|민증|외국인\s?등록(?:증)?|거소\s?신고)\s?번호"
 RESIDENT_LABELLED = re.compile(
-    r"(?:(?:주민(?:\s?등록)?|민증|외국인\s?등록(?:증)?|거소\s?신고)\s?번호(?:의|가|는|은|인|를)?\s?"
+    rf"(?:{RESIDENT_LABEL}(?:의|가|는|은|인|를)?\s?"
     r"(?:[앞뒷뒤]\s?(?:번호|[0-9여섯일곱]{0,2}\s?자리)(?:가|는|은|인)?)?[\s:：=(\[\"']{0,4}"
     r"|(?<!번호 )(?<!번호의 )뒷\s?자리(?:가|는|은)?\s?:?\s?(?=[1-8][0-9]{6}))"
     rf"(?P<number>[0-9{STARS}]{{6}}(?: ?[-./] ?[0-9{STARS}]{{1,7}}| ?[0-9{STARS}]{{7}}|[0-9])?)(?![{STARS}]){END}"
+)
+# A numeric cell of Excel loses the 0 of whoever was born from 2000 on: 103013123456, and 10301 of the day alone.
+RESIDENT_SHORTENED = re.compile(
+    rf"(?:(?:{RESIDENT_LABEL}|(?i:jumin|rrn|resident(?:[\s_]?registration)?)(?:[\s_]?(?i:no\.?|num(?:ber)?|id))?)"
+    r"(?:의|가|는|은|인|를)?[\s:：=(\[\"']{0,4}(?P<number>[0-9]{3,5}(?: ?- ?)?[0-9]{7})"
+    rf"|{RESIDENT_LABEL}(?:의)?[\s(_]{{0,2}}앞\s?(?:번호|[0-9여섯]{{0,2}}\s?자리)?(?:가|는|은|인)?[\s:：=()\[\"']{{0,4}}"
+    rf"(?P<day>(?:[1-9]0[1-9]|[1-9]?1[0-2]|[1-9])(?:0[1-9]|[12][0-9]|3[01]))){END}"
 )
 SEOUL_COMPANIES = "110111"
 
@@ -109,6 +117,7 @@ SEOUL_COMPANIES = "110111"
 def find_residents(text: str) -> Iterator[Span]:
     """Yield numbers of residents, whole or with digits hidden; those of companies, which look the same, as such."""
     spans = [Span(*match.span("number")) for match in RESIDENT_LABELLED.finditer(text)]
+    spans += [Span(*match.span(match.lastgroup)) for match in RESIDENT_SHORTENED.finditer(text)]
     spans += filter(None, (_resident(text, match) for match in RESIDENT.finditer(text)))
     end = 0
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):

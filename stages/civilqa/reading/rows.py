@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from civilqa.program.errors import RecordError
 from civilqa.reading.cleaning import clean
 from civilqa.reading.names import is_known, shown_names
 
@@ -63,7 +62,7 @@ class Row:
 class BadRow:
     """A row that cannot be read as fields: why, and the whole of it as it stands in the file.
 
-    `kind` is the word to count by.
+    `kind` is the word to count by; `columns` are those of its table, where the row does not name them itself.
     """
 
     file: str
@@ -71,6 +70,7 @@ class BadRow:
     reason: str
     raw: str
     kind: str = "unreadable"
+    columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}"
@@ -105,12 +105,13 @@ class Shape:
     """Which columns make which field.
 
     `kind` is how it is called, `parts` the columns of each field, whose texts are joined by a blank line, `chat` the
-    column that holds a conversation in place of question and answer.
+    column that holds a conversation in place of question and answer, `prefix` the path of the object that all are in.
     """
 
     kind: str
     parts: Mapping[str, tuple[str, ...]]
     chat: str | None = None
+    prefix: str = ""
 
     @cached_property
     def used(self) -> frozenset[str]:
@@ -151,29 +152,24 @@ def is_empty(text: str) -> bool:
     return not text or (len(text) < 12 and text.strip().casefold() in EMPTY)
 
 
-def check_columns(place: str, line: int, names: Sequence[str], mapped: Iterable[str] = ()) -> list[str]:
-    """Return the cleaned column names, in NFC; '' for a column without one.
+def check_columns(place: str, line: int, names: Sequence[str], mapped: Iterable[str] = ()) -> tuple[list[str], str]:
+    """Return the cleaned column names, in NFC, '' for a column without one; and what no table that is used may have.
 
-    Of a name that no record is made of and that is there again, the next one is `비고 (2)`.
+    That is a name twice that records are made of, '' for none. Of any name that is there again, the next is `비고 (2)`.
 
     Args:
         mapped: further names that records are made of.
-
-    Raises:
-        RecordError: no names at all, or one that records are made of is there twice.
     """
     names = [clean(name) for name in names]
-    if not any(names):
-        raise RecordError(f"{place}:{line}: found no column names; put them on the first line")
     repeated = [name for name, times in Counter(filter(None, names)).items() if times > 1]
-    if wrong := sorted(name for name in repeated if is_known(name) or name in mapped):
-        raise RecordError(f"{place}:{line}: column {shown_names(wrong)} is there more than once; rename or delete one")
+    wrong = sorted(name for name in repeated if is_known(name) or name in mapped)
+    twice = f"{place}:{line}: column {shown_names(wrong)} is there more than once; rename or delete one"
     seen: Counter[str] = Counter()
     for index, name in enumerate(names if repeated else ()):
         seen[name] += 1
         if name and seen[name] > 1:
             names[index] = f"{name} ({seen[name]})"
-    return names
+    return names, twice if wrong else ""
 
 
 def is_no_row(table: Table, header: list[str], cells: list[str]) -> bool:

@@ -13,7 +13,7 @@ from civilqa.law.acts import load_names
 from civilqa.law.statutes import load_reference
 from civilqa.program.errors import RecordError
 from civilqa.program.lifecycle.languages import say
-from civilqa.reading.checks import PLACES_KEPT, PrepareParams, Rejected, make_row_checker
+from civilqa.reading.checks import Found, PrepareParams, Rejected, make_row_checker
 from civilqa.reading.columns import COLUMNS, MissingColumns
 from civilqa.reading.duplicates import settle_duplicates
 from civilqa.reading.fields import field_rows
@@ -22,11 +22,15 @@ from civilqa.reading.rows import BadRow, LeftOut, Row, Table
 from civilqa.reading.tables import find_files, unread, usable_tables
 
 TABLES_SHOWN = 20
+PLACES_KEPT = 100  # of leftovers and of citations in doubt, of which all are counted
 
 
 @dataclass
 class Reading:
-    """What was read of all files: every row is in `records` or in `rejected`, or counted in `left_out`."""
+    """What was read of all files: every row is in `records` or in `rejected`, or counted in `left_out`.
+
+    What `kept` and the lines below it say is of the records that were asked for: all, until `keep` says which.
+    """
 
     read: int = 0
     records: list[Record] = field(default_factory=list)
@@ -34,18 +38,38 @@ class Reading:
     rejected: list[Rejected] = field(default_factory=list)
     tables: list[tuple[Path, Table]] = field(default_factory=list)  # with the file that each is in
     left_out: list[LeftOut] = field(default_factory=list)
+    found: dict[str, Found] = field(default_factory=dict)  # by the id of the record
+    kept: list[Record] = field(default_factory=list)
     personal_data: Counter[str] = field(default_factory=Counter)
-    citations_outside_table: int = 0
-    in_doubt: int = 0
-    doubtful_citations: list[tuple[str, int, str]] = field(default_factory=list)
-    acts_outside_table: Counter[str] = field(default_factory=Counter)
-    leftovers: int = 0
-    leftover_places: list[str] = field(default_factory=list)
+    acts_outside_table: Counter[str] = field(default_factory=Counter)  # citations of each
+    in_doubt: int = 0  # records that cite what does not hold
+    doubtful_citations: list[tuple[str, int, str]] = field(default_factory=list)  # file, line, detail of the first
+    leftovers: int = 0  # records with something in them that is no text
+    leftover_places: list[str] = field(default_factory=list)  # where, and what, of the first of them
     possible_names: Counter[str] = field(default_factory=Counter)
 
     @property
     def rows_left_out(self) -> int:
         return sum(item.rows or 0 for item in self.left_out) + sum(t.left_out.total() for _, t in self.tables)
+
+    @property
+    def citations_outside_table(self) -> int:
+        return self.acts_outside_table.total()
+
+    def keep(self, records: list[Record]) -> list[Record]:
+        """Count what was found in these records, and return them."""
+        self.kept = records
+        found = [self.found[record.id] for record in records if record.id in self.found]
+        self.personal_data = Counter()
+        for counts in filter(None, (each.personal_data for each in found)):
+            self.personal_data.update(counts)
+        self.acts_outside_table = Counter(act for each in found for act in each.acts_outside_table)
+        self.possible_names = Counter(name for each in found for name in each.possible_names)
+        doubts = [each.doubt for each in found if each.doubt]
+        places = [each.leftover for each in found if each.leftover]
+        self.in_doubt, self.doubtful_citations = len(doubts), doubts[:PLACES_KEPT]
+        self.leftovers, self.leftover_places = len(places), places[:PLACES_KEPT]
+        return records
 
 
 def read_source(source: str, params: PrepareParams) -> Reading:
@@ -55,19 +79,13 @@ def read_source(source: str, params: PrepareParams) -> Reading:
         RecordError: a file cannot be read as a table, or has not the columns.
     """
     reading = Reading()
+    found: dict[int, Found] = {}  # by the id() of the row, which `reading` holds meanwhile
     load_reference(), load_names()  # a fault in them is told here rather than by every process
     with tqdm(desc="prepare", unit=" rows", unit_scale=True) as progress:  # closed also where a file ends the stage
         for chunk, checked in map_chunks(make_row_checker, (params,), open_tables(source, params, reading)):
             progress.update(len(chunk))
             reading.read += len(chunk)
-            reading.personal_data += checked.personal_data
-            reading.citations_outside_table += checked.citations_outside_table
-            reading.in_doubt += checked.in_doubt
-            reading.doubtful_citations += checked.doubtful_citations[: PLACES_KEPT - len(reading.doubtful_citations)]
-            reading.acts_outside_table.update(checked.acts_outside_table)
-            reading.leftovers += checked.leftovers
-            reading.leftover_places += checked.leftover_places[: PLACES_KEPT - len(reading.leftover_places)]
-            reading.possible_names.update(checked.possible_names)
+            found |= {id(chunk[place]): each for place, each in checked.found.items()}
             for row, outcome in zip(chunk, checked.outcomes, strict=True):
                 if isinstance(outcome, Rejected):
                     reading.rejected.append(outcome)
@@ -79,6 +97,9 @@ def read_source(source: str, params: PrepareParams) -> Reading:
         raise RecordError(f"{source}: has no rows below its header")
     reading.records, reading.rows, left_out = settle_duplicates(reading.records, reading.rows, params)
     reading.rejected += left_out
+    places = zip(reading.records, reading.rows, strict=True)
+    reading.found = {record.id: found[id(row)] for record, row in places if id(row) in found}
+    reading.keep(reading.records)
     return reading
 
 

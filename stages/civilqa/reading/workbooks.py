@@ -93,9 +93,9 @@ def read_sheet(file: File, place: str, form: str, sheet: Sheet, wanted: Wanted) 
     cells = [cells for _, cells in head]
     number = find_header(cells, wanted) or 0
     line, header = head[number]
-    names = check_columns(place, line, header, wanted.columns.values())
+    names, twice = check_columns(place, line, header, wanted.columns.values())
     info = TableInfo(place, form, None, None, tuple(filter(None, names)))
-    table = make_table(info, wanted, line=line, above=number, below=cells[number + 1 :])
+    table = make_table(info, wanted, line=line, above=number, below=cells[number + 1 :], twice=twice)
     table.rows = sheet_rows(table, names, header, chain(head[number + 1 :], rows), sheet)
     return table
 
