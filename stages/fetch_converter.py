@@ -79,6 +79,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python stages/fetch_converter.py", description=__doc__.splitlines()[0])
     parser.add_argument("--archive", type=Path, help="a file that was downloaded before")
     archive = parser.parse_args().archive
+    if archive and not archive.is_file():
+        raise ModelError(f"{archive}: no such file; --archive takes what was downloaded from {URL}")
     with hold(CONVERTER.with_name(f".{CONVERTER.name}"), f"fetching {CONVERTER}", wait=False):
         if not find_changed():
             print(f"{CONVERTER}: is there and whole; nothing to do")

@@ -32,14 +32,13 @@ from civilqa.review.agreement import collect_ratings, compare_with_scores, measu
 from civilqa.review.evaluation import PREDICTIONS, read_evaluation
 from civilqa.review.exports import (
     correct_records,
-    latest_corrections,
     make_gold,
     make_preferences,
     make_records,
     report_marks,
     write_dataset,
 )
-from civilqa.review.marks import FAULTS, REVIEWS, last_reviews, read_reviews
+from civilqa.review.marks import FAULTS, REVIEWS, last_reviews, latest_corrections, read_reviews
 from civilqa.scoring.gold import GOLD, read_gold
 from civilqa.scoring.report import render_report
 from civilqa.scoring.scores import SCORES

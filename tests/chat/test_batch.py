@@ -232,6 +232,18 @@ def test_what_is_resumed_has_the_bytes_of_an_undisturbed_run_in_every_format(sou
     assert target.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("mark", ["\u0085", "\u2028", "\u2029"], ids=ascii)
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("name", ["in.jsonl", "in.csv"])
+def test_what_unicode_takes_for_a_line_end_stands_within_a_question(tmp_path, name, suffix, mark):
+    questions = [f"집주인이{mark}바뀌었나요?", "둘?"]
+    rows = "".join(json.dumps({"question": text}, ensure_ascii=False) + "\n" for text in questions)
+    source = write(tmp_path / name, rows if name == "in.jsonl" else "\n".join(["질문", *questions, ""]))
+    assert answer_file(Echo(), source, tmp_path / f"out{suffix}") == 0
+    assert [row["question"] for row in rows_of(tmp_path / f"out{suffix}")] == questions
+    assert not (tmp_path / f"out{suffix}.part").exists()
+
+
 def test_a_part_file_goes_on_under_another_format(source, tmp_path):
     class Killed(Echo):
         def generate_answers(self, questions, categories):

@@ -48,7 +48,9 @@ def test_the_help_is_korean(chat, capsys):
         (["--json"], "--json은 --question과 함께"),
         (["--question", "?"], "models/adapter: 학습된 모델이 없습니다"),
         (["--model", "none", "--question", "?"], "none: 학습된 모델이 없습니다"),
-        (["batch", "a.csv", "b.jsonl"], "학습된 모델이 없습니다"),
+        (["batch", "a.csv", "b.jsonl"], "a.csv: 없는 파일입니다. 질문이 든 파일 하나의 경로를 적으십시오."),
+        (["batch", "..", "b.jsonl"], "..: 폴더입니다. 질문이 든 파일 하나의 경로를"),
+        (["batch", "params.yaml", "b.jsonl"], "학습된 모델이 없습니다"),
     ],
 )
 def test_what_cannot_be_done_is_said(chat, capsys, tmp_path, monkeypatch, arguments, message):

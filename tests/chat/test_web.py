@@ -96,16 +96,20 @@ def test_the_page_answers_as_the_engine_does(page, engine):
     events = ask(page, QUESTION, "전세사기", compare=True)
     assert html_of(events) == expected
     assert html_of(events, 1) != expected
-    assert events[-1] == {"finished": True, "place": 0}
+    assert events[-1]["finished"]
     assert [event["category"] for event in events if "html" in event] == ["분야: 전세사기"] * 2
 
 
 def test_a_reload_shows_the_conversation_of_the_tab_and_a_new_one_forgets_it(page):
     session = uuid.uuid4().hex
-    html = html_of(ask(page, QUESTION, session=session))
-    assert post(page, "conversation", session).json() == [
-        {"question": QUESTION, "category": "분야: 전세사기 (가장 비슷한 학습 질문에서)", "answers": [html]}
-    ]
+    events = ask(page, QUESTION, session=session)
+    (shown,) = post(page, "conversation", session).json()
+    assert shown == {
+        "exchange": events[-1]["exchange"],
+        "question": QUESTION,
+        "category": "분야: 전세사기 (가장 비슷한 학습 질문에서)",
+        "answers": [html_of(events)],
+    }
     assert post(page, "conversation", uuid.uuid4().hex).json() == []
     assert post(page, "clear", session).status_code == 204
     assert post(page, "conversation", session).json() == []

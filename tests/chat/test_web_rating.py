@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from civilqa.chat.web import page as chat_page
 from civilqa.chat.web.page import make_app
 from civilqa.dataset.records import record_id
-from civilqa.review.exports import latest_corrections, make_records
-from civilqa.review.marks import read_reviews
+from civilqa.review.exports import make_records
+from civilqa.review.marks import last_reviews, latest_corrections, read_reviews
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
@@ -26,20 +26,25 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def make_page(answer="답변입니다."):
+    return TestClient(make_app(Engine(answer), "127.0.0.1"), base_url="http://127.0.0.1:7860")
+
+
 @pytest.fixture
 def page():
-    return TestClient(make_app(Engine("답변입니다."), "127.0.0.1"), base_url="http://127.0.0.1:7860")
+    return make_page()
 
 
 def ask(page, question="  보증금을\t돌려받으려면?", compare=False):
+    """Return the id of the exchange."""
     asked = {"session": SESSION, "question": question, "category": "전세사기", "compare": compare, "turns": False}
-    return [json.loads(line) for line in page.post("/ask", json=asked).text.splitlines()][-1]
+    return json.loads(page.post("/ask", json=asked).text.splitlines()[-1])["exchange"]
 
 
-def rate(page, **changes):
+def rate(page, exchange, /, **changes):
     state = {
         "session": SESSION,
-        "place": 0,
+        "exchange": exchange,
         "reviewer": "김",
         "marks": [WRONG],
         "correction": "바른 답",
@@ -49,8 +54,7 @@ def rate(page, **changes):
 
 
 def test_a_rating_is_a_review_that_becomes_a_record(page):
-    assert ask(page) == {"finished": True, "place": 0}
-    answer = rate(page)
+    answer = rate(page, ask(page))
     assert (answer.status_code, answer.text) == (200, "data/reviews에 저장했습니다.")
     (saved,) = read_reviews()
     question = "보증금을 돌려받으려면?"
@@ -67,34 +71,90 @@ def test_a_rating_is_a_review_that_becomes_a_record(page):
 
 
 def test_of_two_answers_each_has_its_mark_and_the_tuned_model_s_is_the_first(page):
-    ask(page, compare=True)
-    assert rate(page, marks=[GOOD, WRONG]).status_code == 200
+    assert rate(page, ask(page, compare=True), marks=[GOOD, WRONG]).status_code == 200
     (saved,) = read_reviews()
     assert {system: mark.verdict for system, mark in saved.marks.items()} == {"adapter": "good", "base": "wrong"}
     assert saved.is_whole
 
 
 def test_an_answer_that_the_server_has_no_longer_is_not_marked(page):
-    assert rate(page).status_code == 409
-    ask(page)
-    for wrong in ({"place": 1}, {"marks": [GOOD, WRONG]}, {"marks": []}, {"session": "b" * 32}):
-        answer = rate(page, **wrong)
+    assert rate(page, "0" * 16, marks=[]).status_code == 409
+    exchange = ask(page)
+    for wrong in ({"exchange": "0" * 16}, {"marks": [GOOD, WRONG]}, {"marks": []}, {"session": "b" * 32}):
+        answer = rate(page, exchange, **wrong)
         assert (answer.status_code, "다시 물은 뒤 평가해 주십시오" in answer.text) == (409, True)
     assert read_reviews() == []
+
+
+def test_a_mark_is_of_the_question_that_it_was_given_to_or_of_none(page):
+    first, second = ask(page), ask(page, "월세는?")
+    shown = page.post("/conversation", json={"session": SESSION}).json()
+    assert [each["exchange"] for each in shown] == [first, second]
+    started_again = make_page()
+    ask(started_again, "전세는?")
+    assert rate(started_again, first).status_code == 409
+    assert read_reviews() == []
+    assert rate(page, second).status_code == 200
+    assert [review.question for review in read_reviews()] == ["월세는?"]
+
+
+def corrections():
+    return [*latest_corrections(read_reviews()).values()]
+
+
+@pytest.mark.parametrize("answer", ["답변입니다.", "재학습한 답변입니다."])
+def test_a_right_answer_stays_when_its_question_is_asked_again_and_only_marked(page, answer):
+    rate(page, ask(page))
+    later = make_page(answer)
+    exchange = ask(later)
+    for _ in range(2):
+        told = rate(later, exchange, correction="", note="").text
+        assert told == "data/reviews에 저장했습니다. 전에 쓴 바른 답변은 그대로 둡니다."
+    assert corrections() == [{"김": "바른 답"}]
+    assert last_reviews(read_reviews())[-1].correction == "바른 답"  # which the marked answer loses to
+
+
+def test_a_right_answer_is_taken_back_where_it_was_written(page):
+    first, second = ask(page), ask(page)
+    rate(page, first)
+    rate(page, second, correction="")
+    assert rate(page, first, correction=" ").text == "data/reviews에 저장했습니다."
+    assert corrections() == []
+    rate(page, second, correction="")
+    assert corrections() == []
+
+
+def test_another_right_answer_replaces_it_and_can_be_taken_back_and_others_keep_theirs(page):
+    rate(page, ask(page))
+    second = ask(page)
+    rate(page, second, correction="더 바른 답")
+    assert corrections() == [{"김": "더 바른 답"}]
+    rate(page, second, reviewer="이")
+    rate(page, second, correction="")
+    assert corrections() == [{"이": "바른 답"}]
+
+
+def test_a_broken_file_of_reviews_is_told(page, tmp_path):
+    exchange = ask(page)
+    rate(page, exchange)
+    path = tmp_path / "data/reviews/review-김.jsonl"
+    path.write_bytes(b"{}\n")
+    answer = rate(page, ask(page), correction="")
+    assert (answer.status_code, "review-김.jsonl:1" in answer.text) == (500, True)
+    assert path.read_bytes() == b"{}\n"
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"reviewer": "../x"}, {"reviewer": ""}, {"place": -1}, {"place": "0"}, {"marks": [{"verdict": "best"}]},
+        {"reviewer": "../x"}, {"reviewer": ""}, {"exchange": "../x"}, {"exchange": 0}, {"marks": [{"verdict": "best"}]},
         {"marks": [{"verdict": "good", "faults": ["law"]}]}, {"note": "가" * 20_001}, {"correction": None},
         {"path": "/x"},
     ],
     ids=lambda wrong: str(wrong)[:40],
 )  # fmt: skip
 def test_what_the_page_does_not_send_is_refused(page, wrong):
-    ask(page)
-    assert rate(page, **wrong).status_code == 400
+    assert rate(page, ask(page), **wrong).status_code == 400
     assert read_reviews() == []
 
 
@@ -102,9 +162,8 @@ def test_a_full_disk_is_told(page, monkeypatch):
     def full(review, folder):
         raise OSError(errno.ENOSPC, "No space left on device", "data/reviews/x")
 
-    ask(page)
     monkeypatch.setattr(chat_page, "append_review", full)
-    answer = rate(page)
+    answer = rate(page, ask(page))
     assert (answer.status_code, answer.text.startswith("저장하지 못했습니다")) == (507, True)
 
 
@@ -113,8 +172,7 @@ def test_who_is_elsewhere_and_a_model_of_no_adapter_are_not_rated(page):
     unknown.adapter_sha256 = None
     for app in (make_app(Engine(), "0.0.0.0"), make_app(unknown, "127.0.0.1")):  # noqa: S104 - nothing listens
         other = TestClient(app, base_url="http://127.0.0.1:7860")
-        ask(other)
-        assert rate(other).status_code == 404
+        assert rate(other, ask(other)).status_code == 404
         assert "평가하는 사람" not in other.get("/").text
     assert "평가하는 사람" in page.get("/").text
 

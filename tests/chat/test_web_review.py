@@ -5,14 +5,14 @@ import errno
 import json
 
 import pytest
-from review_files import ADAPTER, gold_form, write_evaluation
+from review_files import ADAPTER, chat_review, gold_form, write_evaluation
 from starlette.testclient import TestClient
 
 from civilqa.chat.web import page as chat_page
 from civilqa.chat.web.review import make_review_app, serve_review
 from civilqa.program.errors import RecordError
 from civilqa.review.evaluation import read_evaluation
-from civilqa.review.marks import SYSTEMS, read_reviews
+from civilqa.review.marks import SYSTEMS, append_review, read_reviews
 
 OPENED = {"reviewer": "김", "blind": True, "shuffled": True}
 UNMARKED = {"verdict": None, "faults": []}
@@ -34,6 +34,12 @@ def evaluation(folder):
 @pytest.fixture
 def page(evaluation, tmp_path):
     return TestClient(make_review_app(evaluation, tmp_path / "reviews"), base_url="http://127.0.0.1:7860")
+
+
+def page_of_another_answer(evaluation, row, tmp_path):
+    line = evaluation.lines[row["key"]]
+    other = evaluation._replace(lines={"b" * 32: {**line, "adapter": {**line["adapter"], "answer": "다른 답"}}})
+    return TestClient(make_review_app(other, tmp_path / "reviews"), base_url="http://127.0.0.1:7860")
 
 
 def rows(page, **changes):
@@ -106,12 +112,21 @@ def test_a_reload_shows_what_was_said_also_with_the_names(page):
 def test_a_right_answer_is_kept_when_the_model_answers_otherwise(page, evaluation, tmp_path):
     row = rows(page)[0]
     save(page, row, correction="바른 답")
-    line = evaluation.lines[row["key"]]
-    other = evaluation._replace(lines={"b" * 32: {**line, "adapter": {**line["adapter"], "answer": "다른 답"}}})
-    client = TestClient(make_review_app(other, tmp_path / "reviews"), base_url="http://127.0.0.1:7860")
-    (shown,) = rows(client)
+    (shown,) = rows(page_of_another_answer(evaluation, row, tmp_path))
     assert shown["correction"] == "바른 답"
     assert shown["marks"] == [UNMARKED, UNMARKED]
+
+
+def test_what_is_shown_is_the_right_answer_that_counts(page, evaluation, tmp_path):
+    row = rows(page)[0]
+    save(page, row)
+    line = evaluation.lines[row["key"]]
+    elsewhere = {"time": "3", "id": line["id"], "question": line["question"], "correction": "바른 답"}
+    append_review(chat_review(**elsewhere), tmp_path / "reviews")
+    (saved,) = read_reviews(tmp_path / "reviews")[:1]
+    append_review(saved.model_copy(update={"time": "4"}), tmp_path / "reviews")  # marked again, no text in its form
+    (shown,) = rows(page_of_another_answer(evaluation, row, tmp_path))
+    assert shown["correction"] == "바른 답"
 
 
 def test_answers_of_another_evaluation_are_not_marked(page, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import sys
 from contextlib import nullcontext
@@ -249,6 +250,15 @@ def test_an_archive_other_than_the_pinned_one_is_not_unpacked(tmp_path, monkeypa
     with pytest.raises(ModelError, match="has the hash"):
         fetch_converter.main()
     assert not converter.CONVERTER.exists()
+
+
+@pytest.mark.parametrize("name", ["typo.tar.gz", "."])
+def test_an_archive_that_is_not_there_is_named(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fetch_converter.py", "--archive", name])
+    with pytest.raises(ModelError, match=rf"^{re.escape(name)}: no such file; --archive takes what was downloaded"):
+        fetch_converter.main()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_changed_file_of_the_converter_is_found(tmp_path, monkeypatch):

@@ -8,13 +8,13 @@ from civilqa.dataset.records import Record, record_id
 from civilqa.review.exports import (
     better_answer,
     correct_records,
-    latest_corrections,
     make_gold,
     make_preferences,
     make_records,
     report_marks,
     write_dataset,
 )
+from civilqa.review.marks import latest_corrections
 from civilqa.scoring.gold import Gold
 
 
@@ -35,13 +35,6 @@ def test_a_right_answer_takes_the_place_of_the_record_s():
     assert [one.id for one in found] == [record(0).id, record(1).id]
     assert changed == [record(1).id]
     assert disputed == []
-
-
-def test_the_answer_written_last_counts_and_one_taken_back_does_not():
-    other = {"base": "가", "adapter": "나"}  # of a later adapter
-    first, later = review(0, correction="처음", time="1"), review(0, correction="나중", time="2", answers=other)
-    assert latest_corrections([later, first]) == {record(0).id: {"김": "나중"}}
-    assert latest_corrections([later, first, review(0, correction="", time="3")]) == {}
 
 
 def test_where_reviewers_differ_the_record_stays_and_is_named():

@@ -10,7 +10,7 @@ from review_files import chat_review, review
 
 from civilqa.program.errors import RecordError
 from civilqa.review import marks
-from civilqa.review.marks import Mark, append_review, last_reviews, read_reviews, review_path
+from civilqa.review.marks import Mark, append_review, last_reviews, latest_corrections, read_reviews, review_path
 from conftest import ROOT
 
 
@@ -115,6 +115,45 @@ def test_another_answer_is_another_thing_to_judge():
     assert review(0).key != review(0, answers=other).key
     assert chat_review(0).key != review(0).key
     assert len(last_reviews([review(0), review(0, answers=other), review(0, reviewer="이")])) == 3
+
+
+OTHER = {"base": "가", "adapter": "나"}  # of a later adapter
+
+
+def test_the_answer_written_last_counts_whichever_answers_stood_beside_it():
+    first, later = review(0, correction="처음", time="1"), review(0, correction="나중", time="2", answers=OTHER)
+    assert latest_corrections([later, first]) == {review(0).id: {"김": "나중"}}
+
+
+ALONE, NEW = {"adapter": "0 튜닝"}, {"adapter": "새 답변"}  # answers in the chat
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ([(review, None, "가"), (review, None, "")], None),
+        ([(review, None, "가"), (review, None, ""), (review, None, "나")], "나"),
+        ([(chat_review, ALONE, "가"), (chat_review, ALONE, "")], None),
+        # other answers, in a form that began empty
+        ([(chat_review, ALONE, "가"), (chat_review, NEW, "")], "가"),
+        ([(review, None, "가"), (chat_review, ALONE, "")], "가"),
+        ([(chat_review, ALONE, "가"), (chat_review, NEW, ""), (chat_review, ALONE, "")], None),
+        ([(chat_review, ALONE, "가"), (chat_review, NEW, "나"), (chat_review, NEW, "")], None),
+        # the form still held what is replaced
+        ([(chat_review, ALONE, "가"), (chat_review, NEW, "나"), (chat_review, ALONE, "")], "나"),
+        # the same text in both forms
+        ([(chat_review, ALONE, "가"), (chat_review, NEW, " 가"), (chat_review, ALONE, "")], None),
+        # the page of reviews brings a text along to other answers that nothing was said of
+        ([(review, None, "가"), (review, OTHER, "")], None),
+        ([(review, OTHER, ""), (review, None, "가"), (review, OTHER, "")], "가"),
+    ],
+)
+def test_an_empty_text_takes_back_what_its_form_held(said, left):
+    reviews = [
+        make(0, correction=text, time=str(time), **({"answers": answers} if answers else {}))
+        for time, (make, answers, text) in enumerate(said)
+    ]
+    assert latest_corrections(reviews) == ({review(0).id: {"김": left}} if left else {})
 
 
 def test_git_leaves_reviews_alone():

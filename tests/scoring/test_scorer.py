@@ -54,6 +54,12 @@ def test_the_own_cases_are_split_by_question():
     assert 0.44 <= auc(*length) <= 0.56
 
 
+def test_a_case_may_hold_what_unicode_takes_for_a_line_end(tmp_path):
+    case = {"id": "a", "text": "둘\u0085셋\u2028넷\u2029", "label": "right", "question_id": "b", "question": "하나?"}
+    (tmp_path / "cases.jsonl").write_text(json.dumps(case, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert [read.text for read in read_cases(tmp_path / "cases.jsonl")] == [case["text"]]
+
+
 def test_what_other_code_measured_is_not_read(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(scorer, "SCORER", tmp_path / "scorer.json")

@@ -59,7 +59,9 @@ def answer_file(engine: Engine, source: Path, target: Path, category: str = "") 
                 run = sha256_json([engine.identity(), sha256_file(source), category])
                 with writing(part):
                     answer_rows(engine, rows, part, target, run)
-                lines = part.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+                # Not str.splitlines: it also splits at U+0085, U+2028 and U+2029, which may stand in a question.
+                with part.open(encoding="utf-8", newline="\n") as file:
+                    lines = file.readlines()[1:]
                 write_answers(target, lines)
                 part.unlink()
             finally:

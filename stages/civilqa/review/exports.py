@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,6 @@ from civilqa.review.marks import FAULTS, SYSTEMS, VERDICTS, Review
 
 COLUMNS = ["question", "answer", "category", "difficulty"]
 Message = dict[str, str]
-
-
-def latest_corrections(reviews: Iterable[Review]) -> dict[str, dict[str, str]]:
-    """Return by record id and reviewer the right answer that was written last, whichever answers stood beside it."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for review in sorted(reviews, key=lambda review: review.time):
-        if text := review.correction.strip():
-            found[review.id][review.reviewer] = text
-        else:
-            found[review.id].pop(review.reviewer, None)
-    return {name: by for name, by in found.items() if by}
 
 
 def correct_records(

@@ -11,6 +11,7 @@ the machine stopped: nobody was told that it is saved, and the next one takes it
 import errno
 import os
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -187,3 +188,22 @@ def read_reviews(folder: Path = REVIEWS, reviewer: str | None = None) -> list[Re
 def last_reviews(reviews: Iterable[Review]) -> list[Review]:
     """Return of each reviewer and pair of answers what was said last."""
     return list({(review.reviewer, review.key): review for review in reviews}.values())
+
+
+def latest_corrections(reviews: Iterable[Review]) -> dict[str, dict[str, str]]:
+    """Return by record id and reviewer the right answer that was written last, whichever answers stood beside it.
+
+    An empty text takes it back where the form held it: where the reviewer had written it beside the same answers, or on
+    the page of reviews, which brings it along to other ones. The chat's form of other answers begins empty.
+    """
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    held: dict[tuple[str, str], str] = {}  # by reviewer and answers
+    for review in sorted(reviews, key=lambda review: review.time):
+        form, text = (review.reviewer, review.key), review.correction.strip()
+        standing = found[review.id].get(review.reviewer)
+        if text:
+            found[review.id][review.reviewer] = text
+        elif standing and held.get(form, standing if review.reference else "") == standing:
+            del found[review.id][review.reviewer]
+        held[form] = text
+    return {name: by for name, by in found.items() if by}

@@ -124,4 +124,4 @@ def share(k: int, n: int) -> dict[str, Any]:
 
 
 def read_cases(path: Path) -> list[Case]:
-    return [Case.model_validate_json(line) for line in path.read_text("utf-8").splitlines() if json.loads(line)]
+    return [Case.model_validate_json(line) for line in path.read_bytes().splitlines() if json.loads(line)]

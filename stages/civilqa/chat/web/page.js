@@ -59,13 +59,13 @@ const RATED = "rated.", TYPING_MS = 600, AGAIN_MS = 3000;
 const RATER = "civilqa.rater";
 let sending = Promise.resolve();
 
-function addRating(exchange, place) {
+function addRating(exchange, id) {
   if (!element("mark")) { return; }
   element("who").hidden = false;
   const answers = [...exchange.querySelectorAll(".answer")];
   answers.forEach((answer, index) => {
     answer.append(element("mark").content.cloneNode(true));
-    for (const choice of answer.querySelectorAll(".verdict input")) { choice.name = `verdict-${place}-${index}`; }
+    for (const choice of answer.querySelectorAll(".verdict input")) { choice.name = `verdict-${id}-${index}`; }
     const mend = () => {
       exchange.querySelector(".mend").open = true;
       const field = exchange.querySelector(".correction");
@@ -79,7 +79,7 @@ function addRating(exchange, place) {
   exchange.append(element("mend").content.cloneNode(true));
   const saved = exchange.querySelector(".saved");
   const [correction, note] = [".correction", ".note"].map((name) => exchange.querySelector(name));
-  const name = RATED + place;
+  const name = RATED + id;
   let typing = null;
 
   const read = () => answers.map((answer) => {
@@ -91,8 +91,8 @@ function addRating(exchange, place) {
 
   // At every key: a tab that dies while somebody types has what was typed.
   function keep() {
-    const body = {place, reviewer: element("reviewer").value, marks: read(), correction: correction.value, note: note.value};
-    sessionStorage[name] = JSON.stringify({...body, unsent: true});
+    const marked = {marks: read(), correction: correction.value, note: note.value};
+    sessionStorage[name] = JSON.stringify({exchange: id, reviewer: element("reviewer").value, ...marked, unsent: true});
   }
 
   function send() {
@@ -164,8 +164,7 @@ async function ask() {
       if (event.error) { throw new Error(event.error); }
       if (event.finished) {
         finished = true;
-        sessionStorage.removeItem(RATED + event.place);  // of a conversation that the server forgot
-        addRating(exchange, event.place);
+        addRating(exchange, event.exchange);
       }
       if (event.category) { exchange.querySelector(".category").textContent = event.category; }
       if (event.status) { tell(event.status); }
@@ -214,11 +213,11 @@ for (const example of document.querySelectorAll(".example")) {
 
 async function restore() {
   const exchanges = await (await post("conversation", {})).json();
-  exchanges.forEach(({question, category, answers}, place) => {
+  for (const {exchange: id, question, category, answers} of exchanges) {
     const exchange = addExchange(question, answers.length, category);
     answers.forEach((html, index) => showAnswer(exchange, index, html));
-    addRating(exchange, place);
-  });
+    addRating(exchange, id);
+  }
 }
 if (element("reviewer")) {
   element("reviewer").value = localStorage[RATER] ?? element("reviewer").value;

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import secrets
 import socket
 import threading
 import unicodedata
@@ -39,18 +40,30 @@ from civilqa.dataset.records import read_records, record_id
 from civilqa.law.article_texts import text_at_hand
 from civilqa.law.statutes import EXISTS, NOT_YET_IN_FORCE, article_url
 from civilqa.law.verdicts import CITATIONS_NOTE, citation_name, citation_verdict, distinct_citations
-from civilqa.program.errors import ModelError, ParameterError, QuestionError
+from civilqa.program.errors import ModelError, ParameterError, QuestionError, RecordError
 from civilqa.program.lifecycle.machine_errors import KOREAN, explain
 from civilqa.program.lifecycle.safe_output import printable
 from civilqa.program.lifecycle.stage import Terminated
 from civilqa.reading.cleaning import clean
-from civilqa.review.marks import FAULTS, REVIEWS, VERDICTS, Mark, Name, Review, System, append_review
+from civilqa.review.marks import (
+    FAULTS,
+    REVIEWS,
+    VERDICTS,
+    Mark,
+    Name,
+    Review,
+    System,
+    append_review,
+    latest_corrections,
+    read_reviews,
+)
 
 MAX_EXCHANGES = 50  # of one conversation
 MAX_CONVERSATIONS = 1000  # kept at a time; the longest unused is forgotten
 SECONDS_BETWEEN_UPDATES = 0.1
 
 LOADING = "모델을 불러오는 중입니다."
+UNREADABLE = "저장된 검토를 읽을 수 없습니다. 적힌 줄을 되돌리거나 지우십시오."
 RELOAD_SECONDS = 2  # while it is loaded
 SYSTEMS: list[System] = ["adapter", "base"]  # of the results to a question, in their order
 EXAMPLES_A_SPLIT = 3
@@ -122,9 +135,9 @@ class Asked(Tab):
 
 
 class Rated(Tab):
-    """What a reader thinks of the answers to the question at a place of the conversation, as the form has it now."""
+    """What a reader thinks of the answers of an exchange, as the form has it now."""
 
-    place: Annotated[int, Field(ge=0, lt=MAX_EXCHANGES)]
+    exchange: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     reviewer: Name
     marks: list[Mark]
     correction: LongText
@@ -152,8 +165,9 @@ class Page:
         self.engine, self.room = engine, WaitingRoom()
         self.base: Engine | None = None  # loaded when a comparison is first asked for
         self.loading, self.writing = anyio.Lock(), anyio.Lock()
-        # By session, for each question the results of the models that were asked it.
-        self.conversations: OrderedDict[str, list[list[dict[str, Any]]]] = OrderedDict()
+        # By session and exchange, the results of the models that were asked its question.
+        self.conversations: OrderedDict[str, dict[str, list[dict[str, Any]]]] = OrderedDict()
+        self.mended: set[tuple[str, str]] = set()  # exchanges and reviewers who wrote a right answer there
 
     async def ask(self, request: Request) -> Response:
         asked = Asked.model_validate_json(await read_body(request))
@@ -162,7 +176,7 @@ class Page:
 
     async def answer(self, request: Request, asked: Asked) -> AsyncIterator[dict[str, Any]]:
         """Yield what the page is told while the answers grow: text, then HTML, of model 0 (tuned) and 1 (base)."""
-        exchanges = self.conversations.setdefault(asked.session, [])
+        exchanges = self.conversations.setdefault(asked.session, {})
         self.conversations.move_to_end(asked.session)
         if len(self.conversations) > MAX_CONVERSATIONS:
             self.conversations.popitem(last=False)
@@ -176,7 +190,7 @@ class Page:
                     async with self.loading:
                         self.base = self.base or await run_in_threadpool(self.engine.load_base_beside)
                 engine = self.base if index else self.engine
-                earlier = [turn[index] for turn in exchanges if len(turn) > index] if asked.turns else []
+                earlier = [turn[index] for turn in exchanges.values() if len(turn) > index] if asked.turns else []
                 history = [(result["question"], result["answer"]) for result in earlier if result["stopped"]]
                 begin = partial(engine.stream_answer, asked.question, asked.category, history=history)
                 stream = self.room.start(asked.session, request.client.host if request.client else "", begin)
@@ -194,8 +208,9 @@ class Page:
                 # Not here: the first look at an act's text reads its history.
                 html = await run_in_threadpool(answer_html, stream.result)
                 yield {"model": index, "html": html, "category": category_note(stream.result)}
-            exchanges.append(results)
-            yield {"finished": True, "place": len(exchanges) - 1}
+            exchange = secrets.token_hex(8)
+            exchanges[exchange] = results
+            yield {"finished": True, "exchange": exchange}
         except Exception as error:
             message = str(error) if isinstance(error, QuestionError | ModelError) else explain(error, KOREAN)
             if message is None:
@@ -213,31 +228,42 @@ class Page:
 
     async def restore(self, request: Request) -> Response:
         """Return the conversation of a tab that was loaded again."""
-        exchanges = self.conversations.get(await read_session(request), [])
+        exchanges = self.conversations.get(await read_session(request), {})
         shown = [
             {
+                "exchange": exchange,
                 "question": each[0]["question"],
                 "category": category_note(each[0]),
                 "answers": [*map(answer_html, each)],
             }
-            for each in exchanges
+            for exchange, each in exchanges.items()
         ]
         return JSONResponse(shown)
 
     async def rate(self, request: Request) -> Response:
-        """Write what a reader thinks of answers, as `python stages/chat.py review` does of those of an evaluation."""
+        """Write what a reader thinks of answers, as `python stages/chat.py review` does of those of an evaluation.
+
+        The form of each exchange begins empty, also where the question was asked before: while nothing was written in
+        it, the right answer that the reviewer wrote earlier stands.
+        """
         rated = Rated.model_validate_json(await read_body(request))
-        exchanges = self.conversations.get(rated.session, [])
-        results = exchanges[rated.place] if rated.place < len(exchanges) else []
-        if len(results) != len(rated.marks):
+        results = self.conversations.get(rated.session, {}).get(rated.exchange)
+        if not results or len(results) != len(rated.marks):
             gone = "서버에 남아 있지 않은 답변입니다(서버를 다시 켰거나 오래된 대화). 다시 물은 뒤 평가해 주십시오."
             return PlainTextResponse(gone, status_code=409)
         question = clean(results[0]["question"])
+        name, earlier = record_id(question), ""
+        if not rated.correction.strip() and (rated.exchange, rated.reviewer) not in self.mended:
+            try:
+                own = await run_in_threadpool(read_reviews, REVIEWS, rated.reviewer)
+            except RecordError as error:
+                return PlainTextResponse(f"{UNREADABLE} {error}", status_code=500)
+            earlier = latest_corrections(own).get(name, {}).get(rated.reviewer, "")
         review = Review(
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             reviewer=rated.reviewer,
             adapter_sha256=self.engine.adapter_sha256,
-            id=record_id(question),
+            id=name,
             category=results[0]["category"],
             question=question,
             reference="",
@@ -246,12 +272,16 @@ class Page:
             blind=False,
             marks=dict(zip(SYSTEMS, rated.marks, strict=False)),
             better=None,
-            correction=rated.correction,
+            correction=earlier or rated.correction,
             note=rated.note,
             gold=None,
         )
-        failed = await keep_review(review, REVIEWS, self.writing)
-        return failed or PlainTextResponse(f"{REVIEWS.as_posix()}에 저장했습니다.")
+        if failed := await keep_review(review, REVIEWS, self.writing):
+            return failed
+        if rated.correction.strip():
+            self.mended.add((rated.exchange, rated.reviewer))
+        stands = " 전에 쓴 바른 답변은 그대로 둡니다." if earlier else ""
+        return PlainTextResponse(f"{REVIEWS.as_posix()}에 저장했습니다.{stands}")
 
     async def save(self, request: Request) -> Response:
         """Write the conversation, and return what to tell."""
@@ -259,7 +289,7 @@ class Page:
         if not exchanges:
             return PlainTextResponse("저장할 대화가 없습니다.")
         try:
-            path = save_conversation(exchanges)
+            path = save_conversation([*exchanges.values()])
         except OSError as error:
             return PlainTextResponse(f"⚠️ 저장하지 못했습니다: {explain(error, KOREAN) or error}")
         return PlainTextResponse(f"이 페이지를 연 컴퓨터의 {path}에 저장했습니다.")

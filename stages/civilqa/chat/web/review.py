@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from civilqa.chat.web.guard import read_body
 from civilqa.chat.web.page import (
+    UNREADABLE,
     LongText,
     answer_html,
     guard_site,
@@ -43,6 +44,7 @@ from civilqa.review.marks import (
     Review,
     Strict,
     last_reviews,
+    latest_corrections,
     read_reviews,
 )
 from civilqa.scoring.predictions import Prediction
@@ -50,7 +52,6 @@ from civilqa.scoring.report import LABELS as SYSTEM_LABELS
 
 HOST = "127.0.0.1"
 BLIND = ("답변 가", "답변 나")  # what the two answers are called where their systems are hidden
-UNREADABLE = "저장된 검토를 읽을 수 없습니다. 적힌 줄을 되돌리거나 지우십시오."
 UNMARKED = {"verdict": None, "faults": []}
 WORTH = {"good": "그대로 내보낼 수 있음", "usable": "고치면 쓸 수 있음", "wrong": "내보내면 안 됨"}
 
@@ -101,7 +102,7 @@ class ReviewPage:
     def make_rows(self, opened: Opened) -> list[dict[str, Any]]:
         own = read_reviews(self.folder, opened.reviewer)
         states = {review.key: review for review in last_reviews(own)}
-        written = {review.id: review.correction for review in own}
+        written = {name: by[opened.reviewer] for name, by in latest_corrections(own).items()}
         keys = [*self.evaluation.lines]
         if opened.shuffled:
             random.Random(f"{opened.reviewer} {self.evaluation.adapter_sha256}").shuffle(keys)  # noqa: S311
