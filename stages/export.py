@@ -29,6 +29,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from civilqa.base_model.categories import main_category, read_categories, write_categories
+from civilqa.base_model.hub import published_dtype
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import FormatParams, Prompter, load_prompter, read_formatted
 from civilqa.chat.engine import ADAPTER, MERGED
@@ -39,7 +40,7 @@ from civilqa.llama_cpp.parity import TOLERANCE, Samples, check_gguf
 from civilqa.model.hardware import DTYPES, Hardware, versions
 from civilqa.model.loading import load_adapter, load_base, load_tuned
 from civilqa.model.model_card import write_merged_card
-from civilqa.model.other_programs import MAX_NEW_TOKENS, make_modelfile, with_older_keys
+from civilqa.model.other_programs import MAX_NEW_TOKENS, make_modelfile, ollama_reads, with_older_keys
 from civilqa.model.provenance import MANIFEST_FILE, TRAINED_ON, Adapter, MergedManifest, open_adapter, seal
 from civilqa.program.errors import ModelError, ParameterError, RecordError
 from civilqa.program.files import folder_aside, read_json, sha256_file, stamp, write_json, write_text
@@ -179,9 +180,8 @@ def export(output: Path, precision: str, gguf: str | None) -> None:
         merged, adapter = merge(trained, prompter, questions)
         beside = None if quantized is None else check_dequantized(quantization, compare(adapter, quantized))
         if precision == "auto":
-            published = str(getattr(merged.config, "dtype", None)).removeprefix("torch.")
-            halved = {"bfloat16": "bf16", "float16": "fp16"} if profile.weights != "random" else {}
-            precision = halved.get(published, "fp32")
+            published = published_dtype(profile) if profile.weights != "random" else None
+            precision = {"bfloat16": "bf16", "float16": "fp16"}.get(published, "fp32")
         write_model(merged, prompter, precision, folder)
         del merged
         gc.collect()
@@ -203,6 +203,8 @@ def export(output: Path, precision: str, gguf: str | None) -> None:
         seal(folder, manifest)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest.parity}")
+    if not manifest.gguf and not ollama_reads(prompter.tokenizer):
+        print("Ollama would cut text in another way than this tokenizer: for it, export with --gguf f16")
     if quantized is not None:
         print(f"beside the adapter on its {quantization} base: {manifest.parity_with_quantized}")
     if manifest.gguf:

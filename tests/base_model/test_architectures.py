@@ -131,7 +131,7 @@ def check_rows(folder, family, tokenizer):
             system, user, answer = (message["content"] for message in row["messages"])
             prompt, completion = (tokenizer.decode(row[part]) for part in ("prompt_ids", "completion_ids"))
             assert prompt.count(system) == prompt.count(user) == 1
-            assert completion.strip() == answer.strip() + family.end, "neither thoughts nor a second end"
+            assert completion.lstrip() == answer.strip() + family.end, "neither thoughts nor a second end"
             if family.bos is not None:
                 assert row["prompt_ids"].count(tokenizer.bos_token_id) == family.begins
                 assert row["prompt_ids"][1] != tokenizer.bos_token_id

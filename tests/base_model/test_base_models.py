@@ -1,12 +1,13 @@
 import json
 
 import pytest
+from transformers import AutoModelForCausalLM, FalconH1Config, Gemma2Config, Lfm2Config, MambaConfig
 
-from civilqa.base_model.hub import check_base, read_config
+from civilqa.base_model.hub import check_base, context_length, published_dtype, read_config
 from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.base_model.prompts import load_tokenizer
 from civilqa.model.hardware import Hardware
-from civilqa.model.loading import load_base
+from civilqa.model.loading import load_base, read_architecture
 from civilqa.program.errors import ModelError
 from conftest import ROOT
 from llama_checkpoint import CONFIG, IDS, make_checkpoint
@@ -74,6 +75,50 @@ def test_a_base_that_cannot_be_trained_here_is_refused(folder, changes, message)
     profile = profile_of(folder)
     with pytest.raises(ModelError, match=message):
         check_base(profile, load_tokenizer(profile), "{{ eos_token }}")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Lfm2Config(num_hidden_layers=2, layer_types=["conv", "full_attention"]),
+        MambaConfig(),
+        FalconH1Config(num_hidden_layers=2),
+    ],
+)
+def test_a_base_whose_layers_are_not_attention_alone_is_refused(folder, config):
+    (folder / "config.json").write_text(json.dumps(config.to_dict() | {"architectures": ["LlamaForCausalLM"]}), "utf-8")
+    profile = profile_of(folder)
+    with pytest.raises(ModelError, match=r"has layers of the kind .* which remember what they read as no attention"):
+        read_architecture(profile)
+
+
+def test_how_much_a_base_reads_is_known_by_whatever_name_it_has(folder):
+    change_config(folder)
+    assert context_length(profile_of(folder)) == CONFIG["max_position_embeddings"]
+    gpt2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    (folder / "config.json").write_text(json.dumps(gpt2 | {"n_positions": 512}), encoding="utf-8")
+    assert context_length(profile_of(folder)) == 512
+    (folder / "config.json").write_text(json.dumps(gpt2), encoding="utf-8")
+    with pytest.raises(ModelError, match="says no max_position_embeddings; add the number"):
+        context_length(profile_of(folder))
+
+
+@pytest.mark.parametrize(("given", "found"), [({"dtype": "bfloat16"}, "bfloat16"), ({}, None)])
+def test_the_type_that_weights_are_published_in_is_that_of_the_file(folder, given, found):
+    older = {"torch_dtype": given["dtype"]} if given else {}
+    for fields in (given, older):
+        kept = {name: value for name, value in CONFIG.items() if name not in ("dtype", "torch_dtype")}
+        (folder / "config.json").write_text(json.dumps(kept | fields), encoding="utf-8")
+        assert published_dtype(profile_of(folder)) == found
+
+
+def test_a_base_that_has_no_fused_attention_is_loaded_with_its_own(tmp_path):
+    """Gemma 2 caps its scores, which SDPA cannot."""
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Gemma2Config(**size, num_key_value_heads=1, head_dim=16, vocab_size=64, pad_token_id=0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    base = load_base(MODEL, Profile(name=str(tmp_path)), CPU)
+    assert base.config._attn_implementation == "eager"
 
 
 def test_a_special_token_without_an_embedding_is_let_be_unless_the_template_uses_it(folder):

@@ -11,6 +11,7 @@ from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import (
     NO_THOUGHTS,
     NOTES,
+    ONE_DAY,
     SYSTEM_IN_QUESTION,
     FormatParams,
     Prompter,
@@ -26,6 +27,8 @@ from format import format_records
 
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
 ANSWER = "임차권등기명령을 신청하십시오(주택임대차보호법 제3조의3 제1항)."
+
+TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
 
 # The hub's tokenizers cannot be had here. Each profile's template is tried on the embedded tokenizer, which has Llama
 # 3's special tokens under their own names.
@@ -219,6 +222,26 @@ def test_a_template_that_asks_for_today_gets_the_reference_date(tiny):
     assert "08 Jun 2026" in prompt
 
 
+def test_a_template_that_reads_the_clock_prints_one_day_wherever_it_is_rendered(tiny):
+    tokenizer = load_tokenizer(tiny)
+    own = "{%- set today = strftime_now('%A %d %B %Y') %}{{ today }}" + TURNS
+    prompter = Prompter(tokenizer, fit_template(tokenizer, own))
+    turns = prompter.messages("질문", "안내")
+    assert prompter.render(turns)[0].startswith("Monday 08 June 2026[system]안내")
+    assert tokenizer.apply_chat_template(turns, chat_template=prompter.template, tokenize=False).startswith("Monday 08")
+    assert prompter.notes == [NOTES[ONE_DAY]]
+    assert fit_template(tokenizer, prompter.template) == prompter.template
+
+
+@pytest.mark.parametrize("behind", ["\n", "\n<|eot_id|>"])
+def test_an_answer_ends_in_its_end_token_whatever_the_template_puts_behind_it(tiny, behind):
+    """What is behind is the next turn's: it is neither trained nor counted in what an answer costs."""
+    template = f"{{% for m in messages %}}[{{{{ m.role }}}}]{{{{ m.content + eos_token }}}}{behind}{{% endfor %}}"
+    prompter = Prompter(load_tokenizer(tiny), template + "{% if add_generation_prompt %}[assistant]{% endif %}")
+    prompt, completion = prompter.render([{"role": "user", "content": "물음"}], "답")
+    assert (prompt, completion) == (f"[user]물음<|end_of_text|>{behind}[assistant]", "답<|end_of_text|>")
+
+
 def test_a_conversation_of_several_turns_ends_each_answer(prompter):
     turns = [
         {"role": "user", "content": "하나"},
@@ -254,10 +277,14 @@ def test_a_template_that_cannot_be_trained_with_is_refused(tiny, template, messa
         _ = prompter.render(prompter.messages(QUESTION, "가"), ANSWER), prompter.end_token_id
 
 
-TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
 WITHOUT_SYSTEM = {
     "refuses it": "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + TURNS,
     "leaves it out": TURNS.replace("messages %}", "messages if m.role != 'system' %}"),
+    # As Mistral's of 2024: it stands in the last turn where that is the user's, and is gone once that is answered.
+    "loses it": "{% set system = messages[0].content if messages[0].role == 'system' %}"
+    + TURNS.replace("messages %}", "messages if m.role != 'system' %}").replace(
+        "{{ m.content", "{{ system + ' ' if system and loop.last and m.role == 'user' }}{{ m.content"
+    ),
 }
 
 

@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import json
 import os
 import re
@@ -12,10 +13,22 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3TextConfig, LlamaConfig, Qwen3Config
+from architectures import FAMILIES, NO_THOUGHT, write_base
+from tokenizers import Regex, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PhiConfig,
+    Qwen3Config,
+)
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 import export
 from civilqa.base_model.profiles import Profile, read_profile
+from civilqa.base_model.prompts import Prompter, load_prompter
 from civilqa.chat.batch import answer_file
 from civilqa.chat.served import ServedEngine
 from civilqa.generation import answers
@@ -33,6 +46,7 @@ from gguf_files import write_gguf
 QUESTION = "전세보증금을 돌려받지 못했는데 어떻게 해야 하나요?"
 HUB_ID, REVISION = "someone/base-model", "0123456789abcdef0123456789abcdef01234567"
 CPU = Hardware("cpu", "fp32", 2)
+KOREAN_PLAIN = (ROOT / "models/templates/korean_plain.jinja").read_text(encoding="utf-8").removesuffix("\n")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +113,10 @@ def test_the_merged_folder_is_whole_and_ignored_by_git(at_project):
 
 def read_modelfile(path):
     """Return its template, its system prompt and its parameters."""
-    text = Path(path).read_text(encoding="utf-8")
+    return parts_of(Path(path).read_text(encoding="utf-8"))
+
+
+def parts_of(text):
     template, system = (re.search(f'{key} """(.*?)"""', text, re.DOTALL)[1] for key in ("TEMPLATE", "SYSTEM"))
     return template, system, dict(re.findall(r"PARAMETER (\S+) (.+)", text))
 
@@ -139,14 +156,53 @@ def test_ollama_gets_the_prompt_of_training_whatever_was_asked_before(at_project
     command = ["go", "run", str(tmp_path / "render.go"), template, json.dumps(asked)]
     environment = os.environ | {"GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod"}
     rendered = subprocess.run(command, capture_output=True, check=True, env=environment, timeout=300).stdout.decode()
-    # Ollama puts the start token there itself.
+    # Ollama puts the start token of a GGUF file there itself.
     assert engine._prompter.encode([rendered])[0] == engine._prompt(QUESTION, "", (), engine.params)[0][1:]
 
 
-def test_a_base_made_for_conversations_gets_the_turns_before(engine):
-    modelfile = make_modelfile(engine._prompter, "안내", conversational=True)
-    assert "{{ .Prompt }}" in modelfile
-    assert "range" not in modelfile
+def rendered_by_turns(template, turns):
+    """What Ollama makes of a template without messages: once for each turn, the system prompt with the first."""
+    asking = r"{{ if \.System }}(.*){{ else }}(.*){{ end }}{{ if \.Response }}(.*){{ end }}"
+    first, later, answered = re.fullmatch(asking, template, re.DOTALL).groups()
+    asked = [first.replace("{{ .System }}", "안내"), *[later] * (len(turns) - 1)]
+    return "".join(
+        piece.replace("{{ .Prompt }}", question) + (answered.replace("{{ .Response }}", answer) if answer else "")
+        for piece, (question, answer) in zip(asked, turns, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", [*FAMILIES])
+def test_a_base_made_for_conversations_gets_the_turns_before(tmp_path, name):
+    family = FAMILIES[name]
+    write_base(tmp_path, family)
+    prompter = load_prompter(Profile(name=str(tmp_path), pad_token=family.pad_token), "conversational")
+    template, _, _ = parts_of(make_modelfile(prompter, "안내", conversational=True, gguf={"file": "m.gguf"}))
+    turns = [("하나", "둘"), ("셋", "넷"), ("다섯", "")]
+    rendered = rendered_by_turns(template, turns)
+    messages = [{"role": "system", "content": "안내"}]
+    for question, answer in turns:
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    expected = prompter.render(messages[:-1])[0].removeprefix(prompter.tokenizer.bos_token or "")
+    # Thoughts stand in the prompt of the last question alone; what was answered stays in Ollama as it was asked.
+    assert rendered.replace(NO_THOUGHT, "") == expected.replace(NO_THOUGHT, "")
+    assert rendered.endswith(expected[-8:])
+
+
+def test_ollama_takes_the_folder_where_it_knows_how_the_tokenizer_cuts_text(tokenizer):
+    """For another it needs the GGUF file, and puts the start token there itself."""
+    prompter = Prompter(copy.deepcopy(tokenizer), KOREAN_PLAIN)
+    assert "FROM ./model-f16.gguf\n" in make_modelfile(prompter, "안내", conversational=False)
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    for name in ("llama-bpe", "qwen2"):
+        known = pre_tokenizers.Split(Regex(GGUF_PRE_TOKENIZER_SPLITS[name]), "isolated")
+        prompter.tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([known, last])
+        modelfile = make_modelfile(prompter, "안내", conversational=False)
+        assert "FROM .\n" in modelfile
+        assert modelfile.count(tokenizer.bos_token) == 1
+        modelfile = make_modelfile(prompter, "안내", conversational=False, gguf={"file": "m.gguf"})
+        assert tokenizer.bos_token not in modelfile
+    prompter.tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")  # as Gemma's
+    assert "FROM ./model-f16.gguf\n" in make_modelfile(prompter, "안내", conversational=False)
 
 
 L3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -154,6 +210,8 @@ L3 |= {"original_max_position_embeddings": 1024}
 PLAIN = {"rope_type": "default", "rope_theta": 1e6}
 ROPES = [
     (LlamaConfig, PLAIN, {"rope_theta": 1e6, "rope_scaling": None}),
+    (PhiConfig, {**PLAIN, "partial_rotary_factor": 0.4}, {"rope_theta": 1e6, "partial_rotary_factor": 0.4}),
+    (GPTNeoXConfig, {**PLAIN, "partial_rotary_factor": 0.5}, {"rotary_pct": 0.5, "rotary_emb_base": 1e6}),
     (LlamaConfig, {**L3, "rope_theta": 5e5}, {"rope_theta": 5e5, "rope_scaling": L3}),
     (Qwen3Config, PLAIN, {"rope_theta": 1e6, "rope_scaling": None}),
     (

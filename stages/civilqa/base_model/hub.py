@@ -37,6 +37,7 @@ FETCH = "fetch.py"  # beside a folder of this repository that is not in git: mak
 
 # How transformers names its causal language models; the second is what GPT-2 and its like are called.
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+CONTEXT_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len")  # as Llama's, GPT-2's and MPT's files say
 # Names only: asking transformers for the class itself would import torch. Listing them takes half a second.
 names_of_transformers = functools.cache(lambda: frozenset(dir(transformers)))
 
@@ -169,15 +170,26 @@ def read_config(profile: Profile) -> dict[str, Any]:
     return config
 
 
+def published_dtype(profile: Profile) -> str | None:
+    """Return torch's name of the type that a base's weights are published in, None where its file does not say.
+
+    Raises:
+        ModelError: see read_config.
+    """
+    config = read_config(profile)
+    return config.get("dtype") or config.get("torch_dtype")
+
+
 def context_length(profile: Profile) -> int:
     """Return how many tokens of prompt and answer together the base model was made for.
 
     Raises:
         ModelError: the model's configuration cannot be had, or does not say.
     """
-    length = read_config(profile).get("max_position_embeddings")
-    if not isinstance(length, int):
-        raise ModelError(f"{profile.name}: its {CONFIG} says no max_position_embeddings; add the number")
+    config = read_config(profile)
+    length = next((config[name] for name in CONTEXT_LENGTHS if isinstance(config.get(name), int)), None)
+    if length is None:
+        raise ModelError(f"{profile.name}: its {CONFIG} says no {CONTEXT_LENGTHS[0]}; add the number")
     return length
 
 

@@ -39,7 +39,15 @@ SYSTEM_IN_QUESTION = (
     "{%- set messages = [{'role': 'user', 'content': asked}] + messages[2:] %}"
     "{%- endif %}\n"
 )
+DAY = {"%d": "08", "%-d": "8", "%m": "06", "%-m": "6", "%B": "June", "%b": "Jun", "%Y": "2026", "%y": "26"}
+DAY |= {"%A": "Monday", "%a": "Mon", "%H": "00", "%M": "00", "%S": "00"}
+ONE_DAY = (
+    "{%- macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('{code}', '{text}')" for code, text in DAY.items())
+    + " }}{%- endmacro %}\n"
+)
 NOTES = {
+    ONE_DAY: "the chat template prints today's date, which changes the data every day: set to 8 June 2026",
     NO_THOUGHTS: "the chat template has thoughts before an answer, and the data has none: set to ask without",
     SYSTEM_IN_QUESTION: "the chat template has no place for a system prompt: set to show it before the question",
 }
@@ -175,6 +183,13 @@ class Prompter:
 
     def render_answered(self, chats: list[list[Message]], answers: list[str]) -> list[tuple[str, str]]:
         """Return the same of several conversations and their answers; per conversation this takes half the time."""
+        _, behind = self._around_an_answer
+        ends = next((special for special in self.special_strings if behind.startswith(special)), None)
+        pairs = self._render_whole(chats, answers)
+        # What stands behind the end token is the next turn's: no model is asked to say it.
+        return [(prompt, "".join(reply.partition(ends)[:2])) for prompt, reply in pairs] if ends else pairs
+
+    def _render_whole(self, chats: list[list[Message]], answers: list[str]) -> list[tuple[str, str]]:
         prompts = self._apply(chats, add_generation_prompt=True)
         replies = ({"role": "assistant", "content": self.defuse(answer.strip())} for answer in answers)
         answered = [[*messages, reply] for messages, reply in zip(chats, replies, strict=True)]
@@ -197,6 +212,13 @@ class Prompter:
         return self.encoder.encode(texts)
 
     @cached_property
+    def _around_an_answer(self) -> tuple[str, str]:
+        """What the template puts before an answer, beyond its prompt, and behind it."""
+        ((_, completion),) = self._render_whole([[{"role": "user", "content": "가"}]], ["나"])
+        before, _, behind = completion.partition("나")
+        return before, behind
+
+    @cached_property
     def end_token_id(self) -> int:
         """The token that ends an answer: what the template puts right behind it.
 
@@ -204,9 +226,7 @@ class Prompter:
             TemplateError: the template puts no special token there, so a tuned model would never stop; or it puts text
                 before an answer, which a tuned model would say.
         """
-        question = [{"role": "user", "content": "가"}]
-        _, completion = self.render(question, "나")
-        before, _, behind = completion.partition("나")
+        before, behind = self._around_an_answer
         if before.strip():
             raise TemplateError(
                 f"the chat template puts {before!r} before an answer that the prompt has not: a model trained with it "
@@ -215,7 +235,7 @@ class Prompter:
         ids = self.encode([behind])[0]
         if not ids or self.tokenizer.convert_ids_to_tokens(ids[0]) not in self.special_strings:
             raise TemplateError(
-                f"the chat template ends an answer with {completion[1:]!r}, which is no special token of "
+                f"the chat template ends an answer with {behind!r}, which is no special token of "
                 f"{self.tokenizer.name_or_path}: a model trained with it would not stop"
             )
         if ids[0] == self.tokenizer.pad_token_id:
@@ -267,10 +287,13 @@ def fit_template(tokenizer: PreTrainedTokenizerFast, template: str) -> str:
     """Return the template, with what it lacks to ask and answer as the data does put before it.
 
     Qwen 3's ends an answered prompt in empty thoughts, and one to be answered before them: the model would be trained
-    to say them. Gemma 2's and Mistral's refuse a system prompt; others leave it out without a word.
+    to say them. Gemma 2's and Mistral's refuse a system prompt; others leave it out without a word, some of them once
+    it is answered. What prints today's date would be other data every day.
     """
     if "enable_thinking" in template and NO_THOUGHTS not in template:
         template = NO_THOUGHTS + template
+    if "strftime_now" in template and ONE_DAY not in template:
+        template = ONE_DAY + template
     with_system = SYSTEM_IN_QUESTION + template
     if not _shows_system_prompt(tokenizer, template) and _shows_system_prompt(tokenizer, with_system):
         return with_system
@@ -278,9 +301,11 @@ def fit_template(tokenizer: PreTrainedTokenizerFast, template: str) -> str:
 
 
 def _shows_system_prompt(tokenizer: PreTrainedTokenizerFast, template: str) -> bool:
+    """Return whether it does, and goes on doing so once the question is answered."""
     prompter = Prompter(tokenizer, template)
     try:
-        return "가나다" in prompter.render(prompter.messages("라마바", "가나다"))[0]
+        ((prompt, _),) = prompter._render_whole([prompter.messages("라마바", "가나다")], ["사아자"])
+        return "가나다" in prompt
     except TemplateError:
         return False
 

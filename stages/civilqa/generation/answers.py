@@ -19,7 +19,6 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     DynamicCache,
     PreTrainedConfig,
@@ -27,12 +26,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from civilqa.base_model.hub import CONFIG, locate
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import Prompter, read_formatted
 from civilqa.generation.decoding import Decoding, generate, make_cache
 from civilqa.model.hardware import DTYPES, Hardware, versions
-from civilqa.model.loading import load_base, load_tuned
+from civilqa.model.loading import load_base, load_tuned, read_architecture
 from civilqa.model.provenance import Adapter
 from civilqa.program.errors import ModelError, ParameterError, RecordError
 from civilqa.program.files import read_json, sha256_json, write_json
@@ -265,7 +263,7 @@ def choose_batch_size(
         return asked
     if hardware.device != "cuda":
         return CPU_BATCH_SIZE
-    config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
+    config = read_architecture(profile)
     longest = max((len(row["prompt_ids"]) for row in rows), default=0)
     memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     chosen = largest_batch(memory, config, hardware.dtype.itemsize, longest + max_new_tokens)
@@ -280,9 +278,10 @@ def largest_batch(memory_bytes: int, config: PreTrainedConfig, itemsize: int, to
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     cached = 2 * config.num_hidden_layers * heads * head * itemsize
+    widest = getattr(config, "intermediate_size", None) or 4 * config.hidden_size  # GPT-2 names none
     # Of each token four times its keys and values: growing, fixed, moved, kept for later; and what the widest layer
     # makes of a prompt. Of each row its logits, in the type of the weights and twice in fp32.
-    row = tokens * (4 * cached + 6 * config.intermediate_size * itemsize) + config.vocab_size * (itemsize + 8)
+    row = tokens * (4 * cached + 6 * widest * itemsize) + config.vocab_size * (itemsize + 8)
     # A tenth is CUDA's own. Twice the weights: an adapter of a quantised base has a base beside the plain one.
     fitting = max(1, int(0.9 * memory_bytes - 2 * weights) // row)
     return min(1 << (fitting.bit_length() - 1), MAX_BATCH_SIZE)

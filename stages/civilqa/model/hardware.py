@@ -4,6 +4,7 @@ Every rule looks at a Machine, which a test can describe as well as `inspect_mac
 something that the machine cannot do gets an error with the reason: nothing falls back unless it was left to `auto`.
 """
 
+import contextlib
 import gc
 import importlib.util
 import os
@@ -20,7 +21,7 @@ import psutil
 import torch
 from pydantic import Field
 
-from civilqa.base_model.hub import read_config
+from civilqa.base_model.hub import published_dtype
 from civilqa.base_model.profiles import Profile
 from civilqa.model.processes import local_index
 from civilqa.program.errors import ParameterError
@@ -32,6 +33,7 @@ COMPUTING_PACKAGES = (
     *("liger-kernel", "flash-attn"),
 )
 
+STATUS = Path("/proc/self/status")  # Linux
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -162,8 +164,7 @@ def are_in_16_bits(profile: Profile, machine: Machine) -> bool:
     """
     if profile.weights == "random" or not machine.cpu_bf16:
         return False
-    config = read_config(profile)
-    return (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
+    return published_dtype(profile) in ("bfloat16", "float16")
 
 
 def runs_on(machine: Machine) -> bool:
@@ -253,18 +254,34 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def reset_peak_memory(device: str) -> None:
-    """Free the GPU memory that torch keeps unused, and begin its peak anew. That of a process cannot be."""
+def synchronize(device: str) -> None:
+    """Wait until the GPU has done what it was given, so that a clock read next to it is right."""
     if device == "cuda":
-        gc.collect()  # trainers and patched models are cycles
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def reset_peak_memory(device: str) -> None:
+    """Free what is kept unused, and begin the peak anew: of the GPU on cuda, else of this process, where Linux lets it.
+
+    Elsewhere the peak of a process is that of its whole life.
+    """
+    gc.collect()  # trainers and patched models are cycles
+    if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    elif STATUS.exists():
+        with contextlib.suppress(OSError):  # a container may forbid it
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory_bytes(device: str) -> int:
-    """Return the peak of the GPU's allocated memory since its reset on cuda, else of this process's resident memory."""
+    """Return the peak since its reset of the GPU's allocated memory on cuda, else of this process's resident memory."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
+    if STATUS.exists() and (peak := re.search(r"^VmHWM:\s+(\d+) kB", STATUS.read_text("utf-8"), re.MULTILINE)):
+        return int(peak[1]) * 1024
     memory = psutil.Process().memory_info()
     if hasattr(memory, "peak_wset"):  # Windows
         return memory.peak_wset

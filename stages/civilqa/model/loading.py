@@ -6,9 +6,17 @@ from typing import Any
 import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
 import torch
+import transformers
 from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    set_seed,
+)
 
 from civilqa.base_model.hub import CONFIG, locate, locate_weights, read_config
 from civilqa.base_model.profiles import ModelParams, Profile
@@ -19,6 +27,7 @@ from civilqa.program.files import write_json
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
 
 WIDE_LAYER = 1 << 24  # weights
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # the kinds of layers that are asked here
 
 
 class WideLinear(torch.nn.Linear):
@@ -32,6 +41,30 @@ class WideLinear(torch.nn.Linear):
         if not torch.is_inference_mode_enabled():
             return super().forward(states)
         return torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, "none", [], "")
+
+
+def read_architecture(profile: Profile) -> PreTrainedConfig:
+    """Return the configuration as its class reads it, by whatever names the file calls things.
+
+    Raises:
+        ModelError: see read_config; its class takes no such configuration, or has layers that are no attention.
+    """
+    read_config(profile)
+    folder = locate(profile.name, profile.revision, [CONFIG])
+    try:
+        config = AutoConfig.from_pretrained(str(folder))
+    except Exception as error:  # each class checks in a way of its own
+        raise ModelError(
+            f"{folder / CONFIG}: transformers {transformers.__version__} does not read it: {error}; take the file from "
+            "where the model came from"
+        ) from None
+    if others := {*(getattr(config, "layer_types", None) or ())} - ATTENTION:
+        raise ModelError(
+            f"{profile.name}: has layers of the kind {', '.join(sorted(others))}, which remember what they read as no "
+            "attention does: several questions at a time, or several statements after one question, cannot be asked of "
+            "it here; take a model whose layers are attention alone"
+        )
+    return config
 
 
 def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantization: str = "none") -> PreTrainedModel:
@@ -54,7 +87,8 @@ def load_base(model: ModelParams, profile: Profile, hardware: Hardware, quantiza
     }[quantization]
     # By its number: transformers copies in threads of its own, whose "cuda" is the first GPU.
     place = torch.cuda.current_device() if hardware.device == "cuda" else hardware.device
-    attention = "sdpa" if hardware.attention == "varlen" else hardware.attention  # the trainer puts varlen in its place
+    # Otherwise transformers takes sdpa, or eager where the architecture has none; the trainer puts varlen in its place.
+    attention = hardware.attention if hardware.attention == "flash_attention_2" else None
     options |= {"dtype": hardware.dtype, "attn_implementation": attention, "device_map": {"": place}}
     try:
         base = _draw(model, profile, options) if profile.weights == "random" else _read(profile, options)
@@ -101,7 +135,7 @@ def _read(profile: Profile, options: dict[str, Any]) -> PreTrainedModel:
 
 
 def _draw(model: ModelParams, profile: Profile, options: dict[str, Any]) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
+    config = read_architecture(profile)
     set_seed(model.seed)
     attention = options["attn_implementation"]
     base = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)

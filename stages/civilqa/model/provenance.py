@@ -33,7 +33,7 @@ TRAINED_ON = ("train.jsonl", "validation.jsonl")
 # For people and for other programs: nothing here reads them, and who hands a model on may write into them.
 UNSEALED = (MANIFEST_FILE, "README.md", "Modelfile")
 
-TRAIN_AGAIN = "train it again with `dvc repro finetune` (or python stages/finetune.py)"
+TRAIN_AGAIN = "train it again with `dvc repro finetune` (-f -s where DVC sees no change; or python stages/finetune.py)"
 
 
 class Manifest(pydantic.BaseModel):
