@@ -24,7 +24,7 @@ from typing import Any
 from civilqa.base_model.profiles import read_profile
 from civilqa.base_model.prompts import load_tokenizer
 from civilqa.model.evaluation import EVALUATION, describe_verdict, read_metrics
-from civilqa.model.hardware import HardwareParams, describe_machine, resolve_hardware, versions
+from civilqa.model.hardware import HardwareParams, describe_machine, resolve_hardware, synchronize, versions
 from civilqa.model.loading import load_tuned
 from civilqa.model.processes import ADAPTER
 from civilqa.model.provenance import WEIGHTS_FILE, open_adapter
@@ -37,7 +37,6 @@ from civilqa.speed.measurements import (
     measure_limits,
     measure_training,
     rounded,
-    synchronize,
 )
 from civilqa.training.recipe import make_recipe, read_parameters
 

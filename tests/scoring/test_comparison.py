@@ -13,6 +13,7 @@ from civilqa.scoring.comparison import (
     group_scores,
     mean_interval,
     mean_scores,
+    system_interval,
 )
 
 PERMUTATIONS = Permutations(number=2000, seed=1)
@@ -86,6 +87,10 @@ def test_near_duplicates_count_as_one_question():
     assert compare(apart, "adapter", "base", "chrf", PERMUTATIONS)["n"] == 4
     found = compare(joined, "adapter", "base", "chrf", PERMUTATIONS)
     assert (found["n"], found["low"], found["high"]) == (3, 3, 3)
+    three_of_each = [{**line(0, 1), "id": index, "group": index // 3} for index in range(12)]
+    for one in three_of_each:
+        one["adapter"]["scores"]["ends_cleanly"] = 1.0
+    assert system_interval(three_of_each, "adapter", "ends_cleanly") == mean_interval([1.0] * 4, 1)
 
 
 def test_what_so_many_questions_could_have_shown():
@@ -96,6 +101,12 @@ def test_what_so_many_questions_could_have_shown():
     spread = np.std([one["adapter"]["scores"]["chrf"] for one in lines], ddof=1)
     found = [stats.ttest_1samp(draw.normal(detectable, spread, 24), 0).pvalue < 0.05 for _ in range(2000)]
     assert 0.76 <= np.mean(found) <= 0.84
+    for one in lines:
+        for system in ("base", "adapter"):
+            one[system]["scores"]["contrast_accuracy"] = one[system]["scores"]["chrf"]
+    knows = compare(lines, "adapter", "base", "contrast_accuracy", PERMUTATIONS)
+    found = [stats.ttest_1samp(draw.normal(knows["detectable"], spread, 24), 0).pvalue < 0.05 / 3 for _ in range(2000)]
+    assert 0.76 <= np.mean(found) <= 0.84, "a primary score must get over the first of Holm's levels"
 
 
 def test_only_questions_with_both_scores_count():

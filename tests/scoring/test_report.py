@@ -205,7 +205,7 @@ def test_without_gold_answers_are_held_against_what_the_reference_itself_shows()
     assert order[-1] == "q-0"
     assert order[-2] == "q-1"  # the article without the number, in other words
     assert {*order[:2]} == {"q-2", "q-3"}
-    assert "기준 답변의 조문과 숫자를 모두 담고 다른 조문은 들지 않은 답변은 4개 가운데 1개" in page.text
+    assert "있는 4개 가운데, 그것을 모두 담고 다른 조문은 들지 않은 답변은 1개" in page.text
     assert "베끼면 0개입니다" in page.text  # the nearest training answer has the article and no number
     assert "기준 답변의 조문과 숫자 1/2" in page.text
     assert "기준 답변의 조문과 숫자 0/2 · 기준에 없는 조문 1" in page.text
@@ -213,6 +213,21 @@ def test_without_gold_answers_are_held_against_what_the_reference_itself_shows()
     assert "기준 답변에 있으나 빠진 숫자: 3년" in page.text
     classes = {each["href"][-16:]: each["class"] for each in page.of("a") if "cite" in each.get("class", "")}
     assert classes["%EC%A0%9C103%EC%A1%B0"[-16:]] == "cite elsewhere"  # it exists, and is not the reference's
+
+
+def test_a_reference_without_articles_and_numbers_is_followed_by_nothing():
+    lines, metrics = make(["모르겠습니다.", "등기하여야 합니다."], golds=False, answer="등기하여야 합니다.")
+    text = Page(render_report(lines, metrics, NOTICE)).text
+    assert "기준 답변에 조문도 숫자도 없어 대조할 것이 없습니다." in text
+    assert "모두 담고" not in text
+
+
+@pytest.mark.parametrize(("seeds", "method", "other"), [([1], "클로퍼-피어슨", "하우"), ([1, 2], "하우", "클로퍼")])
+def test_the_methods_named_are_those_of_the_intervals(seeds, method, other):
+    lines, metrics = make(["답은 민법 제750조입니다."])
+    text = Page(render_report(lines, metrics | {"seeds": seeds}, NOTICE)).text
+    assert method in text
+    assert other not in text
 
 
 def test_marks_of_people_lead_the_report_and_stand_beside_each_answer():
@@ -337,12 +352,14 @@ def test_a_score_of_the_text_leads_only_where_it_was_found_to_tell_right_from_wr
 
     def usable(auc):
         measured = {"auc": auc, "right_accepted": {"k": 9, "n": 10}, "wrong_accepted": {"k": 1, "n": 10}}
-        scorer = {"cases": {"held_out": {"scores": {"content_score": measured}}}}
+        scorer = {"cases": {"held_out": {"scores": {"content_score": measured}}}} if auc else None
         return {asked: text for asked, text, _ in headline(metrics, scorer)["lines"]}["쓸 만한 답변"]
 
     assert usable(0.92).startswith("내용 점수로 12개 가운데 2개, 답하지 않은 것 4개. 옳게 쓴 답변 10개 가운데 9개를")
     assert "가릴 수 없습니다" in usable(0.72)
     assert "2개" not in usable(0.72).partition("내용 점수는")[0]
+    assert "재지 않았습니다" not in usable(0.72)
+    assert usable(None).endswith("재지 않았습니다(python stages/score_the_scores.py).")
     assert "4개는 답하지 않았습니다" in usable(0.72)
 
 

@@ -31,6 +31,13 @@ GOLD = Gold(
 REFERENCE = "전입신고를 마친 다음 날부터입니다(주택임대차보호법 제3조). 기간은 2년입니다."
 
 
+def test_an_article_that_the_reference_says_is_repealed_is_none_to_cite():
+    reference = "민법 제651조는 위헌 결정을 받아 삭제되었으므로 민법 제618조에 따라 20년을 넘는 기간도 유효합니다."
+    wrong = "민법 제651조에 따라 20년을 넘지 못합니다."
+    found = [score_answer(text, "묻습니다", reference, None)[0]["reference_citation_f1"] for text in (reference, wrong)]
+    assert found == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("text", "rate", "validity", "invented", "deleted", "mistitled", "outside"),
     [

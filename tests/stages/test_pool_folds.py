@@ -20,12 +20,12 @@ from pool_folds import check_records
 CURRENT = {"seed": 7, "split": {"fold": 0, "folds": 3}, "train": {"epochs": 4, "seed": None}}
 
 
-def experiments(*folds, epochs=4, prefix="e", seed=None):
+def experiments(*folds, epochs=4, prefix="e", seed=None, of=3):
     return [
         Experiment(
             f"{prefix}{i}",
             f"rev-{prefix}{i}",
-            {"seed": 7, "split": {"fold": f, "folds": 3}, "train": {"epochs": epochs, "seed": seed}},
+            {"seed": 7, "split": {"fold": f, "folds": of}, "train": {"epochs": epochs, "seed": seed}},
         )
         for i, f in enumerate(folds)
     ]
@@ -67,6 +67,16 @@ def test_a_missing_fold_is_named_with_the_command():
         names(experiments(0, 2))
     with pytest.raises(PipelineError, match=r"lacks fold 0, 1, 2 of seed 7\n.*split\.fold=0,1,2"):
         names([])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_folds_are_those_of_the_runs_whatever_the_workspace_has(named):
+    two, four, part = experiments(1, 0, of=2), experiments(0, 1, 2, 3, of=4), experiments(0, 1, 2, of=4)
+    assert names(two, ["e0", "e1"] if named else []) == ["e1", "e0"]
+    assert names(four, ["e0", "e1", "e2", "e3"] if named else []) == ["e0", "e1", "e2", "e3"]
+    wanted = r"lacks fold 3 of seed 7\n.* -S split\.folds=4 -S split\.fold=3 -S train\.seed=7 evaluate"
+    with pytest.raises(PipelineError, match=wanted):
+        names(part, ["e0", "e1", "e2"] if named else [])
 
 
 def test_a_missing_run_of_a_grid_is_named_with_the_command():
@@ -164,6 +174,12 @@ def test_runs_are_kept_as_files_that_pool_as_the_experiments_do(keep, tmp_path, 
     kept = {file: (tmp_path / file).read_bytes() for file in files}
     assert keep(found, folder="again") == [file.replace("runs", "again") for file in files]
     assert {file: (tmp_path / file.replace("runs", "again")).read_bytes() for file in files} == kept
+
+
+def test_an_answer_with_what_unicode_takes_for_a_line_end_is_one_row(keep):
+    row = json.dumps({"id": "민법\u0085제\u2028750\u2029조"}, ensure_ascii=False)
+    (file,) = keep(experiments(0), **{"data/predictions/test.jsonl": row})
+    assert read_rows(file, "data/predictions/test.jsonl") == [json.loads(row)]
 
 
 def test_kept_runs_of_other_code_are_refused(keep):

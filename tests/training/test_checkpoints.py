@@ -2,13 +2,18 @@
 
 import functools
 import os
+from itertools import permutations
+from types import SimpleNamespace
 
 import pytest
+from transformers import TrainerState
 
 from civilqa.program.lifecycle.locks import hold
 from civilqa.training.checkpoints import (
     KEPT_TRAININGS,
     SEAL_FILE,
+    STATE_FILE,
+    SealCheckpoints,
     checkpoint_root,
     find_resumable,
     fingerprint,
@@ -122,6 +127,46 @@ def test_one_whose_best_checkpoint_is_damaged_is_passed_over(small_base, tmp_pat
     assert len(others) == 2, "the best was to be older than the two newest"
     (tmp_path / f"checkpoints/checkpoint-{best}" / "adapter_model.safetensors").write_bytes(b"")
     assert find_resumable(tmp_path / "checkpoints") is None
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "killed-after-each"])
+@pytest.mark.parametrize("ranks", [*permutations(range(4))], ids=str)
+def test_whichever_epoch_is_the_best_there_is_one_to_resume_from(tmp_path, ranks, killed):
+    """The lowest rank is the best; the checkpoints are what the trainer and its callback would leave."""
+    args = SimpleNamespace(output_dir=str(tmp_path))
+    state, sealing = TrainerState(), SealCheckpoints()
+    sealing.on_train_begin(args, state, None)
+    for step in (1, 2, 3, 4, 4):
+        if killed or step == state.global_step:  # after the last, before DVC had recorded it: the last step once more
+            resumed = find_resumable(tmp_path)
+            state = TrainerState.load_from_json(str(resumed / STATE_FILE)) if resumed else TrainerState()
+            sealing = SealCheckpoints()
+            sealing.on_train_begin(args, state, None)
+        state.global_step = step
+        state.best_model_checkpoint = str(tmp_path / f"checkpoint-{ranks.index(min(ranks[:step])) + 1}")
+        state.stateful_callbacks["TrainerControl"] = {"args": {"should_training_stop": step == len(ranks)}}
+        newest = tmp_path / f"checkpoint-{step}"
+        newest.mkdir(exist_ok=True)
+        state.save_to_json(str(newest / STATE_FILE))
+        sealing.on_save(args, state, None)
+        assert find_resumable(tmp_path).name == f"checkpoint-{min(step, len(ranks) - 1)}"
+        assert len([*tmp_path.iterdir()]) <= 3
+
+
+def test_checkpoints_of_steps_that_are_done_over_are_no_predecessors(tmp_path):
+    """A finished training goes on from step 8; what it left behind at step 12 stands for none that can be resumed."""
+    for step in (4, 8, 10, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    for step in (4, 8, 12):
+        seal(tmp_path / f"checkpoint-{step}")
+    SealCheckpoints().on_save(SimpleNamespace(output_dir=str(tmp_path)), TrainerState(global_step=10), None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-8"]
+
+
+def test_where_the_last_epoch_is_kept_no_best_is_needed_nor_kept(small_base, tmp_path):
+    cut_off(small_base, tmp_path, 3 * STEPS_AN_EPOCH + 1, keep="last", epochs=4.0)
+    assert checkpoint_steps(tmp_path) == [8, 12], "the best is the first"
+    assert find_resumable(tmp_path / "checkpoints").name == "checkpoint-12"
 
 
 def test_checkpoints_hold_nothing_that_must_be_unpickled_freely(cut_off_after_9_steps):

@@ -6,6 +6,7 @@ import torch
 from peft import get_peft_model
 
 from civilqa.base_model.profiles import Profile
+from civilqa.model.hardware import STATUS, peak_memory_bytes, reset_peak_memory
 from civilqa.model.loading import count_parameters, load_base
 from civilqa.program.errors import MemoryShortage, ParameterError
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
@@ -14,11 +15,13 @@ from civilqa.training import memory
 from civilqa.training.adapter import LoraParams, make_lora_config
 from civilqa.training.answer_loss import IGNORED_LABEL
 from civilqa.training.memory import (
+    MIB,
     STATE_BYTES,
     Estimate,
     MemorySampler,
     check_memory,
     check_that_it_fits,
+    control_group_bytes,
     estimate_footprint,
     explain_out_of_memory,
     format_seconds,
@@ -131,6 +134,43 @@ def make_job(small_base, tmp_path):
 def losses_and_weights(trainer):
     trainer.train()
     return losses_of(trainer), [p.detach().clone() for p in trainer.model.parameters() if p.requires_grad]
+
+
+LIMITS = {"memory.max": "4000", "memory.current": "1500", "memory.stat": "anon 1000\ninactive_file 300\n"}
+OF_VERSION_1 = {"memory.limit_in_bytes": "4000", "memory.usage_in_bytes": "1500"}
+OF_VERSION_1 |= {"memory.stat": "inactive_file 1\ntotal_inactive_file 300\n"}
+
+
+@pytest.mark.parametrize(
+    ("group", "place", "files"),
+    [
+        ("0::/slurm/job\n", "slurm/job", LIMITS),
+        ("0::/slurm/job\n", "slurm", LIMITS),  # of a group that this one is in
+        ("0::/docker/abc\n", "", LIMITS),  # a container sees its own group at the root
+        ("4:memory:/docker/abc\n1:cpu:/\n", "memory/docker/abc", OF_VERSION_1),
+        ("4:memory:/docker/abc\n1:cpu:/\n", "memory", OF_VERSION_1),
+    ],
+)
+def test_what_a_container_may_have_is_what_is_free(tmp_path, group, place, files):
+    (tmp_path / "cgroup").write_text(group, encoding="utf-8")
+    folder = tmp_path / "fs" / place
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    assert list(control_group_bytes(tmp_path / "cgroup", tmp_path / "fs")) == [2800]
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        if name in files:
+            (folder / name).write_text("max\n" if name == "memory.max" else str(2**63 - 4096), encoding="utf-8")
+    assert min([10000, *control_group_bytes(tmp_path / "cgroup", tmp_path / "fs")]) == 10000
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="the peak of a process can be begun anew on Linux alone")
+def test_the_peak_is_that_since_it_was_reset():
+    held = bytearray(300 * MIB)
+    before = peak_memory_bytes("cpu")
+    del held
+    reset_peak_memory("cpu")
+    assert peak_memory_bytes("cpu") < before - 200 * MIB
 
 
 def test_a_trial_pass_changes_no_weight_and_no_random_state(make_job):

@@ -44,6 +44,20 @@ def adapter_bytes(folder: Path):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def test_one_process_trains_on_one_gpu_of_several(small_base, tmp_path, monkeypatch):
+    """torch would make a copy of the model on each, which trl refuses."""
+    made = trainer_module.SFTConfig
+
+    def on_two(**fields):
+        arguments = made(**fields)
+        arguments._n_gpu = 2
+        return arguments
+
+    monkeypatch.setattr(trainer_module, "SFTConfig", on_two)
+    trainer = trainer_of(small_base, recipe_of(4), short_rows(), tmp_path, [])
+    assert trainer.args.n_gpu == 1
+
+
 def test_every_bar_says_what_it_is_of(small_base, tmp_path, capsys):
     train_once(small_base, tmp_path)
     bars = [bar.strip() for bar in capsys.readouterr().err.replace("\n", "\r").split("\r") if "|" in bar]
@@ -82,6 +96,16 @@ def test_validating_in_between_changes_no_training_step(small_base, tmp_path, qu
 def test_gradient_checkpointing_changes_no_loss(trained, small_base, tmp_path):
     checkpointed, _ = train_once(small_base, tmp_path, gradient_checkpointing=True)
     assert checkpointed == pytest.approx(trained[0], abs=1e-4)
+
+
+def test_the_validation_loss_is_the_mean_over_records_whatever_the_batch(small_base, tmp_path):
+    """Also where batches are padded: one of a long and a short answer is no mean over their tokens."""
+    rows = [*short_rows(1, 80), *short_rows(1, 12)]
+    losses = []
+    for batch_size in (1, 2):
+        recipe = recipe_of(4, batch_size=batch_size, hardware=replace(HARDWARE, attention="sdpa"))
+        losses.append(trainer_of(small_base, recipe, short_rows(), tmp_path, rows).evaluate()["eval_loss"])
+    assert losses[0] == losses[1]
 
 
 def test_keeping_the_best_needs_the_checkpoint_of_each_epoch(small_base, tmp_path):

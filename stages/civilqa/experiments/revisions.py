@@ -47,7 +47,7 @@ def git(*arguments: str) -> str:
 def read_rows(revision: str, path: str, name: str | None = None) -> list[dict[str, Any]]:
     """Return the rows of a JSONL output of a revision; see read_output."""
     try:
-        rows = [json.loads(line) for line in read_output(revision, path, name).decode("utf-8").splitlines()]
+        rows = [json.loads(line) for line in read_output(revision, path, name).splitlines()]
     except ValueError:
         raise damaged(path, name or revision) from None
     if not all(isinstance(row, dict) for row in rows):
@@ -258,11 +258,15 @@ def choose_runs(experiments: list[Experiment], current: dict[str, Any], named: l
 
 
 def missing_runs(runs: dict[tuple[int, int], Experiment], current: dict[str, Any]) -> list[tuple[int, int]]:
-    """Return which (fold, seed) a set of runs lacks: of every fold, or of the only one that has several seeds."""
+    """Return which (fold, seed) a set of runs lacks: of every fold, or of the only one that has several seeds.
+
+    How many folds there are is said by the runs; by the current parameters where there is none.
+    """
+    first = next(iter(runs.values()), Experiment("", "", current))
     folds = {fold for fold, _ in runs}
-    seeds = {seed for _, seed in runs} or {Experiment("", "", current).seed}
+    seeds = {seed for _, seed in runs} or {first.seed}
     if len(folds) != 1 or len(seeds) == 1:
-        folds = set(range(current["split"]["folds"]))
+        folds = set(range(first.params["split"]["folds"]))
     return [(fold, seed) for seed in sorted(seeds) for fold in sorted(folds) if (fold, seed) not in runs]
 
 

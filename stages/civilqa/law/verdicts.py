@@ -192,9 +192,13 @@ def judge_citations(text: str, allowed: Iterable[Article] = ()) -> CitedArticles
     return CitedArticles(**{kind: frozenset(articles) for kind, articles in groups.items()}, mistitled=mistitled)
 
 
-def cited_articles(text: str) -> frozenset[Article]:
-    """Return the different (act, article) pairs that a text cites; 항, 호 and 목 are not compared."""
-    return frozenset((citation.law, citation.article) for citation in parse_citations(text))
+def cited_articles(text: str, denied: bool = True) -> frozenset[Article]:
+    """Return the different (act, article) pairs that a text cites; 항, 호 and 목 are not compared.
+
+    Args:
+        denied: also those of which it says that they are not, or no longer, the law.
+    """
+    return frozenset((found.law, found.article) for found in parse_citations(text) if denied or not found.denied)
 
 
 def write_article(article: Article) -> str:

@@ -22,7 +22,7 @@ def find_articles(records: list[Record], golds: dict[str, Gold], index: ArticleI
     lines = []
     for record in records:
         gold = golds.get(question_id(record.id))
-        wanted = {"required": gold.required if gold else (), "cited": cited_articles(record.answer)}
+        wanted = {"required": gold.required if gold else (), "cited": cited_articles(record.answer, denied=False)}
         names = {kind: sorted(map(write_article, articles)) for kind, articles in wanted.items()}
         lines.append({"found": [*index.find(record.question, DEPTHS[-1])], **names})
     return lines

@@ -98,14 +98,15 @@ def add_questions(values: np.ndarray, *added: float) -> np.ndarray:
 def system_interval(lines: list[Prediction], system: str, name: str) -> tuple[float, float]:
     """Return the 95 % interval of a system's mean score: mean_interval, or over questions and seeds.
 
-    To shares of several seeds two questions either way are added: without, seeds that agree on all would be certain.
+    Near-duplicates count as one question, as in `compare`. To shares of several seeds two questions either way are
+    added: without, seeds that agree on all would be certain.
 
     Source: Agresti and Coull 1998, Approximate is better than "exact" for interval estimation of binomial proportions.
     """
     cells: dict[Any, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
     for index, line in enumerate(lines):
         if (value := line[system]["scores"].get(name)) is not None:
-            cells[line.get("id", index)][line.get("seed")].append(value)
+            cells[line.get("group", line.get("id", index))][line.get("seed")].append(value)
     values, best = tabulate(cells), SCORES[name].best
     if values.shape[1] < 2:
         return mean_interval(values[:, 0].tolist(), best)
@@ -133,7 +134,8 @@ def compare(
     same answers to give, each difference would as soon be positive as negative. It is exact where there are at most as
     many ways to choose the signs as `permutations`; of scores that are 0 or 1 it is McNemar's exact test. Of several
     seeds it is of each question's mean over them, and at least the p-value of the interval, which holds their variance.
-    `detectable` is the smallest difference that so many questions and seeds show with 80 % power.
+    `detectable` is the smallest difference that so many questions and seeds show with 80 % power, of a primary score
+    whatever the others show: at Holm's first level.
 
     The interval is Student's, or of several seeds Howe's. Of shares it is over two questions more, one won and one
     lost: of 12 questions, from a share of 2 to one of 97 %, Student's covers 45 %, this 95 % and more (tests/scoring).
@@ -192,7 +194,9 @@ def _reach(name: str, pairs: np.ndarray, found: Spread) -> dict[str, Any]:
     for end, word in zip(ends, (AT_FLOOR, AT_CEILING), strict=True):
         if end is not None and np.all((pairs == end) | np.isnan(pairs)):
             return {"detectable": None, "limit": word}
-    return {"detectable": None if found.n < 2 else found.reach(1 - LEVEL / 2, POWER)}
+    level = LEVEL / len(PRIMARY) if name in PRIMARY else LEVEL
+    most = found._replace(by_seed=found.most_by_seed)  # as the p-value takes it
+    return {"detectable": None if found.n < 2 else most.reach(1 - level / 2, POWER)}
 
 
 def compare_all(

@@ -208,7 +208,8 @@ def _faults(
     openings = {sentence.opening for sentence in (*sentences[:1], *reference[:1])} - {""}
     cited = judgement.cited
     off = [article for article in cited.all if article not in acceptable]
-    left_out, added = cited_articles(reference_answer) - cited.all, cited.all - cited_articles(reference_answer)
+    known = cited_articles(reference_answer, denied=False)
+    left_out, added = known - cited.all, cited.all - known
     words, wanted = (frozenset().union(*(each.words for each in some)) for some in (sentences, reference))
     related = wanted | _topic(gold)
     listed = sum(len(wordings) > 1 and all(wording in text for wording in wordings) for wordings in gold.key_points)

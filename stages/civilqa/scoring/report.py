@@ -158,10 +158,13 @@ def reference_lines(lines: list[Prediction]) -> list[tuple[str, str, None]]:
     unknown = "정답 주석이 없어 내용은 채점하지 않았습니다. 아래에서 직접 읽거나 "
     unknown += "python stages/chat.py review로 검토하십시오."
     unknown += f" {declined}개는 답하지 않았습니다." if declined else ""
-    tuned, copied = (sum(follows_reference(line, system) for line in lines) for system in ("adapter", "nearest"))
+    held = [line for line in lines if beside_reference(line, "adapter").wanted]
+    tuned, copied = (sum(follows_reference(line, system) for line in held) for system in ("adapter", "nearest"))
     found = (
-        f"기준 답변의 조문과 숫자를 모두 담고 다른 조문은 들지 않은 답변은 {len(lines)}개 가운데 {tuned}개, "
-        f"가장 비슷한 학습 답변을 그대로 베끼면 {copied}개입니다. 그렇다고 내용까지 맞다는 뜻은 아닙니다."
+        f"기준 답변에 조문이나 숫자가 있는 {len(held)}개 가운데, 그것을 모두 담고 다른 조문은 들지 않은 답변은 "
+        f"{tuned}개, 가장 비슷한 학습 답변을 그대로 베끼면 {copied}개입니다. 그렇다고 내용까지 맞다는 뜻은 아닙니다."
+        if held
+        else "기준 답변에 조문도 숫자도 없어 대조할 것이 없습니다."
     )
     return [("쓸 만한 답변", unknown, None), ("기준 답변과 대조", found, None)]
 
@@ -181,7 +184,9 @@ def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> It
     else:
         unknown = "내용이 맞는지는 자동으로 채점한 점수로 믿을 만하게 가릴 수 없습니다. 아래에서 직접 읽으십시오."
         unknown += f" {abstained}개는 답하지 않았습니다." if abstained else ""
-        yield "쓸 만한 답변", unknown + (f" 내용 점수는 {measured}" if measured else ""), None
+        unmeasured = "그 점수가 지금의 채점 코드와 정답 주석에서 얼마나 믿을 만한지는 재지 않았습니다"
+        unmeasured += "(python stages/score_the_scores.py)."
+        yield "쓸 만한 답변", f"{unknown} {f'내용 점수는 {measured}' if measured else unmeasured}", None
     if pairs:
         base, tuned = (pairs[system]["contrast_accuracy"] for system in ("base", "adapter"))
         low, high = pairs["interval"]["adapter"]
@@ -257,7 +262,8 @@ class Beside(NamedTuple):
 def beside_reference(line: Prediction, system: str) -> Beside:
     """Return what an answer has of the reference answer's articles and numbers, for questions without gold."""
     asked, answer = line["question"], line[system]["answer"]
-    cited, wanted, known = cited_articles(answer), cited_articles(line["reference"]), cited_articles(asked)
+    cited, wanted = (cited_articles(text, denied=False) for text in (answer, line["reference"]))
+    known = cited_articles(asked)
     numbers = {each: each.text for each in parse_quantities(line["reference"]) if each not in parse_quantities(asked)}
     stated = parse_quantities(answer)
     return Beside(

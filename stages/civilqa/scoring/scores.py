@@ -122,7 +122,7 @@ def score_answer(
         **(dict.fromkeys(OF_VERDICT) if abstained else {}),
         "abstention_rate": float(abstained),
         **citation_scores(cited),
-        "reference_citation_f1": overlap_scores(cited.all, cited_articles(reference), asked)[2],
+        "reference_citation_f1": overlap_scores(cited.all, cited_articles(reference, denied=False), asked)[2],
         **similar,
         "ends_cleanly": None if stopped is None else float(ends_cleanly(text, repetition, stopped)),
         "stop_rate": None if stopped is None else float(stopped),

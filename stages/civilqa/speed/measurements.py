@@ -22,7 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from civilqa.base_model.profiles import ModelParams, Profile
 from civilqa.generation.decoding import Decoding, generate
-from civilqa.model.hardware import Hardware, peak_memory_bytes, reset_peak_memory
+from civilqa.model.hardware import Hardware, peak_memory_bytes, reset_peak_memory, synchronize
 from civilqa.model.loading import load_base
 from civilqa.program.parameters import BatchSize, Section, Seed, Tokens
 from civilqa.training.adapter import add_adapter
@@ -61,14 +61,6 @@ class Work:
 
     flops: float
     bytes: float
-
-
-def synchronize(device: str) -> None:
-    """Wait until the GPU has done what it was given, so that a clock read next to it is right."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    elif device == "mps":
-        torch.mps.synchronize()
 
 
 def measure_limits(device: str, dtype: torch.dtype) -> Limits:
@@ -202,7 +194,7 @@ def measure_training(
     base = load_base(model_params, profile, hardware, recipe.quantization)
     synchronize(hardware.device)
     load_seconds = rounded(time.perf_counter() - started)
-    load_peak = peak_memory_bytes(hardware.device) if hardware.device == "cuda" else None  # a process has one peak
+    load_peak = peak_memory_bytes(hardware.device)
     reset_peak_memory(hardware.device)
     model = add_adapter(base, profile, recipe.lora, recipe.gradient_checkpointing, recipe.seed)
     timer = StepTimer(hardware.device)

@@ -102,7 +102,18 @@ def forget_old_trainings(current: Path) -> None:
 
 
 class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint that the trainer has written, then deletes those that are no longer needed."""
+    """Seals each checkpoint that the trainer has written, then deletes those that are no longer needed.
+
+    The one before is needed, and the best that it names: without it nobody can go on from there once a training has
+    ended, or the newest is damaged.
+    """
+
+    best_before: str | None = None  # that the checkpoint before the newest names
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.best_before = state.best_model_checkpoint
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if torch.distributed.is_initialized():
@@ -111,10 +122,13 @@ class SealCheckpoints(TrainerCallback):
             return
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         seal(newest)
-        older = [path for path in newest.parent.glob("checkpoint-*") if path != newest]
-        whole = sorted((path for path in older if (path / SEAL_FILE).exists()), key=step_of, reverse=True)
-        kept = {*whole[: KEPT_CHECKPOINTS - 1], Path(state.best_model_checkpoint or newest)}
-        for path in older:
+        others = [path for path in newest.parent.glob("checkpoint-*") if path != newest]
+        # Later ones are of a run whose steps are done over.
+        older = [path for path in others if step_of(path) < state.global_step and (path / SEAL_FILE).exists()]
+        best = {Path(path) for path in (self.best_before, state.best_model_checkpoint) if path}
+        kept = best.union(sorted(older, key=step_of, reverse=True)[: KEPT_CHECKPOINTS - 1])
+        self.best_before = state.best_model_checkpoint
+        for path in others:
             if path not in kept:
                 shutil.rmtree(path)
 

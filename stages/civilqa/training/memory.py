@@ -8,15 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback
 
-from civilqa.base_model.hub import CONFIG, locate
 from civilqa.base_model.profiles import Profile
-from civilqa.model.hardware import peak_memory_bytes
+from civilqa.model.hardware import peak_memory_bytes, synchronize
+from civilqa.model.loading import read_architecture
 from civilqa.model.processes import shards_weights
 from civilqa.program.errors import MemoryShortage, ParameterError
 from civilqa.program.lifecycle.machine_errors import is_out_of_memory
@@ -40,8 +41,32 @@ assert STATE_BYTES.keys() == OPTIMIZERS.keys()  # noqa: S101 - a table that must
 
 
 def free_memory_bytes(device: str) -> int:
-    """Return the memory that nothing uses: of the GPU on cuda, else of the machine."""
-    return torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    """Return the memory that nothing uses: of the GPU on cuda, else of the machine, or of its part for a container."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    return min([psutil.virtual_memory().available, *control_group_bytes()])
+
+
+# Of the limit, and of what is used, by the controller's name in version 2 and in version 1.
+GROUP_FILES = {"": ("memory.max", "memory.current"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
+
+
+def control_group_bytes(
+    process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """Yield what is left of each limit on this process's memory, as containers and batch systems set them on Linux."""
+    for line in process.read_text("utf-8").splitlines() if process.exists() else ():
+        _, controller, group = line.split(":", 2)
+        if controller not in GROUP_FILES:
+            continue
+        limit, used = GROUP_FILES[controller]
+        place = root / controller / group.lstrip("/")
+        for folder in (place, *place.parents):  # in a container the group's own folder may be the root
+            if not (folder / limit).is_file() or (most := (folder / limit).read_text("ascii").strip()) == "max":
+                continue
+            held = dict(each.split() for each in (folder / "memory.stat").read_text("ascii").splitlines())
+            cached = held.get("total_inactive_file", held.get("inactive_file", "0"))  # given back before anything else
+            yield int(most) - int((folder / used).read_text("ascii")) + int(cached)
 
 
 def held_memory_bytes(device: str) -> int:
@@ -74,7 +99,7 @@ def estimate_footprint(profile: Profile, recipe: Recipe) -> Footprint:
     It is the least that a training needs, which must not stop one that would have fitted: gradients in the type of the
     weights, the states of the leanest optimiser.
     """
-    config = AutoConfig.from_pretrained(str(locate(profile.name, profile.revision, [CONFIG])))
+    config = read_architecture(profile)
     with torch.device("meta"):  # shapes alone, no memory
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     # What bitsandbytes quantises and `all-linear` adapts: every linear layer but the output layer.
@@ -191,8 +216,7 @@ def _pass_seconds(trainer: AdapterTrainer, batch: list[dict[str, Any]], recipe: 
     with torch.autocast(hardware.device, hardware.dtype, enabled=hardware.precision != "fp32"):
         loss = trainer.batch_loss(model, inputs)
     loss.backward()
-    if hardware.device == "cuda":
-        torch.cuda.synchronize()
+    synchronize(hardware.device)
     seconds = time.perf_counter() - started
     model.zero_grad(set_to_none=True)
     return seconds

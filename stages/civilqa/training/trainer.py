@@ -142,6 +142,8 @@ class AdapterTrainer(SFTTrainer):
             model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        if not self.args.load_best_model_at_end:
+            self.state.best_global_step = None  # else each names the best, and needs it to be resumed
         with writing(Path(self.args.output_dir)):
             super()._save_checkpoint(*args, **kwargs)
 
@@ -231,7 +233,7 @@ def make_trainer(
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
         # One record: the mean over batches is then the mean over records, whatever the batch.
-        per_device_eval_batch_size=1 if padding_free else recipe.batch_size,
+        per_device_eval_batch_size=1,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         gradient_checkpointing=recipe.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
@@ -264,6 +266,7 @@ def make_trainer(
         report_to="none",
         disable_tqdm=False,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # this process's own; of several torch would make a copy on each
     callbacks: list[TrainerCallback] = [StopAtNaN(), *([SealCheckpoints()] if checkpoints else [])]
     if checkpoints and recipe.checkpoint_steps is not None:
         callbacks.append(SaveEverySteps(recipe.checkpoint_steps))
