@@ -78,17 +78,35 @@ def test_what_the_text_says_of_the_folds_is_what_was_measured():
     assert round(60 * means["adapter"]["content_accepted"]) == 1
 
 
-def test_the_pool_is_that_of_the_runs_that_are_kept(tmp_path, monkeypatch):
+@pytest.fixture
+def pool(tmp_path, monkeypatch):
+    """Pools runs of the folder that are named as files, in a checkout without experiments."""
     (tmp_path / FOLDER).parent.mkdir()
     (tmp_path / FOLDER).symlink_to(ROOT / FOLDER)
     (tmp_path / "params.yaml").symlink_to(ROOT / "params.yaml")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pool_folds, "list_experiments", list)
+
+    def of(runs):
+        monkeypatch.setattr(sys, "argv", ["pool_folds.py", *map(str, runs)])
+        pool_folds.main()
+        return json.loads(pool_folds.METRICS.read_text("utf-8"))
+
+    return of
+
+
+def test_the_pool_is_that_of_the_runs_that_are_kept(pool):
     runs = [one["name"] for one in POOLED["experiments"]]
     assert runs == [str(path) for path in sorted(FOLDER.glob("fold-*.seed-20260608.zip"))]
-    monkeypatch.setattr(sys, "argv", ["pool_folds.py", *runs])
-    pool_folds.main()
-    assert rounded(json.loads(pool_folds.METRICS.read_text("utf-8"))) == rounded(POOLED)
+    assert rounded(pool(runs)) == rounded(POOLED)
+
+
+def test_the_seeds_of_a_fold_have_the_part_that_is_told(pool):
+    several = [runs for fold in range(5) if len(runs := sorted(FOLDER.glob(f"fold-{fold}.seed-*.zip"))) > 1]
+    assert {len(runs) for runs in several} == {2}, "the text says how many there are"
+    for runs in several:
+        found = pool(runs)["difference"]["base"]
+        assert [found[name]["seed_share"] for name in PRIMARY] == [0, 0, 0]
 
 
 def rounded(content):
