@@ -126,6 +126,24 @@ def test_the_text_of_articles_is_beside_the_answers_where_it_is_at_hand(monkeypa
     assert "조문 보기" not in Page(render_report(*make(["민법 제103조에 따라"]), NOTICE)).text
 
 
+def test_an_answer_that_came_back_with_other_articles_is_told():
+    """In chrF++ the number of an article hardly weighs."""
+    right = (
+        "고의나 과실로 위법하게 손해를 입힌 사람은 그 손해를 배상할 책임이 있습니다. 근거는 민법 제750조이며, 손해와 "
+        "가해자를 안 날부터 3년 안에 청구하여야 하므로 치료비 영수증과 진단서를 먼저 모아 두십시오."
+    )
+    texts = [right, right.replace("750", "751"), right.replace("제750조", "제750조와 제751조"), "아니요"]
+    lines, metrics = make(texts, answer=right)
+    recall = metrics["train_recall"]["adapter"]
+    assert (recall["recalled"], recall["recalled_with_articles"]) == (0.75, 0.25)
+    found = "가운데 3개의 답변을 거의 그대로 되살렸습니다. 그 가운데 2개는 조문이 학습한 답변과 다릅니다. 시험 성적이"
+    assert f"학습 질문 4개 {found}" in Page(render_report(lines, metrics, NOTICE)).text
+    same = Page(render_report(*make([right], answer=right), NOTICE)).text
+    assert "학습 질문 1개 가운데 1개의 답변을 거의 그대로 되살렸습니다. 시험 성적이 아닙니다." in same
+    without = right.replace("민법 제750조이며", "민법이며")
+    assert make([without], answer=without)[1]["train_recall"]["adapter"]["recalled_with_articles"] == 1
+
+
 def test_the_worst_answer_is_first_and_one_click_away():
     texts = [
         "답은 민법 제750조, 없는 말은 3년입니다.",

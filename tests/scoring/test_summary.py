@@ -81,8 +81,8 @@ def test_what_is_out_of_the_ordinary_is_printed_beside_the_scores(capsys):
     assert "warning" not in printed(0.0, 0.0)
     assert "abstained, neither right nor wrong: adapter 3 of 12 questions" in printed(0.25, 0.0)
     assert "3 of its 12 answers are of near-duplicates of the question" in printed(0.0, 0.25)
-    assert "recalled             base 0.500, adapter 0.500\n" in printed(0.0, 0.0, recalled=0.5)
-    assert "recalled             -\n" in printed(0.0, 0.0), "no training question was asked again"
+    assert "recalled               base 0.500, adapter 0.500\n" in printed(0.0, 0.0, recalled=0.5)
+    assert "recalled               -\n" in printed(0.0, 0.0), "no training question was asked again"
 
 
 def test_what_was_looked_up_is_printed_beside_the_scores(capsys):

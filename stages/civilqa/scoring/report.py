@@ -229,9 +229,10 @@ def headline_lines(metrics: dict[str, Any], scorer: dict[str, Any] | None) -> It
         yield "끝맺음", found, differences.get("ends_cleanly", {}).get("verdict")
     recall = metrics.get("train_recall", {})
     if (recalled := recall.get("adapter", {}).get("recalled")) is not None:
-        share = figure(recalled, "recalled")
-        found = f"학습 질문 {recall['n']}개 가운데 {share}의 답변을 거의 그대로 되살렸습니다. 시험 성적이 아닙니다."
-        yield "외운 것", found, None
+        count, same = (round(recall["n"] * share) for share in (recalled, recall["adapter"]["recalled_with_articles"]))
+        others = f" 그 가운데 {count - same}개는 조문이 학습한 답변과 다릅니다." if same < count else ""
+        found = f"학습 질문 {recall['n']}개 가운데 {count}개의 답변을 거의 그대로 되살렸습니다.{others}"
+        yield "외운 것", f"{found} 시험 성적이 아닙니다.", None
 
 
 def score_table(metrics: dict[str, Any]) -> list[tuple[str, list[str]]]:

@@ -98,9 +98,9 @@ def print_summary(metrics: dict[str, Any], notice: str) -> None:
             means = [f"{system} {test[system][name]:.3f}" for system in systems if name in test[system]]
             print(f"  {name:<23} {', '.join(means) or '-'}")
     print(f"training recall: {recall['n']} training questions asked again")
-    for name in ("chrf", "recalled"):
+    for name in ("chrf", "recalled", "recalled_with_articles"):
         means = [f"{system} {recall[system][name]:.3f}" for system in ("base", "adapter") if name in recall[system]]
-        print(f"  {name:<20} {', '.join(means) or '-'}")
+        print(f"  {name:<22} {', '.join(means) or '-'}")
 
 
 def print_lookup(metrics: dict[str, Any], systems: list[str]) -> None:
