@@ -11,7 +11,9 @@ from civilqa.experiments.revisions import check_same_sources, open_run, read_met
 from conftest import ROOT
 
 FOLDER = Path("metrics/gemma-270m")
-POOLED, SIX = (json.loads((ROOT / FOLDER / name).read_text("utf-8")) for name in ("folds.json", "six_systems.json"))
+POOLED, SIX, DEFAULT = (
+    json.loads((ROOT / FOLDER / f"{name}.json").read_text("utf-8")) for name in ("folds", "six_systems", "default")
+)
 FIRST = (ROOT / "README.md").read_text("utf-8").split("**What to expect.**")[1].split("\n## ")[0]
 SECTION = (ROOT / "metrics/README.md").read_text("utf-8").split("## Pretrained weights\n")[1].split("\n## ")[0]
 TOLD = " ".join(SECTION.split())
@@ -165,6 +167,14 @@ def test_what_is_said_of_training_is_what_was_measured():
     assert f"{recall['bits_per_character']:.2f} bits a character" in SECTION
     assert recall["recalled"] == 0
     assert f"{SIX['articles']['recall']['required']['at_5']['mean']:.2f} are among the five" in SECTION
+
+
+def test_what_is_said_of_the_default_run_is_what_it_measured():
+    recall, pairs = DEFAULT["train_recall"], DEFAULT["contrasts"]["unseen"]["pairs"]
+    assert (DEFAULT["profile"], DEFAULT["test"]["n"]) == ("gemma-270m", 12)
+    back, same = (round(recall["n"] * recall["adapter"][name]) for name in ("recalled", "recalled_with_articles"))
+    assert f"{back} of the {recall['n']} come back almost word for word, but only {same} of them" in TOLD
+    assert f"all {recall['n']} training questions asked again, {pairs} pairs of statements" in TOLD
 
 
 def test_the_speed_told_is_that_of_the_benchmark():
