@@ -117,6 +117,18 @@ def test_everything_that_a_data_stage_says_has_its_korean(file, text):
             "params.yaml: split.fold: found 7, want 0 to 4, since split.folds is 5",
             "params.yaml: split.fold: 7입니다. split.folds가 5이므로 0부터 4까지여야 합니다",
         ),
+        (
+            "warning: left out: a.xlsx[안내]: no column question, 답변; found 작성요령 (1 row)",
+            "주의: 읽지 않음: a.xlsx[안내]: 열 질문, 답변: 없습니다. 있는 열: 작성요령(1행)",
+        ),
+        (
+            "warning: left out: a.json[codes]: stands beside the rows (2 rows)",
+            "주의: 읽지 않음: a.json[codes]: 행과 나란히 있는 값(2행)",
+        ),
+        (
+            "warning: left out: b.csv: no column 사연 (question), as prepare.columns says; found 글",
+            "주의: 읽지 않음: b.csv: prepare.columns에 적힌 열 사연 (question): 없습니다. 있는 열: 글",
+        ),
         ("Traceback (most recent call last): KeyError", "Traceback (most recent call last): KeyError"),
         ("nobody knows this, and that; or it", "nobody knows this, and that; or it"),
         ("salt and pepper", "salt and pepper"),

@@ -162,13 +162,43 @@ def test_a_column_without_a_name_is_left_out_and_counted(tmp_path):
 
 
 def test_empty_cells_behind_the_last_name_are_nothing_and_text_there_is_a_comma_without_quotes(tmp_path):
-    text = f"질문,답변,,\n{Q},{A},,\n{OTHER_Q},{OTHER_A}\n{Q},첫째, {A},\n{Q},{A}, ,,,\n"
+    text = f"질문,답변,,\n{Q},{A},,\n{OTHER_Q},{OTHER_A}\n{Q},첫째, {A},\n{Q},{A}, ,\n{Q},{A}, ,,,\n"
     reading = read(write(tmp_path / "data.csv", text))
     assert pairs(reading) == [(Q, A), (OTHER_Q, OTHER_A)]
     assert [(row.line, row.reason, row.detail[:22]) for row in reading.rejected] == [
         (4, "unreadable", "found 4 fields, want 2"),
-        (5, "duplicate", reading.rejected[1].detail[:22]),
+        (6, "unreadable", "found 6 fields, want 2"),
+        (5, "duplicate", reading.rejected[2].detail[:22]),
     ]
+
+
+def test_a_comma_outside_quotes_is_told_also_where_the_last_cell_is_empty(tmp_path):
+    text = (
+        f"질문,답변,분야,난이도\n{Q},{A},전세,\n{OTHER_Q},끝나기 6개월 전부터, 2개월 전까지 요구할 수 있습니다.,전세,\n"
+    )
+    reading = read(write(tmp_path / "data.csv", text))
+    assert pairs(reading) == [(Q, A, "전세")]
+    assert [row.detail[:22] for row in reading.rejected] == ["found 5 fields, want 4"]
+
+
+def test_a_space_behind_the_delimiter_belongs_to_no_cell(tmp_path):
+    text = f'질문, 답변, 분야\n"{Q}", "첫째, {A}", "전세"\n{OTHER_Q}, {OTHER_A}, 전세\n'
+    reading = read(write(tmp_path / "data.csv", text))
+    assert pairs(reading) == [(Q, f"첫째, {A}", "전세"), (OTHER_Q, OTHER_A, "전세")]
+    assert not reading.rejected
+
+
+def test_a_text_may_begin_with_a_space_where_the_names_do_not(tmp_path):
+    reading = read(write(tmp_path / "data.csv", f'질문,답변\n{Q}, "{A}" 하고 답하였습니다.\n'))
+    assert pairs(reading) == [(Q, f'"{A}" 하고 답하였습니다.')]
+
+
+@pytest.mark.parametrize("again", ["\ufeff질문 내용,답변 내용,", "질문 내용 , 답변 내용,"])
+def test_the_names_again_are_no_row_whatever_cannot_be_seen_in_them(tmp_path, again):
+    text = f"질문 내용,답변 내용,\n{Q},{A},\n{again}\n{OTHER_Q},{OTHER_A},\n"
+    reading = read(write(tmp_path / "data.csv", text))
+    assert pairs(reading) == [(Q, A), (OTHER_Q, OTHER_A)]
+    assert dict(reading.tables[0][1].left_out) == {"with the column names again": 1}
 
 
 # Where the names stand

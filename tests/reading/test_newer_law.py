@@ -34,6 +34,13 @@ def test_rows_read_against_an_older_law_are_counted(project):
     )
 
 
+def test_readings_may_come_from_excel(project):
+    read(project, "2024-06-01", "2024-06-01", "2024-06-01")
+    path = project / "data/raw/reviews.csv"
+    path.write_bytes(path.read_text(encoding="utf-8").encode("cp949"))
+    assert newer_law(RECORDS) is None
+
+
 def test_rows_without_a_reading_are_counted(project):
     read(project, "2024-06-01")
     assert newer_law(RECORDS) == "the statutes are of 2024-06-01; 2 rows have no reading in data/raw/reviews.csv"

@@ -149,6 +149,28 @@ def test_what_is_put_aside_holds_no_personal_data_either(folder):
     assert written.count("[이메일]") == written.count("[주민등록번호]") == 1
 
 
+def test_names_of_sheets_and_of_parts_of_files_hold_none_either(folder, capsys):
+    import openpyxl
+
+    (folder / "mine").mkdir()
+    book = openpyxl.Workbook()
+    book.active.title = "홍길동 010-1234-5678"
+    for name in ("홍길동 010-1234-5678", "빈 010-1234-5678", "안내 010-1234-5678"):
+        sheet = book[name] if name in book.sheetnames else book.create_sheet(name)
+        for row in [["질문", "답변"], ["질문입니다 하나", "답변입니다 하나입니다"]] if name[0] == "홍" else [["안내"]]:
+            sheet.append(row)
+    book.save(folder / "mine/010-1234-5678.xlsx")
+    key = json.dumps({"010-1234-5678": [{"question": "둘째 질문", "answer": ""}], "자료": [{"id": 1}]})
+    (folder / "mine/b.json").write_text(key, encoding="utf-8")
+    (folder / "mine/010-1234-5678.pdf").write_bytes(b"")
+    run(folder, "mine", **{"prepare.on_invalid": "drop"})
+    paths = (prepare.RECORDS, prepare.EXTRA, prepare.REJECTED, prepare.METRICS)
+    written = "".join(path.read_text(encoding="utf-8") for path in paths)
+    printed = capsys.readouterr().out
+    assert "mine/[전화번호].xlsx[홍길동 [전화번호]]: xlsx;" in printed
+    assert "010-1234-5678" not in written + printed
+
+
 def test_numbers_that_a_workbook_cut_are_put_aside_masked(folder):
     names = ["질문", "답변", "연락처", "주민등록번호", "계좌번호"]
     secret = ["1098765432", "407154123456", "110234567890"]

@@ -1,6 +1,5 @@
 """The readings of rows against the law, in data/raw/reviews.csv; its columns are described in data/README.md."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from datetime import date
 from pathlib import Path
 
 from civilqa.program.errors import RecordError
+from civilqa.reading.rows import BadRow
+from civilqa.reading.tables import open_table
 
 REVIEWS = Path("data/raw/reviews.csv")
 COLUMNS = ("id", "read_on", "basis", "finding")
@@ -35,25 +36,25 @@ def read_reviews(path: Path = REVIEWS) -> dict[str, Reading]:
         return {}
     readings: dict[str, Reading] = {}
     problems = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise RecordError(f"{path}:1: found the columns {reader.fieldnames}, want {', '.join(COLUMNS)}")
-        for row in reader:
-            try:
-                day, _, acts = row["basis"].partition(":")
-                named = tuple(act.strip() for act in acts.split(",") if act.strip())
-                reading = Reading(
-                    row["id"], date.fromisoformat(row["read_on"]), date.fromisoformat(day), named, row["finding"]
-                )
-            except (TypeError, ValueError, AttributeError) as error:
-                problems.append(f"{path}:{reader.line_num}: {error}; {WANTED}")
-                continue
-            if reading.id in readings and readings[reading.id].read_on > reading.read_on:
-                problems.append(
-                    f"{path}:{reader.line_num}: {reading.id} was read later in a line above; sort the lines"
-                )
-            readings[reading.id] = reading
+    info, rows = open_table(path)  # as Excel saves it, too
+    if info.columns != COLUMNS:
+        raise RecordError(f"{path}:1: found the columns {', '.join(info.columns)}, want {', '.join(COLUMNS)}")
+    for row in rows:
+        if isinstance(row, BadRow):
+            problems.append(str(row))
+            continue
+        place, fields = f"{path}:{row.line}", row.fields
+        day, _, acts = fields["basis"].partition(":")
+        named = tuple(act.strip() for act in acts.split(",") if act.strip())
+        try:
+            read_on, law_of = date.fromisoformat(fields["read_on"]), date.fromisoformat(day)
+        except ValueError as error:
+            problems.append(f"{place}: {error}; {WANTED}")
+            continue
+        reading = Reading(fields["id"], read_on, law_of, named, fields["finding"])
+        if reading.id in readings and readings[reading.id].read_on > read_on:
+            problems.append(f"{place}: {reading.id} was read later in a line above; sort the lines")
+        readings[reading.id] = reading
     if problems:
         raise RecordError("\n".join(problems))
     return readings

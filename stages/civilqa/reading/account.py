@@ -11,7 +11,7 @@ from typing import Any
 from civilqa.program.files import sha256_file, sha256_json
 from civilqa.reading.checks import PrepareParams
 from civilqa.reading.duplicates import PLACES_SHOWN
-from civilqa.reading.names import count, shown_names
+from civilqa.reading.names import count, shown_names, shown_place
 from civilqa.reading.personal_data import mask_personal_data
 from civilqa.reading.rows import Table
 from civilqa.reading.source import TABLES_SHOWN, Reading
@@ -26,7 +26,7 @@ def count_files(reading: Reading) -> dict[str, Any]:
     return {
         "files": {"read": len({path for path, _ in reading.tables}), "left_out": len(whole)},
         "tables": {"read": len(reading.tables), "left_out": len(places) - len(whole)},
-        "left_out": [asdict(item) for item in reading.left_out],
+        "left_out": [asdict(item) | {"file": shown_place(item.file)} for item in reading.left_out],
         "unused_columns": dict(unused_columns(reading)),
         "several_turns": sum(table.several_turns for _, table in reading.tables),
     }
@@ -87,7 +87,8 @@ def notes(reading: Reading, params: PrepareParams) -> Iterator[str]:
         yield f"{len(reading.tables) - TABLES_SHOWN} more tables read, all in metrics/prepare.json"
     yield from some(of_tables(reading))
     yield from some(
-        f"warning: left out: {item.file}: {item.reason}" + (f" ({count(item.rows, 'row')})" if item.rows else "")
+        f"warning: left out: {shown_place(item.file)}: {item.reason}"
+        + (f" ({count(item.rows, 'row')})" if item.rows else "")
         for item in reading.left_out
     )
     unused = unused_columns(reading)

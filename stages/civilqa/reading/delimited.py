@@ -7,6 +7,7 @@ from contextlib import suppress
 from itertools import chain, islice
 
 from civilqa.program.errors import RecordError
+from civilqa.reading.cleaning import clean
 from civilqa.reading.columns import HEADER_ROWS, EmptyFile, Wanted, find_header, make_table
 from civilqa.reading.encoding import FIELD_CHARACTERS, find_encoding, read_lines
 from civilqa.reading.names import count
@@ -36,7 +37,9 @@ def read_delimited(file: File, wanted: Wanted) -> Iterator[Table]:
 
     csv.field_size_limit(FIELD_CHARACTERS)
     raw: list[str] = []  # the lines of the row being read
-    reader = csv.reader(remember(chain(head, lines), raw), delimiter=delimiter, strict=True)
+    named = islice(parse(head, delimiter), row, row + 1)
+    spaced = any(len(cells) > 1 and all(cell[:1] == " " for cell in cells[1:]) for cells in named)  # question, answer
+    reader = csv.reader(remember(chain(head, lines), raw), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     rows = number_rows(file, reader, raw, start)
     above, (line, header) = 0, next(rows, (start + 1, []))
     for _ in range(row):
@@ -49,7 +52,7 @@ def read_delimited(file: File, wanted: Wanted) -> Iterator[Table]:
     info = TableInfo(str(file), form, encoding, delimiter, tuple(filter(None, names)))
     below = parse(head[reader.line_num :], delimiter)
     table = make_table(info, wanted, line=line, above=above, below=below, twice=twice)
-    table.rows = read_rows(table, rows, names, header[: len(names)], raw)
+    table.rows = read_rows(table, rows, names, header, raw)
     yield table
 
 
@@ -72,12 +75,16 @@ def number_rows(file: File, reader: Iterator[list[str]], raw: list[str], start: 
 def read_rows(
     table: Table, rows: Iterator[tuple[int, list[str]]], names: list[str], header: list[str], raw: list[str]
 ) -> Iterator[Row | BadRow]:
-    """Yield the rows below the column names; blank lines are no rows."""
-    width = len(names)
+    """Yield the rows below the column names; blank lines are no rows.
+
+    Empty cells behind the last name are let pass as far as the line of the names has them too: one cell more is also
+    what a comma outside quotes makes of a row whose last cell is empty.
+    """
+    width, again = len(names), [clean(name) for name in header[: len(names)]]
     for line, cells in rows:
-        if not cells or is_no_row(table, header, cells):
+        if not cells or is_no_row(table, again, cells):
             continue
-        if len(cells) == width or (len(cells) > width and is_blank(cells[width:])):
+        if width <= len(cells) <= max(width, len(header)) and is_blank(cells[width:]):
             yield make_row(table.info.file, line, names, cells[:width])
         else:
             yield BadRow(

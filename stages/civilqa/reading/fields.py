@@ -7,7 +7,7 @@ from typing import Any
 from civilqa.program.errors import RecordError
 from civilqa.reading.columns import Wanted, lacking, look_up, with_late_fields
 from civilqa.reading.rows import BadRow, Row, Shape, Table, cell_text, is_empty
-from civilqa.reading.turns import read_conversation
+from civilqa.reading.turns import is_messages, join_messages, read_conversation, with_history
 
 
 class Unusable(ValueError):
@@ -37,12 +37,15 @@ def field_rows(table: Table, wanted: Wanted) -> Iterator[Row | BadRow]:
             plan = make_plan(shape, wanted)
         fields = source if as_named else {}  # one row in place of two, where nothing is renamed
         try:
+            spoken = conversation_in(shape, source)
             for name, column, columns in plan:
+                if spoken is not None and name in ("question", "answer"):
+                    continue
                 # Nearly every cell is the text of one column. Where nothing is, something may be further inside.
                 text = source.get(column)
                 fields[name] = text if text and type(text) is str else join_texts(name, columns, source)
-            if shape.chat is not None:
-                fields |= take_turn(table, shape.chat, look_up(source, shape.chat), wanted)
+            if spoken is not None:
+                fields |= take_turn(table, *spoken, wanted)
         except Unusable as error:
             raw = json.dumps(source, ensure_ascii=False, default=str)
             yield BadRow(row.file, row.line, str(error), raw, error.kind, tuple(source))
@@ -76,6 +79,21 @@ def with_later_columns(table: Table, row: Row, seen: set[str], wanted: Wanted) -
         raise RecordError(f"{row.file}:{row.line}: {error}") from None
 
 
+def conversation_in(shape: Shape, row: dict[str, Any]) -> tuple[str, Any] | None:
+    """Return the conversation that a row holds in place of texts, or goes on with, and its column; None for none."""
+    if shape.chat is not None:
+        return shape.chat, look_up(row, shape.chat)
+    columns = {name: shape.parts.get(name, ()) for name in ("question", "answer")}
+    asked, answered = (row.get(each[0]) if each else None for each in columns.values())
+    if is_messages(asked):
+        return columns["question"][0], join_messages(asked, answered)
+    before = f"{shape.prefix}.history" if shape.prefix else "history"
+    if shape.kind.startswith("Alpaca") and row.get(before) and isinstance(row[before], list):
+        question, answer = (join_texts(name, each, row) for name, each in columns.items())
+        return before, with_history(row[before], question, answer)
+    return None
+
+
 def join_texts(name: str, columns: tuple[str, ...], row: dict[str, Any]) -> str:
     """Return the text of a field; of several columns those that are not empty, with a blank line between.
 
@@ -85,12 +103,12 @@ def join_texts(name: str, columns: tuple[str, ...], row: dict[str, Any]) -> str:
     texts = []
     for column in columns:
         value = look_up(row, column)
-        if isinstance(value, list | dict):
+        if isinstance(value, list | dict) and value:
             what = "a list" if isinstance(value, list) else "an object"
             raise Unusable(
                 "nested", f"'{name}' holds {what}, want text; say in prepare.columns {where(name, column, value)}"
             )
-        if value is not None:
+        if value is not None and value not in ([], {}):
             texts.append(value if isinstance(value, str) else cell_text(value))
     return texts[0] if len(texts) == 1 else "\n\n".join(text for text in texts if not is_empty(text))
 
@@ -111,6 +129,8 @@ def take_turn(table: Table, column: str, messages: Any, wanted: Wanted) -> dict[
     Raises:
         Unusable: it is no conversation, has no answer, or has several turns where these are rejected.
     """
+    if messages in (None, "", []):
+        raise Unusable("empty", f"empty '{column}'; fill it in or delete the row")
     try:
         conversation = read_conversation(messages)
     except ValueError as error:

@@ -11,11 +11,12 @@ from itertools import islice
 from typing import Any
 
 from civilqa.program.errors import RecordError
+from civilqa.reading.cleaning import clean
 from civilqa.reading.columns import Wanted, find_known
 from civilqa.reading.encoding import FIELD_CHARACTERS, find_encoding, read_lines
-from civilqa.reading.names import shown_names
+from civilqa.reading.names import shown_names, shown_place
 from civilqa.reading.objects import ADVICE, HEAD_ROWS, find_lists, object_row, object_table, unique_keys
-from civilqa.reading.rows import BadRow, File, LeftOut, Row, Table, TableInfo
+from civilqa.reading.rows import BadRow, File, LeftOut, Row, Table, TableInfo, cell_text
 
 CHUNK_CHARACTERS = 1 << 16
 SPACE = re.compile(r"[ \t\n\r]*")
@@ -38,11 +39,11 @@ def read_json(file: File, wanted: Wanted) -> Iterator[Table | LeftOut]:
     if is_lines(file, encoding):
         yield object_table(TableInfo(str(file), "jsonl", encoding, None, ()), read_objects(file, encoding), wanted)
         return
-    layouts, left_out = find_rows(file, encoding, wanted)
+    layouts, around, left_out = find_rows(file, encoding, wanted)
     yield from left_out
     for path, layout in layouts.items():
-        place = f"{file}[{'.'.join(path)}]" if len(layouts) > 1 else str(file)
-        rows = read_rows(file, encoding, place, path, layout)
+        place = f"{file}[{shown_place('.'.join(path))}]" if len(layouts) > 1 else str(file)
+        rows = with_around(read_rows(file, encoding, place, path, layout), around[path])
         yield object_table(TableInfo(place, "json", encoding, None, ()), rows, wanted)
 
 
@@ -84,7 +85,7 @@ def is_object(text: str) -> bool:
 def read_objects(file: File, encoding: str) -> Iterator[Row | BadRow]:
     """Yield the objects of a file with one a line; a comma behind it, as in an array, is let pass."""
     for line, text in enumerate(read_lines(file, encoding), start=1):
-        text = text.strip()
+        text = text.strip("\ufeff \t\r\n")  # a mark where files were put one below the other
         if not text:
             continue
         try:
@@ -240,6 +241,15 @@ def read_rows(file: File, encoding: str, place: str, path: Path, layout: str) ->
                     return
 
 
+def with_around(rows: Iterator[Row | BadRow], around: dict[str, str]) -> Iterator[Row | BadRow]:
+    """Yield rows with what their file says of all of them: a category, the number of the document."""
+    for row in rows:
+        if isinstance(row, Row):
+            for name, text in around.items():
+                row.fields[f"{name} (2)" if name in row.fields else name] = text
+        yield row
+
+
 def column_rows(place: str, line: int, whole: Any, text: str) -> Iterator[Row | BadRow]:
     """Yield the rows of a table by columns, numbered from 2 on; it has been read whole."""
     if isinstance(whole, ValueError):
@@ -277,8 +287,10 @@ def outline(values: Values, path: Path, found: dict[Path, tuple[Any, int]]) -> A
     return values.value()[1]
 
 
-def find_rows(file: File, encoding: str, wanted: Wanted) -> tuple[dict[Path, str], list[LeftOut]]:
-    """Return how the rows at some paths of a file are laid out, and what stands beside them.
+def find_rows(
+    file: File, encoding: str, wanted: Wanted
+) -> tuple[dict[Path, str], dict[Path, dict[str, str]], list[LeftOut]]:
+    """Return how the rows at some paths of a file are laid out, the texts around each, and what stands beside them.
 
     Raises:
         RecordError: the file is no JSON.
@@ -286,15 +298,15 @@ def find_rows(file: File, encoding: str, wanted: Wanted) -> tuple[dict[Path, str
     found: dict[Path, tuple[Any, int]] = {}
     with Values(file, encoding) as values:
         if values.peek() != "{":
-            return {(): ""}, []
+            return {(): ""}, {(): {}}, []
         whole = outline(values, (), found)
         if values.peek():  # one object after the other
-            return {(): ""}, []
+            return {(): ""}, {(): {}}, []
     layouts: dict[Path, str] = {}
     if is_by_columns(whole, wanted):
         layouts[()] = "by columns"
     elif wanted.fields and find_lists(sample([whole]), wanted) == ():
-        return {(): ""}, []  # the object is itself a row
+        return {(): ""}, {(): {}}, []  # the object is itself a row
     arrays = {path: rows for path, (head, _) in found.items() if isinstance(head, list) and (rows := sample(head))}
     for path, (head, _) in sorted(found.items(), key=lambda item: len(item[0])):  # the outer ones first
         if not wanted.fields or any(path[: len(outer)] == outer for outer in layouts):
@@ -309,14 +321,32 @@ def find_rows(file: File, encoding: str, wanted: Wanted) -> tuple[dict[Path, str
             layouts[path] = "by key"
     if not layouts:
         layouts = dict.fromkeys(arrays, "") if len(arrays) == 1 else {(): ""}
-    return layouts, [
-        LeftOut(f"{file}[{'.'.join(path)}]", "stands beside the rows", found[path][1] if path in arrays else None)
-        for path in beside(whole, (), layouts)
-    ]
+    around = {path: texts_around(whole, path) for path in layouts}
+    return (
+        layouts,
+        around,
+        [
+            LeftOut(
+                f"{file}[{shown_place('.'.join(path))}]",
+                "stands beside the rows",
+                found[path][1] if path in arrays else None,
+            )
+            for path in beside(whole, (), layouts)
+        ],
+    )
+
+
+def texts_around(whole: dict[str, Any], path: Path) -> dict[str, str]:
+    """Return what the objects around the rows at a path say beside them, but lists and further objects."""
+    found: dict[str, str] = {}
+    for key in path:
+        found |= {clean(name): cell_text(cell) for name, cell in whole.items() if not isinstance(cell, list | dict)}
+        whole = whole[key]
+    return found
 
 
 def beside(value: dict[str, Any], path: Path, layouts: dict[Path, str]) -> Iterator[Path]:
-    """Yield the paths of what is in an object and neither holds rows nor is inside of what does."""
+    """Yield the paths of what is in an object, no text, and neither holds rows nor is inside of what does."""
     if path in layouts:
         if layouts[path] == "by columns":
             yield from ((key,) for key, cells in value.items() if not isinstance(cells, list | dict))
@@ -325,7 +355,7 @@ def beside(value: dict[str, Any], path: Path, layouts: dict[Path, str]) -> Itera
         here = (*path, key)
         if any(other[: len(here)] == here for other in layouts):
             yield from beside(inner, here, layouts)
-        else:
+        elif isinstance(inner, list | dict):
             yield here
 
 

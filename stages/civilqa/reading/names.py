@@ -79,6 +79,11 @@ def shown_names(names: Iterable[str]) -> str:
     return ", ".join(shown) + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
 
 
+def shown_place(name: str) -> str:
+    """Return the name of a file, a sheet or a part of one as messages and reports may hold it."""
+    return mask_personal_data(name)[0]
+
+
 def is_data(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
     """Tell whether the cells of a line are a row of the table rather than its column names.
 

@@ -74,10 +74,13 @@ def complete(rows: Iterator[Row | BadRow], columns: tuple[str, ...]) -> Iterator
             yield row
 
 
-def find_lists(rows: Sequence[Row], wanted: Wanted, depth: int = LISTS) -> tuple[str, ...] | None:
+def find_lists(rows: Sequence[Row], wanted: Wanted, depth: int = LISTS, inside: str = "") -> tuple[str, ...] | None:
     """Return the columns in whose lists the rows stand that have what is wanted, the outer one first.
 
     It is () if the rows themselves have it, and None if nothing has, or more than one list.
+
+    Args:
+        inside: the list whose elements the rows are, with a dot; of what stands beside it no list is looked into.
     """
     if not wanted.fields:
         return ()
@@ -86,10 +89,13 @@ def find_lists(rows: Sequence[Row], wanted: Wanted, depth: int = LISTS) -> tuple
             return ()
     except ValueError:  # they have, but two could be the same field: told once the table is read by them
         return ()
-    held = dict.fromkeys(name for row in rows for name, cell in row.fields.items() if holds_objects(cell))
+    held = dict.fromkeys(
+        name for row in rows for name, cell in row.fields.items() if name.startswith(inside) and holds_objects(cell)
+    )
     found = []
     for name in held if depth else ():
-        inner = find_lists([row for row in unfolded(rows, (name,)) if isinstance(row, Row)], wanted, depth - 1)
+        within = [row for row in unfolded(rows, (name,)) if isinstance(row, Row)]
+        inner = find_lists(within, wanted, depth - 1, f"{name}.")
         if inner is not None:
             found.append((name, *inner))
     return found[0] if len(found) == 1 else None

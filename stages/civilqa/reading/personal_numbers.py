@@ -112,6 +112,11 @@ RESIDENT_SHORTENED = re.compile(
     rf"(?P<day>(?:[1-9]0[1-9]|[1-9]?1[0-2]|[1-9])(?:0[1-9]|[12][0-9]|3[01]))){END}"
 )
 SEOUL_COMPANIES = "110111"
+# A register number of whomever; residents' beside companies': (주민)등록번호, 주민등록번호(법인등록번호). Neither says that it
+# is a company's.
+ANYONES_LABEL = re.compile(
+    r"(?:(?:주민|외국인)[^0-9\n]{0,16}|(?<![가-힣])(?<!인 )(?<!자 )(?<!용 ))등록\s?번호[^0-9\n호\]]{0,8}$"
+)
 
 
 def find_residents(text: str) -> Iterator[Span]:
@@ -138,7 +143,8 @@ def _resident(text: str, match: re.Match[str]) -> Span | None:
     if match[0].isdecimal() and touches_bank(text, start, end):
         return None  # an account has as many digits
     # A company's number has the same shape, and those of Seoul (110111-...) begin with a possible date.
-    return Span(start, end, not OTHER_LABEL.search(head) and not is_company(text, start, end))
+    others = OTHER_LABEL.search(head) and not ANYONES_LABEL.search(head)
+    return Span(start, end, not others and not is_company(text, start, end))
 
 
 def _is_day(day: str) -> bool:
@@ -233,7 +239,9 @@ def find_plates(text: str) -> Iterator[Span]:
         if not re.search("[0-9]", match["number"]) or CASE_BEFORE.search(head) or CASE_AFTER.match(text, match.end()):
             continue
         beside = CAR_BEFORE.search(head) or CAR_AFTER.match(text, match.end())
-        if beside or (_is_plain_plate(match) and not text.startswith(("호", "번지"), match.end())):
+        # 12거3456호 may be a flat; 서울12가3456호 and 123가4567호 are what courts write of a car.
+        flat = ("호", "번지") if len(match["kind"]) < 3 and not match["region"] else "번지"
+        if beside or (_is_plain_plate(match) and not text.startswith(flat, match.end())):
             yield Span(*match.span())
 
 

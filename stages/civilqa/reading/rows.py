@@ -173,10 +173,14 @@ def check_columns(place: str, line: int, names: Sequence[str], mapped: Iterable[
 
 
 def is_no_row(table: Table, header: list[str], cells: list[str]) -> bool:
-    """Tell whether a row is empty, or names the columns once more, as in files put one below the other; count it."""
+    """Tell whether a row is empty, or names the columns once more, as in files put one below the other; count it.
+
+    Args:
+        header: the names as they stand there, cleaned.
+    """
     if is_blank(cells):
         table.left_out["of empty cells"] += 1
-    elif cells[: len(header)] == header:
+    elif len(cells) >= len(header) and all(clean(cell) == name for cell, name in zip(cells, header, strict=False)):
         table.left_out["with the column names again"] += 1
     else:
         return False

@@ -13,6 +13,7 @@ from civilqa.reading.archives import unpacked_gz, unpacked_member, zip_members
 from civilqa.reading.columns import ANYTHING, EmptyFile, MissingColumns, Wanted
 from civilqa.reading.delimited import read_delimited
 from civilqa.reading.json_values import read_json
+from civilqa.reading.names import shown_place
 from civilqa.reading.parquet import read_parquet
 from civilqa.reading.rows import BadRow, File, LeftOut, Row, Table, TableInfo
 from civilqa.reading.workbooks import OLE_MAGIC, read_workbook
@@ -90,7 +91,7 @@ def read_tables(path: Path, wanted: Wanted) -> Iterator[Table | LeftOut]:
         raise RecordError(
             f"{path}: cannot be opened ({error.strerror}); check that it is a file you may read"
         ) from None
-    yield from read_file(File(path, str(path), path.name), wanted)
+    yield from read_file(File(path, shown_place(str(path)), path.name), wanted)
 
 
 def read_file(file: File, wanted: Wanted) -> Iterator[Table | LeftOut]:
@@ -106,7 +107,7 @@ def read_file(file: File, wanted: Wanted) -> Iterator[Table | LeftOut]:
 def read_members(file: File, wanted: Wanted) -> Iterator[Table | LeftOut]:
     """Yield the tables of a .zip, and of one inside it, and what is none."""
     for name, info, archive in zip_members(file):
-        place, hidden = f"{file}/{name}", is_hidden(PurePosixPath(name).parts)
+        place, hidden = f"{file}/{shown_place(name)}", is_hidden(PurePosixPath(name).parts)
         deep = name.lower().endswith(".zip") and ".zip/" in str(file).lower()
         if hidden or deep or not is_table(name):
             reason = "a hidden file" if hidden else "an archive in an archive in an archive" if deep else "no table"

@@ -22,6 +22,33 @@ class Conversation:
     last_question: str | None
 
 
+def is_messages(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(each, dict) and {"role", "from"} & each.keys() for each in value)
+
+
+def join_messages(asked: list[Any], answered: Any) -> list[Any]:
+    """Return the conversation of a prompt that is messages and a completion, which may be a text.
+
+    Of preferences the completion may hold the prompt once more. Source: trl, dataset formats.
+    """
+    if not is_messages(answered):
+        answered = [{"role": "assistant", "content": answered}] if answered else []
+    return answered if answered[: len(asked)] == asked else [*asked, *answered]
+
+
+def with_history(history: list[Any], question: str, answer: str) -> list[Any]:
+    """Return the conversation of a question and its answer behind earlier ones, each a pair of texts.
+
+    Source: LLaMA-Factory, data/README.md, `history` of the format alpaca.
+    """
+    pairs = [*(pair if isinstance(pair, list) else [pair] for pair in history), [question, answer]]
+    return [
+        {"role": role, "content": text}
+        for pair in pairs
+        for role, text in zip(("user", "assistant"), pair, strict=False)
+    ]
+
+
 def read_conversation(messages: Any) -> Conversation:
     """Return a list of messages, each with role and content, or from and value, as questions and answers.
 

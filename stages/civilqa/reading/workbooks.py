@@ -17,7 +17,9 @@ from xml.etree import ElementTree
 
 from civilqa.program.errors import RecordError
 from civilqa.reading.archives import refuse_bomb, told_damage
+from civilqa.reading.cleaning import clean
 from civilqa.reading.columns import HEADER_ROWS, EmptyFile, Wanted, find_header, make_table
+from civilqa.reading.names import shown_place
 from civilqa.reading.rows import File, LeftOut, Row, Table, TableInfo, cell_text, check_columns, is_no_row, make_row
 
 MAX_ROWS, MAX_COLUMNS = 1 << 20, 1 << 14  # of a sheet, by Excel's own limits; a file may claim to have more
@@ -60,7 +62,7 @@ def read_workbook(file: File, wanted: Wanted) -> Iterator[Table | LeftOut]:
             form, sheets = open_sheets(file, stream, begin)
         tables = 0
         for sheet in sheets:
-            place = f"{file}[{sheet.name}]" if len(sheets) > 1 else str(file)
+            place = f"{file}[{shown_place(sheet.name)}]" if len(sheets) > 1 else str(file)
             table = read_sheet(file, place, form, sheet, wanted)
             if table is None:
                 yield LeftOut(place, "an empty sheet", 0)
@@ -101,9 +103,10 @@ def read_sheet(file: File, place: str, form: str, sheet: Sheet, wanted: Wanted) 
 
 
 def sheet_rows(table: Table, names: list[str], header: list[str], rows: Iterator[Cells], sheet: Sheet) -> Iterator[Row]:
+    again = [clean(name) for name in header]
     for line, cells in rows:
         table.filled, table.uncomputed = sheet.filled, sheet.uncomputed
-        if not is_no_row(table, header, cells):
+        if not is_no_row(table, again, cells):
             width = max(len(names), len(cells))
             yield make_row(
                 table.info.file, line, names + [""] * (width - len(names)), cells + [""] * (width - len(cells))

@@ -39,7 +39,7 @@ class Permutations(NamedTuple):
 def mean_scores(lines: list[Prediction], systems: Iterable[str]) -> dict[str, Any]:
     """Return `n` questions, each system's means, and under `n_scored` how many answers a mean is of, where not all.
 
-    A score that applies to no answer of a system is left out.
+    A score that applies to no answer of a system is left out. Near-duplicates count as one question, as in intervals.
     """
     means: dict[str, Any] = {"n": len(lines)}
     partial: dict[str, dict[str, int]] = {}
@@ -48,7 +48,7 @@ def mean_scores(lines: list[Prediction], systems: Iterable[str]) -> dict[str, An
         for name in SCORES:
             values = scores_of(lines, system, name)
             if len(values):
-                means[system][name] = float(np.mean(values))
+                means[system][name] = float(np.mean(question_scores(lines, system, name)))
             if 0 < len(values) < len(lines):
                 partial.setdefault(system, {})[name] = len(values)
     return means | ({"n_scored": partial} if partial else {})
@@ -80,6 +80,15 @@ def scores_of(lines: list[Prediction], system: str, name: str) -> list[float]:
     """Return a system's scores of one name, those left out that do not apply."""
     values = (line[system]["scores"].get(name) for line in lines if system in line)
     return [value for value in values if value is not None]
+
+
+def question_scores(lines: list[Prediction], system: str, name: str) -> list[float]:
+    """Return a system's scores of one name by question; near-duplicates (equal `group`) are one, with their mean."""
+    groups: dict[Any, list[float]] = defaultdict(list)
+    for index, line in enumerate(lines):
+        if system in line and (value := line[system]["scores"].get(name)) is not None:
+            groups[line.get("group", line.get("id", index))].append(value)
+    return [float(np.mean(values)) for values in groups.values()]
 
 
 def mean_interval(values: list[float], best: float | None = None) -> tuple[float, float]:

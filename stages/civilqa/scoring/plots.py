@@ -49,11 +49,12 @@ def plot_rows(
             best = SCORES[name].best
             percent = 100 / best if best else 1
             for system in SYSTEMS[part]:
-                values = scores_of(lines[part], system, name)
+                values = question_scores(lines[part], system, name)
                 if values:
                     figures = (sum(values) / len(values), *mean_interval(values, best))
                     scaled = (round(value * percent, 2) for value in figures)
-                    row = (GROUPS[part], name, system + note, *scaled, len(values))
+                    answers = len(scores_of(lines[part], system, name))
+                    row = (GROUPS[part], name, system + note, *scaled, answers)
                     rows.append(dict(zip(COLUMNS, row, strict=True)))
     return rows
 
