@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 from civilqa.chat.engine import ADAPTER
 from civilqa.inference import InferenceEngine
 from civilqa.law.versions import find_statutes
-from civilqa.program.errors import ParameterError, RecordError
+from civilqa.program.errors import ParameterError
 
 SETTINGS = {
     "max_new_tokens": (int, "답변의 최대 토큰 수"),
@@ -130,14 +130,10 @@ def converse(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
 
 
 def answer_batch(engine: InferenceEngine, arguments: argparse.Namespace) -> None:
-    from civilqa.chat.answer_files import check_target
-    from civilqa.chat.batch import answer_file
+    from civilqa.chat.batch import answer_file, check_files
     from civilqa.chat.served import ServedEngine
 
-    check_target(arguments.target)  # what is wrong with the names is said before the model is loaded
-    if not arguments.source.is_file():
-        found = "폴더입니다" if arguments.source.is_dir() else "없는 파일입니다"
-        raise RecordError(f"{arguments.source}: {found}. 질문이 든 파일 하나의 경로를 적으십시오.")
+    check_files(arguments.source, arguments.target)  # what is wrong is said before the model is loaded
     if engine.params.engine_url:
         engine = ServedEngine().configure(**engine.params.model_dump())
     engine.load_finetuned_model(arguments.model)

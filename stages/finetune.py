@@ -84,7 +84,10 @@ def train_adapter(plan: Plan, checkpoints: Path) -> Trained | None:
     print(f"finetune: {parameters['trainable']:,} of {parameters['total']:,} parameters trained ({share:.2%})")
 
     check = None
-    if recipe.keep == "best" and not shards_weights():  # spread weights cannot be asked by one process
+    judged = recipe.keep == "best" or (recipe.early_stopping_patience is not None and plan.examples["validation"])
+    if judged and shards_weights():  # spread weights cannot be asked by one process
+        print("finetune: warning: epochs are judged by validation loss alone (FSDP), lowest before answers end")
+    elif judged:
         limit = answer_limit("auto", DATA / "train.jsonl")
         check = make_answer_check(plan.examples, plan.prompter.tokenizer, limit, plan.prompter.end_token_id)
     trainer = make_trainer(model, plan.prompter.tokenizer, plan.examples, recipe, checkpoints, answer_check=check)
@@ -142,8 +145,8 @@ def write_metrics(trained: Trained) -> None:
     """Write curves and metrics: those that two runs agree in, and in files of their own those in which they differ."""
     adapter = sha256_file(ADAPTER / WEIGHTS_FILE)
     write_csv(TRAIN_CURVE, train_curve(trained.history), ["step", "train_loss", "learning_rate"])
-    columns = ["step", "validation_loss", *(["failed_answers"] if trained.kept_epoch else [])]
-    write_csv(VALIDATION_CURVE, validation_curve(trained.history), columns)
+    curve = validation_curve(trained.history)
+    write_csv(VALIDATION_CURVE, curve, list(curve[0]) if curve else ["step", "validation_loss"])
     write_json(METRICS, trained.metrics(adapter))
     write_csv(MEMORY, trained.memory, ["step", "of", "mib"])
     write_json(RUN, trained.run_metrics(adapter))

@@ -65,7 +65,7 @@ def main() -> None:
 
     corrections = latest_corrections(reviews)
     mended, changed, disputed = correct_records(records, corrections)
-    added = make_records(records, reviews, corrections)
+    added, open_questions = make_records(records, reviews, corrections)
     write_dataset(FOLDER / "corrected.csv", mended + added)
     print(
         f"{FOLDER / 'corrected.csv'}: {len(mended)} records, {len(changed)} of them with a right answer of a reviewer; "
@@ -73,6 +73,8 @@ def main() -> None:
     )
     if disputed:
         print(f"  left as they were, since reviewers wrote different right answers: {', '.join(disputed)}")
+    if open_questions:
+        print(f"  of the chat, left out for the same reason: {', '.join(open_questions)}")
 
     preferences, opposite = make_preferences(last, ask)
     write_jsonl(FOLDER / "preferences.jsonl", preferences)

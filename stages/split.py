@@ -143,7 +143,7 @@ def doubts(
             "sum and may stand apart, raise split.near_duplicate_similarity or split.near_duplicate_answer_similarity"
         )
     if params.validation_fraction and not parts["validation"]:
-        yield f"no group is small enough to validate on (split.validation_fraction: {params.validation_fraction})"
+        yield f"none to validate on: split.validation_fraction {params.validation_fraction} is less than any group"
     if shared := tested["shared_answers"]:
         why = f"shorter than split.near_duplicate_answer_characters ({params.near_duplicate_answer_characters})"
         if params.near_duplicate_answer_similarity is None:

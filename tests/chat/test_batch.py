@@ -13,7 +13,7 @@ from filelock import FileLock
 from question_files import QUESTIONS, answered, write_questions
 
 from civilqa.chat.answer_files import write_answers
-from civilqa.chat.batch import answer_file
+from civilqa.chat.batch import answer_file, check_files
 from civilqa.chat.engine import ChatParams
 from civilqa.law.verdicts import look_up_citations
 from civilqa.program.errors import QuestionError, RecordError
@@ -376,7 +376,7 @@ def test_questions_are_read_from_whatever_prepare_reads(tmp_path, capsys):
         (f"{book}[하나]", 2, "1", "하나?"),
         (f"{book}[둘]", 2, "", "둘?"),
     ]
-    assert f"읽지 않은 부분: {book}[셋] (no column question; found 코드, 1행)" in capsys.readouterr().err
+    assert f"읽지 않은 부분: {book}[셋] (열 질문: 없습니다. 있는 열: 코드, 1행)" in capsys.readouterr().err
     contents = {
         "q.json": json.dumps([{"instruction": "답하시오.", "input": "하나?", "output": "예"}]),
         "q.ndjson": json.dumps({"messages": [{"role": "user", "content": "답하시오.\n\n하나?"}]}),
@@ -396,6 +396,37 @@ def test_a_conversation_of_several_turns_and_an_empty_word_are_no_questions(tmp_
         None,
     ]
     assert answer_file(Echo(), write(tmp_path / "n.csv", "질문,비고\nnan,가\n"), tmp_path / "b.jsonl") == 1
+
+
+@pytest.mark.parametrize("nothing", ["nan", "#N/A", "null", " "])
+def test_an_empty_word_is_no_category(tmp_path, nothing):
+    source = write(tmp_path / "q.csv", f"질문,분야\n하나?,{nothing}\n둘?,전세사기\n")
+    answer_file(Echo(), source, tmp_path / "a.jsonl", "부동산물권")
+    assert [line["category"] for line in answered(tmp_path / "a.jsonl")] == ["부동산물권", "전세사기"]
+
+
+def test_a_list_in_place_of_a_question_is_told_without_params_yaml(tmp_path):
+    source = write(tmp_path / "q.json", [{"question": "하나?"}, {"question": ["둘?"]}])
+    assert answer_file(Echo(), source, tmp_path / "a.jsonl") == 1
+    assert answered(tmp_path / "a.jsonl")[1]["error"] == (
+        "질문 칸에 글이 아니라 목록이나 객체가 들어 있습니다. 질문을 글로 적으십시오."
+    )
+
+
+def test_columns_called_as_the_answer_file_s_own_keep_their_cells(tmp_path):
+    source = write(tmp_path / "q.csv", "answer (질문 파일),질문,answer\n가,하나?,나\n")
+    answer_file(Echo(), source, tmp_path / "a.jsonl")
+    (line,) = answered(tmp_path / "a.jsonl")
+    assert (line["answer (질문 파일)"], line["answer (질문 파일) (질문 파일)"]) == ("가", "나")
+
+
+def test_what_stands_in_the_way_of_the_answers_is_said_before_any_model_is_loaded(tmp_path):
+    source = write(tmp_path / "q.csv", "질문\n하나?\n")
+    for target, message in ((source, "질문 파일입니다"), (write(tmp_path / "a.csv", "가"), "이미 있습니다")):
+        with pytest.raises(RecordError, match=message):
+            check_files(source, target)
+    with pytest.raises(RecordError, match="없는 파일입니다"):
+        check_files(tmp_path / "none.csv", tmp_path / "b.csv")
 
 
 def test_a_row_in_place_of_the_names_is_not_shown(tmp_path):

@@ -216,6 +216,11 @@ def test_a_special_token_in_a_question_or_an_earlier_turn_is_text(engine, text):
     assert [token for token in asked if token in special] == [token for token in clean if token in special]
 
 
+def test_earlier_turns_are_read_as_they_were_asked(engine):
+    odd = "\u1107\u1169증금을\u200b \t 못 받았습니다"
+    assert prompt_of(engine, history=[(odd, "둘")]) == prompt_of(engine, history=[("보증금을 못 받았습니다", "둘")])
+
+
 def test_earlier_turns_stand_before_the_question(engine):
     text = engine._prompter.tokenizer.decode(prompt_of(engine, "셋?", history=[("하나?", "둘.")]))
     assert text.index("하나?") < text.index("둘.") < text.index("셋?")

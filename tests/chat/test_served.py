@@ -146,6 +146,7 @@ def test_every_server_reads_the_prompt_of_training_to_the_token(serve, engine_at
     assert {(body["max_tokens"], body["temperature"], body["model"]) for body in server.bodies} == {(24, 0, "tuned")}
     if server.takes_ids:
         assert server.bodies[0]["stop_token_ids"] == [asked._prompter.end_token_id]
+        assert {body.get("repetition_penalty") for body in server.bodies if "stop_token_ids" in body} == {1}
 
 
 def test_answers_stand_in_the_order_of_the_file_with_what_this_process_adds(serve, engine_at, source, tmp_path):

@@ -66,7 +66,7 @@ def test_a_rating_is_a_review_that_becomes_a_record(page):
     )
     assert (saved.answers, saved.adapter_sha256) == ({"adapter": "답변입니다."}, Engine().adapter_sha256)
     assert (saved.marks["adapter"].model_dump(), saved.correction, saved.note) == (WRONG, "바른 답", "메모")
-    (record,) = make_records([], [saved], latest_corrections([saved]))
+    (record,), _ = make_records([], [saved], latest_corrections([saved]))
     assert (record.question, record.answer, record.category) == (question, "바른 답", "전세사기")
 
 

@@ -1,10 +1,20 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from civilqa.base_model.profiles import Profile
-from civilqa.model.hardware import HardwareParams, Machine, are_in_16_bits, choose_cuda_graphs, format_table
+from civilqa.model.hardware import (
+    HardwareParams,
+    Machine,
+    are_in_16_bits,
+    choose_cuda_graphs,
+    choose_device,
+    format_table,
+    inspect_machine,
+)
 from civilqa.program.errors import ParameterError
 from civilqa.training.recipe import choose_hardware
 from small_training import read_preset, read_train
@@ -222,3 +232,22 @@ def test_the_table_shows_what_was_asked_what_it_became_and_why():
         "fp16",
         "Tesla T4 of compute capability 7.5 has no bf16, which needs 8.0",
     ]
+
+
+def test_more_processes_than_gpus_are_told_so(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    properties = {0: SimpleNamespace(name="A100", major=8, minor=0)}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties.__getitem__)
+    machine = inspect_machine()
+
+    def asked(device):
+        return HardwareParams(device=device, precision="auto", threads=1, cuda_graphs="auto")
+
+    with pytest.raises(ParameterError, match="launch: found a process number 2 on a machine with 1 GPU"):
+        choose_device(asked("auto"), machine, True)
+    device, _ = choose_device(asked("cpu"), machine, True)
+    assert device.resolved == "cpu"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    assert choose_device(asked("auto"), inspect_machine(), True)[0].resolved == "cpu"

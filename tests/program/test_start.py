@@ -97,3 +97,11 @@ def test_streams_that_were_closed_are_replaced(tmp_path):
 def test_hangul_is_printed_whatever_the_locale():
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     assert call("-c", f"{BEGIN}print('가')", env=environment).stdout == "가\n"
+
+
+def test_no_library_tells_its_makers_of_a_run():
+    code = "start(); from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    program = f"import sys; sys.path[:0] = ['stages']; from civilqa.program.lifecycle.stage import start; {code}"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_HUB")}
+    said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert said.stdout.decode().strip() == "True"

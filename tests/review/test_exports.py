@@ -55,7 +55,8 @@ def test_a_question_of_the_chat_becomes_a_record_once_it_has_one_right_answer():
         review(4, correction="평가의 답"),  # of an evaluation, whose record is in the data no longer
     ]
     corrections = latest_corrections(reviews)
-    (made,) = make_records([record(0)], reviews, corrections)
+    (made,), disputed = make_records([record(0)], reviews, corrections)
+    assert disputed == [record(3).id]
     assert (made.id, made.question, made.answer, made.category) == (record(1).id, "1번 질문", "바른 답", "전세사기")
     assert correct_records([record(0)], corrections)[1] == [record(0).id]
 

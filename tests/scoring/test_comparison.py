@@ -43,6 +43,16 @@ def test_a_mean_of_some_answers_names_their_number():
     }
 
 
+def test_near_duplicates_count_as_one_question_in_a_mean_as_in_its_interval():
+    alike = [{**line(0, 1), "id": index, "group": 0} for index in range(12)]
+    lines = [*alike, *({**line(0, 0), "id": index} for index in range(12, 32))]
+    means = mean_scores(lines, ["adapter"])
+    name = next(name for name, value in means["adapter"].items() if value)
+    low, high = system_interval(lines, "adapter", name)
+    assert means["adapter"][name] == pytest.approx(1 / 21)
+    assert low <= means["adapter"][name] <= high
+
+
 def test_groups_name_their_number_of_questions():
     groups = group_scores(
         [line(1, 2, "가"), line(3, 4, "나"), line(5, 6, "나"), line(0, 0, "")], "category", ["adapter"]

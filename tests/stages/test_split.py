@@ -473,11 +473,12 @@ def test_an_empty_validation_split_is_told_where_one_was_asked_for(run_split, ca
     records = make_rewordings(answers=4)
     _, parts = run_split(records, folds=2, too_few_groups="warn")
     assert parts["validation"] == []
-    assert (
-        "warning: no group is small enough to validate on (split.validation_fraction: 0.1)" in capsys.readouterr().out
-    )
+    told = "warning: none to validate on: split.validation_fraction 0.1 is less than any group"
+    assert told in capsys.readouterr().out
     run_split(make(60), validation_fraction=0.0)
     assert "to validate on" not in capsys.readouterr().out
+    run_split(make(8), folds=2, too_few_groups="warn")  # a tenth of four records is none
+    assert told in capsys.readouterr().out
 
 
 def test_short_answers_glue_nothing_together_and_are_told(run_split, capsys):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from civilqa.program.errors import ParameterError
 from civilqa.training.adapter import fuse_lora
 from small_training import HARDWARE, recipe_of, tiny_tuning, trainer_of, varied_rows
 
@@ -41,6 +42,29 @@ def test_the_loss_and_the_gradients_are_those_of_peft(small_base, tmp_path, quan
         assert gradient.norm() > 0
         assert (found[1][name] - gradient).norm() < tolerance * gradient.norm(), name
         assert found[1][name].dtype == torch.float32
+
+
+def test_a_frozen_output_layer_is_found_where_no_step_was_tried_before(small_base, tmp_path):
+    """The benchmark trains at once; outside of autocast fp32 beside 16 bits would not multiply."""
+    half = replace(HARDWARE, precision="bf16", fused_lora=True)
+    recipe = recipe_of(4, tuning=tiny_tuning(modules_to_save=[]), hardware=half, epochs=1.0)
+    trainer = trainer_of(small_base, recipe, varied_rows(4), tmp_path, checkpoints=False)
+    trainer.train()
+    assert trainer._frozen_head is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_modules": ["q_proj", "embed_tokens"], "modules_to_save": []}, "LoRA on the embeddings of"),
+        ({"target_modules": ".*(q_proj|embed_tokens)", "modules_to_save": []}, "LoRA on the embeddings of"),
+        ({"target_modules": ["q_proj", "lm_head"], "modules_to_save": []}, "LoRA on the output layer of"),
+        ({"target_modules": ".*(q_proj|lm_head)", "modules_to_save": []}, "LoRA on the output layer of"),
+    ],
+)
+def test_lora_on_what_is_read_past_it_is_refused(small_base, tmp_path, changes, message):
+    with pytest.raises(ParameterError, match=message):
+        trainer_of(small_base, recipe_of(4, tuning=tiny_tuning(**changes)), varied_rows(4), tmp_path)
 
 
 def test_what_is_saved_is_the_same(small_base, tmp_path):

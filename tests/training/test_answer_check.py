@@ -162,7 +162,12 @@ def test_it_asks_in_the_precision_of_training(small_base, examples, check, tmp_p
 
 
 def test_what_is_told_of_the_kept_epoch(trained):
-    kept = Trained.kept_epoch.fget(type("Trained", (), {"history": trained.state.log_history}))
+    def kept_where(keep):
+        plan = SimpleNamespace(recipe=SimpleNamespace(keep=keep))
+        return Trained.kept_epoch.fget(SimpleNamespace(history=trained.state.log_history, plan=plan))
+
+    assert kept_where("last") is None  # where answers only decide when to stop
+    kept = kept_where("best")
     assert kept["step"] == trained.state.best_global_step
     assert kept["validation_loss"] < RANK_OF_FAILED
     assert json.loads(json.dumps(kept)) == kept

@@ -41,7 +41,7 @@ def test_truncation_is_listed_and_cuts_the_answers_end(tmp_path):
 
 
 def test_a_prompt_that_fills_the_limit_is_refused_even_when_truncating(tmp_path):
-    with pytest.raises(ParameterError, match="longer than 4 tokens"):
+    with pytest.raises(ParameterError, match=r"longer than 4 tokens: .*their prompts alone leave no room"):
         examples_from(formatted(tmp_path, (4, 3)), 4, "truncate")
 
 

@@ -26,6 +26,7 @@ from small_training import HARDWARE, read_preset, read_train, recipe_of, tiny_tu
         ("balanced", {"epochs": 0.5}, (5, 20), {"steps": 11}),
         ("balanced", {"gradient_accumulation_steps": 4}, (1, 1), {"steps": 24, "warmup_steps": 3}),
         ("balanced", {"keep": "best"}, (1, 1), {"keep": "best"}),
+        ("balanced", {"batch_size": 43, "epochs": 1.0}, (1, 1), {"steps": 1, "warmup_steps": 0}),
     ],
 )
 def test_overrides_stand_as_they_are_and_factors_scale_presets_only(name, overrides, factors, expected):

@@ -6,21 +6,27 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    DogeConfig,
     Exaone4Config,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     Llama4TextConfig,
+    LlamaConfig,
     MistralConfig,
+    NemotronConfig,
     Qwen2Config,
     Qwen3Config,
 )
 from transformers.integrations.neftune import activate_neftune
 
 from civilqa.model.loading import load_base
+from civilqa.program.errors import ParameterError
 from civilqa.training.answer_loss import IGNORED_LABEL, summed_answer_loss
 from civilqa.training.varlen_attention import (
     VARLEN_ATTENTION,
     attend_equal_records,
+    keeps_records_apart,
     supports_varlen_attention,
     varlen_attention,
 )
@@ -187,3 +193,40 @@ def test_records_longer_than_a_sliding_window_are_attended_to_as_alone(name):
 )
 def test_models_with_another_attention_are_padded(kind, traits):
     assert not supports_varlen_attention(AutoModelForCausalLM.from_config(kind(**SMALL | traits)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention", "apart"),
+    [
+        (LlamaConfig, VARLEN_ATTENTION, True),
+        (LlamaConfig, "sdpa", True),  # as packed
+        (Gemma3TextConfig, VARLEN_ATTENTION, True),
+        (NemotronConfig, VARLEN_ATTENTION, False),  # its layers are not told where a record begins
+        (DogeConfig, VARLEN_ATTENTION, False),  # has a mask of its own
+        (FalconConfig, "sdpa", False),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_whether_records_of_a_row_see_each_other_is_tried(kind, attention, apart, dtype):
+    torch.manual_seed(1)
+    config = kind(**{key: SMALL[key] for key in SMALL if key != "head_dim"}, initializer_range=0.3)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=dtype).train()
+    for name, parameter in model.named_parameters():
+        if name.endswith("self_attn.A"):  # zero at first, as if there were no mask
+            parameter.data.normal_()
+    model.set_attn_implementation(attention)
+    assert keeps_records_apart(model) == apart
+    assert (model.training, model.config._attn_implementation) == (True, attention)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_where_they_do_batches_are_padded_and_never_packed(small_base, tmp_path, monkeypatch, capsys, packing):
+    monkeypatch.setattr("civilqa.training.trainer.keeps_records_apart", lambda base: False)
+    recipe = replace(recipe_of(2), packing=packing)
+    if packing:
+        with pytest.raises(ParameterError, match=r"train\.packing: found true, but in 'llama' models records"):
+            trainer_of(small_base, recipe, rows_of(30, 7), tmp_path, checkpoints=False)
+        return
+    trainer = trainer_of(small_base, recipe, rows_of(30, 7), tmp_path, checkpoints=False)
+    assert not trainer.padding_free
+    assert "batches are padded: in one row, records" in capsys.readouterr().out

@@ -19,6 +19,7 @@ from civilqa.chat.answer_files import check_target, write_answers
 from civilqa.chat.engine import Engine
 from civilqa.program.errors import QuestionError, RecordError
 from civilqa.program.files import sha256_file, sha256_json
+from civilqa.program.lifecycle.languages import in_korean
 from civilqa.program.lifecycle.machine_errors import writing
 from civilqa.program.lifecycle.safe_output import printable
 from civilqa.reading.columns import MissingColumns, Wanted
@@ -31,8 +32,37 @@ WANTED = Wanted(fields=("question", "category"), required=("question",))
 
 # What a line of the output takes from a result of generate_answers; no seconds, which differ from run to run.
 NO_ANSWER = "모델이 아무 말도 하지 않고 답변을 끝냈습니다."
+# What is told of a row that holds something else than a question, by what is counted of it.
+NOT_ASKED = {
+    "multi_turn": "여러 차례 주고받은 대화입니다. 질문 하나만 남기십시오.",
+    "nested": "질문 칸에 글이 아니라 목록이나 객체가 들어 있습니다. 질문을 글로 적으십시오.",
+}
 RESULT_FIELDS = ("category_chosen", "answer", "citations", "tokens", "stopped", "model", "notice")
 OWN_FIELDS = ("file", "line", "question", "category", *RESULT_FIELDS, "error")
+
+
+def check_files(source: Path, target: Path) -> None:
+    """Check what can be checked of the files before a model is loaded.
+
+    Raises:
+        RecordError: see answer_file.
+    """
+    check_target(target)
+    if not source.is_file():
+        found = "폴더입니다" if source.is_dir() else "없는 파일입니다"
+        raise RecordError(f"{source}: {found}. 질문이 든 파일 하나의 경로를 적으십시오.")
+    if target.exists() and target.samefile(source):
+        raise RecordError(f"{target}: 질문 파일입니다. 답변을 쓸 다른 이름을 주십시오.")
+    if target.exists() and not part_of(target).exists():
+        raise RecordError(in_the_way(target))
+
+
+def part_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def in_the_way(target: Path) -> str:
+    return f"{target}: 이미 있습니다. 다른 이름을 주거나, 다시 답하게 하려면 이 파일을 지우십시오."
 
 
 def answer_file(engine: Engine, source: Path, target: Path, category: str = "") -> int:
@@ -48,9 +78,9 @@ def answer_file(engine: Engine, source: Path, target: Path, category: str = "") 
         RecordError: no usable table, an answer file of another kind, a finished or foreign file in the way, or another
             process at the same file.
     """
-    check_target(target)
+    check_files(source, target)
     rows = read_questions(source, category)
-    part = target.with_name(f"{target.name}.part")
+    part = part_of(target)
     lock_path = target.with_name(f".{target.name}.lock")  # hidden: an answer file named dvc must not take dvc.lock
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -91,7 +121,7 @@ def read_questions(source: Path, category: str) -> list[dict[str, Any]]:
         ) from None
     for item in left_out:
         held = f", {item.rows}행" if item.rows else ""
-        print(printable(f"읽지 않은 부분: {item.file} ({item.reason}{held})"), file=sys.stderr)
+        print(printable(f"읽지 않은 부분: {item.file} ({in_korean(item.reason)}{held})"), file=sys.stderr)
     if not rows:
         raise RecordError(f"{source}: 질문이 한 줄도 없습니다.")
     names = dict.fromkeys(name for row in rows for name in row["others"])
@@ -105,17 +135,28 @@ def read_questions(source: Path, category: str) -> list[dict[str, Any]]:
 def read_row(item: Row | BadRow, category: str) -> dict[str, Any]:
     row = {"file": item.file, "line": item.line, "question": None, "category": None, "error": None, "others": {}}
     if isinstance(item, BadRow):
-        several = "여러 차례 주고받은 대화입니다. 질문 하나만 남기십시오."
-        error = several if item.kind == "multi_turn" else f"읽을 수 없는 행: {item.reason}"
-        return {**row, "error": error}
+        return {**row, "error": NOT_ASKED.get(item.kind) or f"읽을 수 없는 행: {in_korean(item.reason)}"}
     others = {name: text for name, text in item.fields.items() if name not in WANTED.fields}
     question = item.fields["question"]
     return {
         **row,
         "question": "" if is_empty(question) else question,
-        "category": item.fields["category"].strip() or category,
-        "others": {f"{name} (질문 파일)" if name in OWN_FIELDS else name: text for name, text in others.items()},
+        "category": category if is_empty(asked_in := item.fields["category"].strip()) else asked_in,
+        "others": own_names(others),
     }
+
+
+def own_names(others: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's other cells under names that the answer file uses for nothing else."""
+    taken, named = others.keys() - set(OWN_FIELDS), {}
+    for name, text in others.items():
+        own = name
+        if name in OWN_FIELDS:
+            while own in OWN_FIELDS or own in taken:
+                own = f"{own} (질문 파일)"
+            taken.add(own)
+        named[own] = text
+    return named
 
 
 def answer_rows(engine: Engine, rows: list[dict[str, Any]], part: Path, target: Path, run: str) -> None:
@@ -145,7 +186,7 @@ def open_part(part: Path, target: Path, run: str) -> BinaryIO:
     if begun == header:
         return part.open("r+b")  # a kill just before its removal leaves it beside the finished target
     if target.exists():
-        raise RecordError(f"{target}: 이미 있습니다. 다른 이름을 주거나, 다시 답하게 하려면 이 파일을 지우십시오.")
+        raise RecordError(in_the_way(target))
     if len(begun) == len(header):
         raise RecordError(
             f"{part}: 질문 파일, 모델, 설정 가운데 무엇인가가 다른 실행에서 쓰다 만 파일입니다. 그때와 같게 맞추어 "

@@ -309,7 +309,7 @@ class Engine:
         )
         for start in range(len(history) + 1):
             earlier = [
-                {"role": role, "content": self._prompter.defuse(text.strip())}
+                {"role": role, "content": self._prompter.defuse(clean(text))}
                 for turn in history[start:]
                 for role, text in zip(("user", "assistant"), turn, strict=True)
             ]

@@ -289,7 +289,8 @@ class ServedEngine(Engine):
             prompt = {"prompt": self._prompter.tokenizer.decode(ids).removeprefix(self._left_out)}
         else:
             # vLLM with an adapter on its base stops at the base's end token alone; llama.cpp has it from the GGUF file.
-            prompt = {"prompt": ids, "stop_token_ids": [self._prompter.end_token_id]}
+            # A penalty of the base's own generation_config.json would hold there, too.
+            prompt = {"prompt": ids, "stop_token_ids": [self._prompter.end_token_id], "repetition_penalty": 1}
         answer = self._model.complete(prompt, max_tokens)
         if answer.prompt_tokens != len(ids):
             raise EngineError(

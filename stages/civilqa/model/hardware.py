@@ -80,6 +80,7 @@ class Machine:
     packages: frozenset[str] = frozenset()
     compiler: bool = True
     cpu_bf16: bool = False
+    gpus: int = 1
 
     def __str__(self) -> str:
         return f"{self.gpu or 'the GPU'} of compute capability {'.'.join(map(str, self.compute_capability))}"
@@ -97,13 +98,17 @@ class Choice:
 
 def inspect_machine() -> Machine:
     """Return what the rules need to know of this machine."""
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    gpu = torch.cuda.get_device_properties(local_index()) if found["cuda"] else None
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"  # of the launcher's configuration
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    found = {"cuda": cuda and not on_cpu, "mps": mps and not on_cpu, "cpu": True}
+    gpus = torch.cuda.device_count() if found["cuda"] else 0
+    gpu = torch.cuda.get_device_properties(min(local_index(), gpus - 1)) if gpus else None
     optional = ("bitsandbytes", "flash_attn", "liger_kernel")
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
     return Machine(
         devices=tuple(name for name, available in found.items() if available),
         gpu=gpu.name if gpu else None,
+        gpus=gpus,
         compute_capability=(gpu.major, gpu.minor) if gpu else (0, 0),
         architectures=tuple(torch.cuda.get_arch_list()) if gpu and torch.version.cuda else (),  # not AMD's
         packages=frozenset(filter(importlib.util.find_spec, optional)),
@@ -129,6 +134,11 @@ def choose_device(params: HardwareParams, machine: Machine, in_16_bits: bool) ->
     if device not in machine.devices:
         obstacle = "which this machine does not have (or torch was installed without it)"
         raise refusal(key, device, obstacle, "auto or cpu")
+    if device == "cuda" and local_index() >= machine.gpus:
+        raise ParameterError(
+            f"params.yaml: launch: found a process number {local_index() + 1} on a machine with {machine.gpus} GPU(s); "
+            f"set --num_processes to {machine.gpus}, or take stages/accelerate/ddp_cpu.yaml"
+        )
     if device == "cuda" and not runs_on(machine):
         built = ", ".join(machine.architectures)
         raise refusal(

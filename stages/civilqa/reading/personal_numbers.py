@@ -112,8 +112,8 @@ RESIDENT_SHORTENED = re.compile(
     rf"(?P<day>(?:[1-9]0[1-9]|[1-9]?1[0-2]|[1-9])(?:0[1-9]|[12][0-9]|3[01]))){END}"
 )
 SEOUL_COMPANIES = "110111"
-# A register number of whomever; residents' beside companies': (주민)등록번호, 주민등록번호(법인등록번호). Neither says that it
-# is a company's.
+# A register number of whomever, or residents' beside companies': (주민)등록번호, 주민등록번호(법인등록번호). None says
+# that it is a company's.
 ANYONES_LABEL = re.compile(
     r"(?:(?:주민|외국인)[^0-9\n]{0,16}|(?<![가-힣])(?<!인 )(?<!자 )(?<!용 ))등록\s?번호[^0-9\n호\]]{0,8}$"
 )

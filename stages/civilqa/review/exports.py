@@ -38,15 +38,20 @@ def correct_records(
 
 def make_records(
     records: list[Record], reviews: Iterable[Review], corrections: dict[str, dict[str, str]]
-) -> list[Record]:
-    """Return the questions that were asked in the chat, are in no record, and have one right answer, as records."""
+) -> tuple[list[Record], list[str]]:
+    """Return the questions of the chat that are in no record as records, and the ids of those in dispute.
+
+    A question has one right answer, or is none of the records.
+    """
     known = {question_id(record.id) for record in records}
     asked = {review.id: review for review in reviews if not review.reference and review.id not in known}
-    return [
-        Record(id=name, question=review.question, answer=texts.pop(), category=review.category, difficulty="")
+    texts = {name: sorted(set(corrections.get(name, {}).values())) for name in asked}
+    made = [
+        Record(id=name, question=review.question, answer=texts[name][0], category=review.category, difficulty="")
         for name, review in asked.items()
-        if len(texts := set(corrections.get(name, {}).values())) == 1
+        if len(texts[name]) == 1
     ]
+    return made, [name for name in asked if len(texts[name]) > 1]
 
 
 def write_dataset(path: Path, records: list[Record]) -> None:

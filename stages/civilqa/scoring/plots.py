@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from civilqa.program.files import write_csv
-from civilqa.scoring.comparison import mean_interval, scores_of
+from civilqa.scoring.comparison import mean_interval, question_scores, scores_of
 from civilqa.scoring.predictions import SYSTEMS, Prediction
 from civilqa.scoring.scores import SCORES
 

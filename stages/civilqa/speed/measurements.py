@@ -308,7 +308,8 @@ def _cache_bytes(model: torch.nn.Module) -> int:
     """Return the bytes of one token's keys and values in all layers."""
     config = model.config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * head * model.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * head * model.dtype.itemsize
 
 
 def _best_seconds(work: Callable[[], Any], device: str) -> float:

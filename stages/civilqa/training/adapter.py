@@ -8,7 +8,7 @@ import civilqa.model.bitsandbytes_without_compiler  # noqa: F401
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Linear, Linear4bit, Linear8bitLt
+from peft.tuners.lora import Embedding, Linear, Linear4bit, Linear8bitLt, LoraLayer
 from pydantic import Field
 from transformers import PreTrainedModel, set_seed
 
@@ -86,6 +86,18 @@ def add_adapter(
     except (ValueError, TypeError, IndexError, re.error) as error:  # a pattern, or rows, that do not fit the base
         raise ParameterError(f"params.yaml: tuning: the LoRA does not fit '{profile.name}': {error}") from None
     head = model.get_output_embeddings()
+    embeddings = isinstance(model.get_input_embeddings(), Embedding) and base.config.tie_word_embeddings
+    if embeddings or isinstance(head, LoraLayer):
+        what, why = ("output layer", "trl's loss reads its weights past LoRA")
+        if embeddings:
+            what, why = (
+                "embeddings",
+                "the base's output layer is the same weights, which a merged adapter would change",
+            )
+        raise ParameterError(
+            f"params.yaml: tuning.*.target_modules: found LoRA on the {what} of '{profile.name}', but {why}; take "
+            "embed_tokens and lm_head out of it, or put embed_tokens into modules_to_save, which trains it whole"
+        )
     if not hasattr(head, "bias"):
         # trl's loss reads it; peft's wrapper around an output layer with trained rows hides it.
         object.__setattr__(head, "bias", head.original_module.bias)

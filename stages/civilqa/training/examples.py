@@ -69,10 +69,12 @@ def make_examples(
             }
         )
     if refused:
+        way = ", or set train.overlong to truncate (which cuts the end of these answers off)"
+        if overlong == "truncate":
+            way = ": their prompts alone leave no room for an answer"
         raise ParameterError(
             f"params.yaml: train.max_length: {len(refused)} records of {path} are longer than {max_length} tokens: "
-            f"{', '.join(refused[:10])}{' ...' if len(refused) > 10 else ''}; raise train.max_length, or set "
-            "train.overlong to truncate (which cuts the end of these answers off)"
+            f"{', '.join(refused[:10])}{' ...' if len(refused) > 10 else ''}; raise train.max_length{way}"
         )
     return examples, truncated
 

@@ -136,7 +136,8 @@ def check_memory(profile: Profile, recipe: Recipe) -> str:
     place = "on the GPU" if recipe.hardware.device == "cuda" else "of memory"
     if footprint.total <= free:
         return f"at least {_gib(footprint.total)} {place} ({footprint}; activations on top) of {_gib(free)} free"
-    others = [replace(recipe, quantization=name) for name in QUANTIZED_BYTES if name != recipe.quantization]
+    names = [name for name in QUANTIZED_BYTES if name != recipe.quantization and recipe.hardware.device != "mps"]
+    others = [replace(recipe, quantization=name) for name in names]
     sizes = {other.quantization: estimate_footprint(profile, other).total for other in others}
     ways = [f"quantization {name} needs {_gib(size)}" for name, size in sizes.items() if size < footprint.total]
     if modules := ", ".join(recipe.lora.modules_to_save):
@@ -288,7 +289,8 @@ def memory_advice(recipe: Recipe, longest_tokens: int) -> list[str]:
     advice = []
     if recipe.hardware.device == "cuda" and recipe.hardware.precision == "fp32":
         advice.append("hardware.precision: auto (16 bits take half of fp32)")
-    if recipe.quantization == "none" and not recipe.gradient_checkpointing and recipe.batch_size > 1:
+    quantizes = recipe.hardware.device != "mps"
+    if quantizes and recipe.quantization == "none" and not recipe.gradient_checkpointing and recipe.batch_size > 1:
         advice.append("train.preset: memory_efficient (all of the following but the length)")
     if recipe.batch_size > 1:
         steps = recipe.gradient_accumulation_steps * recipe.batch_size
@@ -298,7 +300,7 @@ def memory_advice(recipe: Recipe, longest_tokens: int) -> list[str]:
         )
     if not recipe.gradient_checkpointing:
         advice.append("train.gradient_checkpointing: true (activations are computed again: slower by about a third)")
-    if recipe.quantization != "4bit" and recipe.hardware.device != "mps":
+    if quantizes and recipe.quantization != "4bit":
         advice.append("train.quantization: 4bit (the base's linear layers at a quarter of 16 bits)")
     if longest_tokens > 256:
         advice.append(f"train.max_length below the longest record's {longest_tokens} tokens, train.overlong: truncate")

@@ -78,7 +78,7 @@ class Trained:
     def kept_epoch(self) -> dict[str, float] | None:
         """The epoch that was kept for how it answered: step, loss and share of failed answers; None: for no such."""
         ranked = [row for row in self.history if "eval_rank" in row]
-        if not ranked:
+        if not ranked or self.plan.recipe.keep != "best":
             return None
         best = min(ranked, key=lambda row: row["eval_rank"])
         return {

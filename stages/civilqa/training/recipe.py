@@ -261,7 +261,7 @@ def resolve_recipe(
         processes=process_count(),
         packing=train.packing,
         keep=_first_given(train.keep, tuning.keep),
-        warmup_steps=math.ceil(train.warmup_fraction * steps),
+        warmup_steps=min(math.ceil(train.warmup_fraction * steps), steps - 1),  # whose first is one at a rate of 0
         early_stopping_patience=train.early_stopping_patience,
         checkpoint_steps=train.checkpoint_steps,
     )

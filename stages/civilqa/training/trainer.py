@@ -16,6 +16,7 @@ from transformers.integrations.liger import apply_liger_kernel
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
+from civilqa.model.processes import shards_weights
 from civilqa.program.errors import ParameterError
 from civilqa.program.lifecycle.machine_errors import writing
 from civilqa.training.adapter import fuse_lora
@@ -24,7 +25,7 @@ from civilqa.training.answer_loss import ends_in_frozen_head, summed_answer_loss
 from civilqa.training.checkpoints import SaveEverySteps, SealCheckpoints
 from civilqa.training.examples import Examples
 from civilqa.training.recipe import TRITON_CAPABILITY, Recipe
-from civilqa.training.varlen_attention import VARLEN_ATTENTION, supports_varlen_attention
+from civilqa.training.varlen_attention import VARLEN_ATTENTION, keeps_records_apart, supports_varlen_attention
 
 RANK_OF_FAILED = 1e6  # nats: far above any loss, of which a double still holds ten digits beside it
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}  # transformers' names
@@ -114,7 +115,9 @@ class AdapterTrainer(SFTTrainer):
     @cached_property
     def _frozen_head(self) -> torch.nn.Linear | None:
         base = self.accelerator.unwrap_model(self.model).get_base_model()
-        return base.get_output_embeddings() if ends_in_frozen_head(base) else None
+        with self.accelerator.autocast():  # as in a step: fused LoRA's fp32 is multiplied with 16 bits
+            frozen = ends_in_frozen_head(base)
+        return base.get_output_embeddings() if frozen else None
 
     @cached_property
     def _trained(self) -> list[torch.nn.Parameter]:
@@ -215,13 +218,23 @@ def make_trainer(
     """
     hardware = recipe.hardware
     validated = bool(examples["validation"])
+    base = model.get_base_model()
     padding_free = hardware.attention == "flash_attention_2"
     if hardware.attention == "varlen":
-        padding_free = supports_varlen_attention(model.get_base_model())
+        padding_free = supports_varlen_attention(base)
         if padding_free:
-            model.get_base_model().set_attn_implementation(VARLEN_ATTENTION)
+            base.set_attn_implementation(VARLEN_ATTENTION)
         else:
             print("finetune: batches are padded: not every layer of the base is causal attention alone")
+    if (padding_free or recipe.packing) and not shards_weights() and not keeps_records_apart(base):
+        if recipe.packing:
+            raise ParameterError(
+                f"params.yaml: train.packing: found true, but in '{base.config.model_type}' models records of one row "
+                "attend to each other; set it to false"
+            )
+        padding_free = False
+        base.set_attn_implementation("sdpa")
+        print("finetune: batches are padded: in one row, records of the base would attend to each other")
     if hardware.fused_lora:
         fuse_lora(model)
     arguments = SFTConfig(

@@ -121,3 +121,33 @@ def supports_varlen_attention(base: PreTrainedModel) -> bool:
         and kinds <= {"full_attention", "sliding_attention"}
         and not any(getattr(config, name, None) for name in others)
     )
+
+
+PROBED = (5, 7)  # tokens of the records of a row
+# Of the logits, as a share of their size. Where records see each other it is some hundredths and more.
+ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+def keeps_records_apart(base: PreTrainedModel) -> bool:
+    """Return whether a model computes each record of a row without padding as it does the record alone.
+
+    Some layers never see where a record begins, or need a mask that is not made. No property of theirs says so.
+    """
+    attention, was_training = base.config._attn_implementation, base.training
+    device = base.get_input_embeddings().weight.device
+    ids = torch.arange(sum(PROBED), device=device)
+    position_ids = torch.cat([torch.arange(length, device=device) for length in PROBED])
+    borders = torch.tensor([0, PROBED[0], sum(PROBED)], dtype=torch.int32, device=device)
+    row = {"position_ids": position_ids[None], "cu_seq_lens_q": borders, "cu_seq_lens_k": borders}
+    row |= {"max_length_q": max(PROBED), "max_length_k": max(PROBED)}
+    half = base.dtype != torch.float32
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, base.dtype if half else None, enabled=half):
+            together = base.eval()(input_ids=ids[None], use_cache=False, **row).logits[0].float()
+            if attention == VARLEN_ATTENTION:
+                base.set_attn_implementation("sdpa")
+            alone = [base(input_ids=part[None], use_cache=False).logits[0].float() for part in ids.split(PROBED)]
+    finally:
+        base.set_attn_implementation(attention)
+        base.train(was_training)
+    return bool((together - torch.cat(alone)).norm() <= ROUNDING[base.dtype] * together.norm())

@@ -40,7 +40,13 @@ function showAnswer(exchange, index, html) {
   answer.querySelector(".body").innerHTML = html;
   const tools = make("div", {className: "tools"});
   const copy = async (event) => {
-    await navigator.clipboard.writeText(answer.querySelector(".text").textContent);
+    const text = answer.querySelector(".text");
+    if (navigator.clipboard) {
+      await navigator.clipboard.writeText(text.textContent);
+    } else {  // a page from another machine over plain HTTP has no clipboard of its own
+      getSelection().selectAllChildren(text);
+      if (!document.execCommand("copy")) { event.target.textContent = "Ctrl+C로 복사하십시오"; return; }
+    }
     event.target.textContent = "복사했습니다";
   };
   const askAgain = () => {
@@ -57,7 +63,9 @@ function showAnswer(exchange, index, html) {
 // What is said of answers is kept in this tab until the server has it on its disk, and shown again after a reload.
 const RATED = "rated.", TYPING_MS = 600, AGAIN_MS = 3000;
 const RATER = "civilqa.rater";
+const UNSENT = '"unsent":true';
 let sending = Promise.resolve();
+const senders = new Map();  // by exchange: what sends its form
 
 function addRating(exchange, id) {
   if (!element("mark")) { return; }
@@ -96,12 +104,19 @@ function addRating(exchange, id) {
   }
 
   function send() {
+    clearTimeout(typing);
+    typing = null;
     sending = sending.then(async () => {
       const {unsent, ...body} = JSON.parse(sessionStorage[name] ?? "{}");
       if (!unsent) { return; }
       const response = await post("rate", body);
       const told = await response.text();
       saved.textContent = response.ok ? told : `⚠️ ${response.status === 400 ? "평가하는 사람을 글자, 숫자, 빈칸으로 적어 주십시오." : told}`;
+      // Refused, it is sent once more at the next key or reload, and by itself where the server had no room.
+      if (!response.ok) {
+        if (response.status >= 500 || response.status === 429) { setTimeout(send, AGAIN_MS); }
+        return;
+      }
       if (sessionStorage[name] === JSON.stringify({...body, unsent})) { sessionStorage[name] = JSON.stringify(body); }
     }).catch(() => {
       saved.textContent = "⚠️ 서버에 닿지 않습니다. 적은 것은 이 탭에 있고, 다시 보냅니다.";
@@ -109,6 +124,7 @@ function addRating(exchange, id) {
     });
   }
 
+  senders.set(id, send);
   const kept = JSON.parse(sessionStorage[name] ?? "null");
   if (kept) {
     kept.marks.forEach(({verdict, faults}, index) => {
@@ -164,6 +180,7 @@ async function ask() {
       if (event.error) { throw new Error(event.error); }
       if (event.finished) {
         finished = true;
+        for (const answer of exchange.querySelectorAll(".answer:not(:has(.tools))")) { answer.remove(); }  // never given
         addRating(exchange, event.exchange);
       }
       if (event.category) { exchange.querySelector(".category").textContent = event.category; }
@@ -175,7 +192,7 @@ async function ask() {
     element("question").value = "";
     tell("");
   } catch (error) {
-    exchange.remove();
+    if (!exchange.querySelector(".tools")) { exchange.remove(); }  // an answer that is there stays to be read
     tell(`⚠️ ${error instanceof TypeError ? "서버에 닿지 않습니다. 다시 물어 주십시오." : error.message}`, true);
   } finally {
     element("send").disabled = false;
@@ -196,7 +213,11 @@ element("question").addEventListener("keydown", (event) => {
 });
 element("stop").addEventListener("click", () => post("stop", {}));
 element("clear").addEventListener("click", async () => {
+  const left = () => Object.keys(sessionStorage).filter((name) => name.startsWith(RATED) && sessionStorage[name].includes(UNSENT));
+  for (const send of senders.values()) { send(); }
   await sending;
+  if (left().length && !confirm(`저장하지 못한 평가 ${left().length}건이 있습니다. 버리고 새로 시작할까요?`)) { return; }
+  senders.clear();
   await post("clear", {});
   conversation.replaceChildren();
   for (const name of Object.keys(sessionStorage)) { if (name.startsWith(RATED)) { sessionStorage.removeItem(name); } }

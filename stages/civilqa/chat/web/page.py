@@ -167,6 +167,7 @@ class Page:
         self.loading, self.writing = anyio.Lock(), anyio.Lock()
         # By session and exchange, the results of the models that were asked its question.
         self.conversations: OrderedDict[str, dict[str, list[dict[str, Any]]]] = OrderedDict()
+        self.stopped: set[str] = set()  # sessions that want no further answer to what they asked last
         self.mended: set[tuple[str, str]] = set()  # exchanges and reviewers who wrote a right answer there
 
     async def ask(self, request: Request) -> Response:
@@ -184,11 +185,14 @@ class Page:
         try:
             if len(exchanges) >= MAX_EXCHANGES:
                 raise QuestionError("대화가 길어졌습니다. '새 대화'를 눌러 주십시오.")
+            self.stopped.discard(asked.session)
             for index in range(1 + asked.compare):
                 if index:
                     yield {"status": "기반 모델을 불러옵니다…"}
                     async with self.loading:
                         self.base = self.base or await run_in_threadpool(self.engine.load_base_beside)
+                    if asked.session in self.stopped:
+                        break
                 engine = self.base if index else self.engine
                 earlier = [turn[index] for turn in exchanges.values() if len(turn) > index] if asked.turns else []
                 history = [(result["question"], result["answer"]) for result in earlier if result["stopped"]]
@@ -208,18 +212,29 @@ class Page:
                 # Not here: the first look at an act's text reads its history.
                 html = await run_in_threadpool(answer_html, stream.result)
                 yield {"model": index, "html": html, "category": category_note(stream.result)}
-            exchange = secrets.token_hex(8)
-            exchanges[exchange] = results
-            yield {"finished": True, "exchange": exchange}
+            yield self.keep(exchanges, results)
         except Exception as error:
             message = str(error) if isinstance(error, QuestionError | ModelError) else explain(error, KOREAN)
             if message is None:
                 raise
+            if results:  # the base could not be loaded, say: the answer that is there stays
+                yield self.keep(exchanges, results)
             yield {"error": message}
+        finally:
+            self.stopped.discard(asked.session)
+
+    def keep(self, exchanges: dict[str, list[dict[str, Any]]], results: list[dict[str, Any]]) -> dict[str, Any]:
+        """Add answers to a conversation, and return what the page is told."""
+        exchange = secrets.token_hex(8)
+        exchanges[exchange] = results
+        return {"finished": True, "exchange": exchange}
 
     async def stop(self, request: Request) -> Response:
-        """End the answer of this tab; what there is of it stays."""
-        self.room.stop(await read_session(request))
+        """End the answer of this tab, and begin none to compare it with; what there is of it stays."""
+        session = await read_session(request)
+        if session in self.room.streams:
+            self.stopped.add(session)
+        self.room.stop(session)
         return Response(status_code=204)
 
     async def clear(self, request: Request) -> Response:

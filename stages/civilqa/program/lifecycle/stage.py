@@ -49,6 +49,7 @@ def start(documentation: str = "", *, example: str = "", messages: Messages = OW
         documentation: what `--help` prints. Empty for a script that reads its arguments itself, `--help` too.
         example: a key of params.yaml that is set instead of an argument. Empty for a script that takes arguments.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # trl tells its makers of every training
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started this: the next file opened would get its number
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
