@@ -48,6 +48,11 @@ INSTEAD = "take the model in safetensors"
 ROPE_FACTORS = "rope_freqs.weight"  # by what llama.cpp divides each rotary frequency, where Llama 3's are scaled
 # All files of Llama 3.1 to 3.3; of llama3's four numbers the tensor shows the factor alone.
 LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+# The ways to cut text in which a piece that is itself a token is that token, whatever the merges make of it.
+# Source: llama.cpp, src/llama-vocab.cpp, ignore_merges.
+MERGES_IGNORED = frozenset(
+    ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano", "tekken")
+)
 UNROUNDED = {
     None: torch.float32,  # it does not say
     gguf.LlamaFileType.ALL_F32: torch.float32,
@@ -186,15 +191,54 @@ def write_tokenizer(file: Path, folder: Path, size: int) -> None:
     """
     with reading(file):
         read = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+        metadata, _ = read_metadata(file)
     read.save_pretrained(str(folder))
     path, config_path = folder / TOKENIZER, folder / "tokenizer_config.json"
-    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    before = path.read_text(encoding="utf-8")
+    tokenizer = json.loads(before)
+    if metadata.get("tokenizer.ggml.model") == "gpt2":
+        put_added_tokens(tokenizer, gguf.GGUFReader(str(file)))
+        if metadata.get("tokenizer.ggml.pre") in MERGES_IGNORED:
+            tokenizer["model"]["ignore_merges"] = True
+    elif (tokenizer["pre_tokenizer"] or {}).get("type") == "Metaspace":
+        put_space_before_each_part(tokenizer, metadata.get("tokenizer.ggml.add_space_prefix", True))
     added = {token["content"] for token in tokenizer["added_tokens"] if token["id"] >= size}
-    if added:
-        tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] not in added]
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] not in added]
+    if tokenizer != json.loads(before):
         write_text(path, json.dumps(tokenizer, ensure_ascii=False))
         fields = read_json(config_path)
         write_json(config_path, {name: value for name, value in fields.items() if str(value) not in added})
+
+
+def put_added_tokens(tokenizer: dict[str, Any], file: gguf.GGUFReader) -> None:
+    """Put the added tokens of a byte-level tokenizer at their ids.
+
+    Where one holds a character that is not of the alphabet of bytes, transformers spells it in bytes in its place, and
+    adds the token itself behind the vocabulary.
+    """
+    fields = (file.get_field(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type"))
+    pieces, kinds = (field.contents() if field else [] for field in fields)
+    added = {token["content"]: token for token in tokenizer["added_tokens"]}
+    spelled = {number: piece for piece, number in tokenizer["model"]["vocab"].items()}
+    for number, (piece, kind) in enumerate(zip(pieces, kinds, strict=False)):
+        if kind not in (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED):
+            continue
+        if spelled.get(number) != piece:
+            tokenizer["model"]["vocab"].pop(spelled.get(number), None)
+            tokenizer["model"]["vocab"][piece] = number
+        own = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        added[piece] = {"id": number, "content": piece, **own, "special": kind == gguf.TokenType.CONTROL}
+    tokenizer["added_tokens"] = sorted(added.values(), key=lambda token: token["id"])
+
+
+def put_space_before_each_part(tokenizer: dict[str, Any], prefixed: bool) -> None:
+    """Have a SentencePiece tokenizer put its space before each part of a text between special tokens, or before none.
+
+    So llama.cpp and the tokenizers of these files' origins do; transformers puts it before the first part alone.
+    """
+    steps = [{"type": "Prepend", "prepend": "▁"}] if prefixed else []
+    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
+    tokenizer["pre_tokenizer"], tokenizer["normalizer"] = None, {"type": "Sequence", "normalizers": steps}
 
 
 def find_changed(folder: Path) -> list[str]:

@@ -40,7 +40,7 @@ from civilqa.llama_cpp.parity import TOLERANCE, Samples, check_gguf
 from civilqa.model.hardware import DTYPES, Hardware, versions
 from civilqa.model.loading import load_adapter, load_base, load_tuned
 from civilqa.model.model_card import write_merged_card
-from civilqa.model.other_programs import MAX_NEW_TOKENS, make_modelfile, ollama_reads, with_older_keys
+from civilqa.model.other_programs import MAX_NEW_TOKENS, make_modelfile, with_older_keys
 from civilqa.model.provenance import MANIFEST_FILE, TRAINED_ON, Adapter, MergedManifest, open_adapter, seal
 from civilqa.program.errors import ModelError, ParameterError, RecordError
 from civilqa.program.files import folder_aside, read_json, sha256_file, stamp, write_json, write_text
@@ -203,8 +203,8 @@ def export(output: Path, precision: str, gguf: str | None) -> None:
         seal(folder, manifest)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"{output}: {size / 1e6:.1f} MB in {precision}; parity: {manifest.parity}")
-    if not manifest.gguf and not ollama_reads(prompter.tokenizer):
-        print("Ollama would cut text in another way than this tokenizer: for it, export with --gguf f16")
+    if not manifest.gguf:
+        print("for Ollama, whose Modelfile names the GGUF file, export with --gguf f16")
     if quantized is not None:
         print(f"beside the adapter on its {quantization} base: {manifest.parity_with_quantized}")
     if manifest.gguf:

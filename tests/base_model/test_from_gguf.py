@@ -1,6 +1,7 @@
 """A GGUF file becomes a base that computes what the model computes that it was written from."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import from_gguf
@@ -103,6 +106,69 @@ def test_weights_in_8_bits_are_multiplied_out_into_bf16(original, factors, tmp_p
             weight = before.get_tensor(name)
             # Half a step of 8 bits, and the half of bf16's last digit.
             assert (now.get_tensor(name).float() - weight).abs().max() <= weight.abs().max() * (1 / 254 + 1 / 512)
+
+
+# --- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+def changed_tokenizer(original, folder, change):
+    """Write a copy of the model whose tokenizer.json is changed; return its fields."""
+    shutil.copytree(original, folder)
+    path = folder / "tokenizer.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    change(fields)
+    path.write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
+    return fields
+
+
+def test_added_tokens_outside_the_alphabet_of_bytes_are_at_their_ids(original, factors, tmp_path, monkeypatch):
+    """As DeepSeek's, and words that were added to a Korean model."""
+    names = {"<|end_of_text|>": "<｜end▁of▁text｜>", "<|eot_id|>": "전세사기"}
+
+    def rename(fields):
+        for old, new in names.items():
+            fields["model"]["vocab"].pop(old, None)
+            for token in fields["added_tokens"]:
+                if token["content"] == old:
+                    token["content"] = new
+
+    changed_tokenizer(original, tmp_path / "changed", rename)
+    write_gguf(tmp_path / "changed", tmp_path / "small.gguf", more={"rope_freqs.weight": factors})
+    make_base(tmp_path / "base", monkeypatch, tmp_path / "small.gguf")
+    tokenizer = load_tokenizer(profile_of(tmp_path / "base"))
+    assert tokenizer.eos_token == names["<|end_of_text|>"]
+    for old, new in names.items():
+        assert tokenizer(f"가{new}나", add_special_tokens=False)["input_ids"].count(IDS[old]) == 1
+    assert tokenizer(TEXT)["input_ids"] == load_tokenizer(profile_of(original))(TEXT)["input_ids"]
+
+
+def test_a_piece_that_no_merge_makes_is_its_token_where_the_rule_says_so(original, factors, tmp_path, monkeypatch):
+    word = "".join(bytes_to_unicode()[byte] for byte in "임대차".encode())
+
+    def forget(fields):
+        merges = (pair if isinstance(pair, list) else pair.split(" ") for pair in fields["model"]["merges"])
+        fields["model"]["merges"] = [pair for pair in merges if "".join(pair) != word]
+
+    wanted = changed_tokenizer(original, tmp_path / "changed", forget)["model"]["vocab"][word]
+    found = {}
+    for pre in ("llama-bpe", "qwen2"):
+        write_gguf(tmp_path / "changed", tmp_path / f"{pre}.gguf", pre=pre, more={"rope_freqs.weight": factors})
+        make_base(tmp_path / pre, monkeypatch, tmp_path / f"{pre}.gguf")
+        tokenizer = load_tokenizer(profile_of(tmp_path / pre))
+        found[pre] = tokenizer("임대차", add_special_tokens=False)["input_ids"]
+    assert found["llama-bpe"] == [wanted] != found["qwen2"]
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_the_space_of_sentencepiece_stands_before_each_part_or_before_none(prefixed):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.add_special_tokens(["<s>"])
+    tokenizer.train_from_iterator(["가나 다라"], trainers.BpeTrainer(special_tokens=["<s>"], show_progress=False))
+    fields = json.loads(tokenizer.to_str())
+    from_gguf.put_space_before_each_part(fields, prefixed)
+    pieces = " ".join(Tokenizer.from_str(json.dumps(fields)).encode("<s>가나<s>다라").tokens)
+    assert [part.strip().startswith("▁") for part in pieces.split("<s>")[1:]] == [prefixed] * 2
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from tokenizers import AddedToken
 
 from civilqa.base_model.profiles import Profile
 from civilqa.base_model.prompts import (
+    DATED,
     NO_THOUGHTS,
     NOTES,
     ONE_DAY,
@@ -231,6 +232,41 @@ def test_a_template_that_reads_the_clock_prints_one_day_wherever_it_is_rendered(
     assert tokenizer.apply_chat_template(turns, chat_template=prompter.template, tokenize=False).startswith("Monday 08")
     assert prompter.notes == [NOTES[ONE_DAY]]
     assert fit_template(tokenizer, prompter.template) == prompter.template
+
+
+@pytest.mark.parametrize(
+    "clock", ["", "{%- if strftime_now is defined %}{%- set date_string = strftime_now('%d') %}{%- endif %}"]
+)
+def test_a_template_with_a_day_of_its_own_shows_the_reference_date_wherever_it_is_rendered(tiny, clock):
+    """As Llama 3's: other programs give no date, and would show the template's own, or today's."""
+    tokenizer = load_tokenizer(tiny)
+    own = f"{{%- if not date_string is defined %}}{clock}{{%- endif %}}"
+    own += (
+        '{%- if not date_string is defined %}{%- set date_string = "26 Jul 2024" %}{%- endif %}{{ date_string }}'
+        + TURNS
+    )
+    prompter = Prompter(tokenizer, fit_template(tokenizer, own))
+    turns = prompter.messages("질문", "안내")
+    elsewhere = tokenizer.apply_chat_template(turns, chat_template=prompter.template, tokenize=False)
+    assert elsewhere.startswith("08 Jun 2026[system]안내")
+    assert prompter.render(turns)[0].startswith("08 Jun 2026[system]안내")
+    assert NOTES[DATED] in prompter.notes
+    assert fit_template(tokenizer, prompter.template) == prompter.template
+
+
+def test_of_several_templates_the_default_one_is_taken(tiny, tmp_path):
+    shutil.copytree(ROOT / "models/tiny", tmp_path / "base")
+    path = tmp_path / "base/tokenizer_config.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    named = [{"name": "default", "template": TURNS}, {"name": "tool_use", "template": "{{ tools }}"}]
+    for templates, found in ((named, True), (named[1:], False)):
+        path.write_text(json.dumps(fields | {"chat_template": templates}), encoding="utf-8")
+        profile = tiny.model_copy(update={"name": str(tmp_path / "base"), "template": None})
+        if found:
+            assert load_prompter(profile, "conversational").template == TURNS
+        else:
+            with pytest.raises(TemplateError, match="has no chat template of its own"):
+                load_prompter(profile, "conversational")
 
 
 @pytest.mark.parametrize("behind", ["\n", "\n<|eot_id|>"])

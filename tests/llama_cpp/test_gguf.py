@@ -12,7 +12,14 @@ import fetch_converter
 import pytest
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    Phi3Config,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 import export
 from civilqa.base_model.prompts import Prompter
@@ -110,10 +117,17 @@ GEMMA_ROPE = {
     "full_attention": {"rope_type": "default", "rope_theta": 1e6},
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
 }
+PLAIN_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}
 CUT = r" ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 ARCHITECTURES = {
     "llama3": (lambda: byte_level(CUT), LlamaConfig, {"rope_parameters": L3}),
     "qwen3": (byte_level, Qwen3Config, {}),
+    "smollm2": (byte_level, LlamaConfig, {"vocab_size": 49152}),  # by which the converter knows it
+    "phi3": (
+        sentencepiece,
+        Phi3Config,
+        {"tie_word_embeddings": False, "rope_parameters": PLAIN_ROPE, "pad_token_id": 0},
+    ),
     "gemma3": (
         sentencepiece,
         Gemma3TextConfig,
@@ -130,7 +144,7 @@ def write_checkpoint(folder, name):
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<e>", pad_token="<pad>")  # noqa: S106
     fast.chat_template = TEMPLATE
     torch.manual_seed(3)
-    model = AutoModelForCausalLM.from_config(kind(**SIZE, **more, vocab_size=len(fast), initializer_range=0.3))
+    model = AutoModelForCausalLM.from_config(kind(**SIZE | {"vocab_size": len(fast), "initializer_range": 0.3} | more))
     for name, weights in model.named_parameters():
         if "norm" in name:
             torch.nn.init.uniform_(weights, 0.5, 1.5)

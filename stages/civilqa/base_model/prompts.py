@@ -46,7 +46,10 @@ ONE_DAY = (
     + "".join(f" | replace('{code}', '{text}')" for code, text in DAY.items())
     + " }}{%- endmacro %}\n"
 )
+DATE = "08 Jun 2026"
+DATED = f'{{%- set date_string = "{DATE}" %}}\n'  # Llama 3's have another day of their own where none is given
 NOTES = {
+    DATED: "the chat template shows a date: set to 8 June 2026, for whatever program renders it",
     ONE_DAY: "the chat template prints today's date, which changes the data every day: set to 8 June 2026",
     NO_THOUGHTS: "the chat template has thoughts before an answer, and the data has none: set to ask without",
     SYSTEM_IN_QUESTION: "the chat template has no place for a system prompt: set to show it before the question",
@@ -250,7 +253,7 @@ class Prompter:
                 chat_template=self.template,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                date_string="08 Jun 2026",
+                date_string=DATE,
             )
         except Exception as error:
             if is_out_of_memory(error):
@@ -270,8 +273,8 @@ def load_prompter(profile: Profile, style: str) -> Prompter:
         path = INSTRUCTION_TEMPLATE
     elif profile.template is not None:
         path = Path(profile.template)
-    elif tokenizer.chat_template:
-        return Prompter(tokenizer, fit_template(tokenizer, tokenizer.chat_template))
+    elif own := own_template(tokenizer):
+        return Prompter(tokenizer, fit_template(tokenizer, own))
     else:
         raise TemplateError(
             f"{profile.tokenizer_source}: has no chat template of its own; set the profile's template, for a base "
@@ -281,6 +284,12 @@ def load_prompter(profile: Profile, style: str) -> Prompter:
         there = sorted(path.as_posix() for path in INSTRUCTION_TEMPLATE.parent.glob("*.jinja"))
         raise TemplateError(f"{path}: no such template file; there are: {', '.join(there)}")
     return Prompter(tokenizer, fit_template(tokenizer, _read(path)))
+
+
+def own_template(tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """Return the tokenizer's chat template, of several the one called default; None where it has none."""
+    own = tokenizer.chat_template
+    return own.get("default") if isinstance(own, dict) else own
 
 
 def fit_template(tokenizer: PreTrainedTokenizerFast, template: str) -> str:
@@ -294,6 +303,8 @@ def fit_template(tokenizer: PreTrainedTokenizerFast, template: str) -> str:
         template = NO_THOUGHTS + template
     if "strftime_now" in template and ONE_DAY not in template:
         template = ONE_DAY + template
+    if "date_string" in template and DATED not in template:
+        template = DATED + template
     with_system = SYSTEM_IN_QUESTION + template
     if not _shows_system_prompt(tokenizer, template) and _shows_system_prompt(tokenizer, with_system):
         return with_system

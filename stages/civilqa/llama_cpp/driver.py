@@ -80,11 +80,12 @@ def main() -> None:
     import convert_hf_to_gguf
     import gguf
     from conversion.base import TextModel
+    from conversion.phi import Phi3MiniModel
 
     fields = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     is_sentencepiece = bool(fields["model"].get("byte_fallback"))
     known_rule, byte_level = TextModel.get_vocab_base_pre, TextModel._set_vocab_gpt2
-    add_special = gguf.SpecialVocab.add_to_gguf
+    add_special, add_bos = gguf.SpecialVocab.add_to_gguf, gguf.GGUFWriter.add_add_bos_token
 
     def get_rule(self: Any, tokenizer: Any) -> str:
         try:
@@ -107,10 +108,15 @@ def main() -> None:
         self.add_special_token |= {"bos": job["starts_with_bos"], "eos": False}
         add_special(self, *arguments, **options)
 
+    def add_start(self: Any, value: bool) -> None:
+        add_bos(self, job["starts_with_bos"])  # whatever an architecture's own code says afterwards, as of SmolLM2
+
     TextModel.get_vocab_base_pre = get_rule
     TextModel._create_vocab_sentencepiece = create_pieces
     TextModel._set_vocab_gpt2 = set_byte_level
     gguf.SpecialVocab.add_to_gguf = add_special_tokens
+    gguf.GGUFWriter.add_add_bos_token = add_start
+    Phi3MiniModel.set_vocab = set_byte_level  # its own reads tokenizer.model alone
     sys.argv = ["convert_hf_to_gguf.py", str(folder), "--outfile", job["file"], "--outtype", job["kind"]]
     convert_hf_to_gguf.main()
 

@@ -1,14 +1,11 @@
 """What programs other than transformers 5 read of an exported model."""
 
-import json
 from typing import Any
-
-from transformers import PreTrainedTokenizerFast
-from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from civilqa.base_model.prompts import Prompter
 
 MAX_NEW_TOKENS = 512
+LONGROPE = ("short_factor", "long_factor")
 
 
 def with_older_keys(config: dict[str, Any]) -> dict[str, Any]:
@@ -26,6 +23,10 @@ def with_older_keys(config: dict[str, Any]) -> dict[str, Any]:
         older["rope_scaling"] = scaled if scaled.get("rope_type", "default") != "default" else None
         if "partial_rotary_factor" in whole:
             older["partial_rotary_factor"] = whole["partial_rotary_factor"]
+        if (
+            scaled.get("rope_type") == "longrope" and config.get("model_type") == "phi3"
+        ):  # which takes these three alone
+            older["rope_scaling"] = {"type": "longrope"} | {name: scaled[name] for name in LONGROPE}
         if config.get("model_type", "").startswith("gpt_neox"):
             older |= {"rotary_pct": whole["partial_rotary_factor"], "rotary_emb_base": whole["rope_theta"]}
         if "sliding_attention" in by_layer:
@@ -33,39 +34,26 @@ def with_older_keys(config: dict[str, Any]) -> dict[str, Any]:
     return older | config
 
 
-def ollama_reads(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Return whether Ollama makes the tokens of training by a folder's tokenizer.json.
-
-    It takes each tokenizer for byte-level BPE, and knows by their expressions how Llama 3 and Qwen 2 cut text; all
-    others it cuts by a default. Source: its convert/tokenizer.go.
-    """
-    steps = (json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"] or {}).get("pretokenizers", [])
-    cut = "".join(step["pattern"].get("Regex", "") for step in steps if step["type"] == "Split")
-    known = {GGUF_PRE_TOKENIZER_SPLITS[name] for name in ("llama-bpe", "qwen2")}
-    return cut in known and steps[-1]["type"] == "ByteLevel"
-
-
 def make_modelfile(
     prompter: Prompter, system_prompt: str, conversational: bool, gguf: dict[str, Any] | None = None
 ) -> str:
     """Return Ollama's Modelfile: the prompt of training in Go's template language.
 
-    Ollama puts the start token of a GGUF file there itself, and that of a folder it does not. It reads special tokens
-    in a question as such; no template prevents it.
+    It takes the GGUF file, which says how to cut text and puts the start token there itself. What Ollama makes of a
+    folder depends on its version: some put the start token there twice, some cut text by a default, few architectures
+    are read. It reads special tokens in a question as such; no template prevents it.
 
     Args:
         system_prompt: one of training's; Ollama has one alone.
         conversational: earlier turns are passed on, as in the chat; else each question stands alone, as in training.
-        gguf: what the manifest says of the folder's GGUF file, which Ollama is then to take; without it the folder,
-            where Ollama reads its tokenizer, else the file that is to be made.
+        gguf: what the manifest says of the folder's GGUF file; without it the file that is to be made.
     """
-    source = f"./{gguf['file']}" if gguf else "." if ollama_reads(prompter.tokenizer) else "./model-f16.gguf"
+    source = gguf["file"] if gguf else "model-f16.gguf"
     system, question = ("{{ .System }}", "{{ .Prompt }}") if conversational else ("{{ $.System }}", "{{ .Content }}")
     asked, reply = {"role": "user", "content": question}, "{{ .Response }}"
     turns = [{"role": "system", "content": system}, asked]
     prompt, completion = prompter.render(turns, reply)
-    if source != ".":
-        prompt = prompt.removeprefix(prompter.tokenizer.bos_token or "")
+    prompt = prompt.removeprefix(prompter.tokenizer.bos_token or "")
     if conversational:
         # It renders the template once for each turn, and the system prompt with the first.
         whole, _ = prompter.render([*turns, {"role": "assistant", "content": reply}, asked])
@@ -79,7 +67,7 @@ def make_modelfile(
     end = prompter.tokenizer.convert_ids_to_tokens(prompter.end_token_id)
     return (
         "# ollama create civil-law -f Modelfile\n"
-        f"FROM {source}\n"
+        f"FROM ./{source}\n"
         f'TEMPLATE """{template}"""\n'
         f'SYSTEM """{system_prompt}"""\n'
         f"PARAMETER stop {end}\n"
