@@ -34,6 +34,16 @@ def test_a_category_of_one_s_own_has_the_prompt_that_its_records_had(tmp_path):
     assert main_category(found) == "임대차"
 
 
+def test_how_many_articles_stood_before_a_question_goes_with_the_adapter(tmp_path):
+    categories = {}
+    add_questions(categories, [("임대차", "하나?")], PROMPTS.model_copy(update={"statutes_in_prompt": 3}))
+    write_categories(tmp_path, categories)
+    assert read_categories(tmp_path, PROMPTS)["임대차"].articles == 3
+    add_questions(plain := {}, [("임대차", "하나?")], PROMPTS)
+    write_categories(tmp_path, plain)
+    assert "articles" not in (tmp_path / CATEGORIES_FILE).read_text(encoding="utf-8")
+
+
 def test_of_many_records_some_questions_are_kept_and_all_counted(monkeypatch):
     monkeypatch.setattr(module, "QUESTIONS_A_CATEGORY", 2)
     categories = {}

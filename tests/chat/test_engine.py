@@ -40,7 +40,7 @@ def test_articles_are_looked_up_where_training_showed_them_and_stand_where_they_
     plain, texts = prompt_of(engine), {"민법 제618조": "민법 제618조(임대차) 임대차는 당사자 일방이"}
     index = SimpleNamespace(find=lambda question, count: texts if (question, count) == (QUESTION, 2) else {})
     monkeypatch.setattr(engine, "_articles", index)
-    monkeypatch.setattr(engine, "prompts", engine.prompts.model_copy(update={"statutes_in_prompt": 2}))
+    monkeypatch.setattr(engine, "_article_count", 2)
     record = Record(id=record_id(QUESTION), question=QUESTION, answer="답", category="전세사기", difficulty="")
     prompter = load_prompter(engine.profile, "conversational")
     (row,) = format_records([record], engine.prompts, prompter, [[*texts.values()]], room=1000)

@@ -21,12 +21,16 @@ QUESTIONS_A_CATEGORY = 1000
 
 
 class Category(pydantic.BaseModel):
-    """What the training split holds of a category; `questions` are its first QUESTIONS_A_CATEGORY."""
+    """What the training split holds of a category; `questions` are its first QUESTIONS_A_CATEGORY.
+
+    `articles` is how many articles of the statutes stood before each question.
+    """
 
     model_config = pydantic.ConfigDict(strict=True, extra="forbid")
 
     system_prompt: str
     records: int = 0
+    articles: int = 0
     questions: list[str] = []
 
 
@@ -36,7 +40,8 @@ Categories = Mapping[str, Category]  # by name; records without a category have 
 def add_questions(categories: dict[str, Category], asked: Iterable[tuple[str, str]], prompts: FormatParams) -> None:
     """Add training questions, each as (category, question)."""
     for name, question in asked:
-        found = categories.setdefault(name, Category(system_prompt=prompts.system_prompt(name)))
+        own = {"system_prompt": prompts.system_prompt(name), "articles": prompts.statutes_in_prompt}
+        found = categories.setdefault(name, Category(**own))
         found.records += 1
         if len(found.questions) < QUESTIONS_A_CATEGORY:
             found.questions.append(question)
@@ -49,7 +54,10 @@ def main_category(categories: Categories) -> str:
 
 def write_categories(folder: Path, categories: Categories) -> None:
     """Write them for people to read, too: who hands an adapter on hands its training questions on."""
-    fields = {name: category.model_dump() for name, category in categories.items()}
+    fields = {
+        name: category.model_dump(exclude=None if category.articles else {"articles"})
+        for name, category in categories.items()
+    }
     write_text(folder / CATEGORIES_FILE, json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
@@ -66,7 +74,8 @@ def read_categories(folder: Path, prompts: FormatParams | None = None) -> Catego
     path = folder / CATEGORIES_FILE
     if prompts is not None and not path.is_file():
         given = {"" if name == "default" else name: text for name, text in prompts.system_prompts.items()}
-        return {name: Category(system_prompt=text) for name, text in sorted(given.items())}
+        shown = prompts.statutes_in_prompt
+        return {name: Category(system_prompt=text, articles=shown) for name, text in sorted(given.items())}
     try:
         return pydantic.TypeAdapter(dict[str, Category]).validate_json(path.read_bytes())
     except FileNotFoundError:

@@ -79,7 +79,8 @@ class Engine:
         self.prompts: Any = None
         self._choice: Any = None  # of the category
         self.adapter_sha256: str | None = None  # of the adapter's weights, also where they are merged
-        self._articles: Any = None  # to find those that a question is about, where training showed articles
+        self._articles: Any = None  # to find those that a question is about, where training showed articles:
+        self._article_count = 0  # so many
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
 
     # Loading
@@ -151,10 +152,6 @@ class Engine:
 
         logging.disable_progress_bar()
         self.prompts, hardware_params = read_sections(format=prompts.FormatParams, hardware=HardwareParams)
-        if self.prompts.statutes_in_prompt:
-            from civilqa.law.search import load_index
-
-            self._articles = load_index()
         self._folder, self._adapter, profile, manifest = folder, None, self.profile, None
         self._merged = folder is not None and not (folder / "adapter_config.json").is_file()
         template = folder or ADAPTER
@@ -173,6 +170,11 @@ class Engine:
                 folder, self.model_params, profile, template=self._prompter.template
             )
         self._choice = CategoryChoice(read_categories(template, self.prompts))
+        self._article_count = max((each.articles for each in self._choice.categories.values()), default=0)
+        if self._article_count:
+            from civilqa.law.search import load_index
+
+            self._articles = load_index()
         self._load_weights(profile, hardware_params)
         # The template that an export puts into its tokenizer is the one of training, and says nothing of the base.
         self._conversational = manifest.conversational if manifest else bool(self._prompter.tokenizer.chat_template)
@@ -227,7 +229,7 @@ class Engine:
             "adapter": self._adapter.identity if self._adapter else None,
             "template": self._prompter.template,
             "categories": {name: category.model_dump() for name, category in self._choice.categories.items()},
-            **({"articles": [self.prompts.statutes_in_prompt, self._articles.source]} if self._articles else {}),
+            **({"articles": [self._article_count, self._articles.source]} if self._articles else {}),
             "hardware": asdict(self._hardware) if self._hardware else None,
             "settings": self.params.model_dump(exclude={"engine_url", "engine_model", "engine_timeout_seconds"}),
             "versions": versions(),
@@ -303,7 +305,7 @@ class Engine:
             raise QuestionError("질문이 비어 있습니다. 질문을 입력해 주십시오.")
         chosen, _ = self._choice.choose(question, category)
         room = self._context_length - settings.max_new_tokens
-        articles = self._articles.find(question, self.prompts.statutes_in_prompt) if self._articles else {}
+        articles = self._articles.find(question, self._article_count) if self._articles else {}
         (instructions, asked), _ = self._prompter.fit_articles(
             question, self._choice.system_prompt(chosen), [*articles.values()], min(self._context_length // 2, room)
         )
