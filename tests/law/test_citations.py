@@ -18,6 +18,7 @@ from civilqa.law.statutes import (
     NO_SUCH_PARAGRAPH,
     NOT_YET_IN_FORCE,
     OUTSIDE_TABLE,
+    article_name,
     load_reference,
 )
 
@@ -262,3 +263,24 @@ def test_citation_is_judged_against_the_table(text, status):
 )
 def test_title_is_compared_with_the_official_one(text, matches):
     assert title_matches(only(text), load_reference()) is matches
+
+
+def test_an_article_that_will_be_divided_is_its_first_paragraph_until_then():
+    reference = load_reference()
+    later = [
+        (law, article_name(number))
+        for law, act in reference.acts.items()
+        for number, paragraphs in act.paragraphs.items()
+        if act.statuses.get(number) == EXISTS
+        and all(act.status(number, each, reference.as_of) == NOT_YET_IN_FORCE for each in paragraphs if each > 1)
+        and max(paragraphs) > 1
+    ]
+    assert later
+    for law, article in later:
+        assert reference.status(law, article, 1) == EXISTS, (law, article)
+
+
+def test_what_a_text_says_of_now_is_of_the_present_version():
+    former, present = parse_citations("구 민법 제651조는 20년 제한을 두었습니다. 지금은 제1200조에 따릅니다.")
+    assert (former.former, present.former) == (True, False)
+    assert judge_citation(present, load_reference()) == NO_SUCH_ARTICLE

@@ -280,7 +280,8 @@ def claim_on(text: str, start: int, end: int, floor: int) -> tuple[Claim, Named 
         noun, noun_start, noun_end = owner["noun"], begin + owner.start("noun"), begin + owner.end("noun")
         loose = owner["opener"] == "(" or grammar.LOOSE_LINK.fullmatch(owner["link"] or "")
         if noun[0].isascii():
-            return (Claim.NONE, None) if owner["opener"] else (Claim.ACT, (Act(noun), noun_start, "name"))
+            foreign = grammar.FOREIGN_CODE.fullmatch(noun) and not owner["opener"]
+            return (Claim.ACT, (Act(noun), noun_start, "name")) if foreign else (Claim.NONE, None)
         decree = None if loose else _decree(text, noun_end, floor)
         if decree:
             act, named_at, via = decree

@@ -29,7 +29,7 @@ from civilqa.law.acts import (
     word_start,
     words_start,
 )
-from civilqa.law.places import Citation, Place, places_between, read_details, read_places
+from civilqa.law.places import Citation, Place, places_between, read_details, read_places, with_others
 from civilqa.law.statements import with_what_is_said
 from civilqa.law.statutes import (
     DELETED,
@@ -186,7 +186,7 @@ class _Reader:
         place, end = read_details(self.text, self.original, base, match.end())
         if place.level > base.level:
             place, act = self._meant(place)
-            self._cite([place], end, act, match.start(), "same")
+            self._cite(with_others(place), end, act, match.start(), "same")
 
     def _meant(self, place: Place) -> tuple[Place, Act]:
         """What 같은 조 제5항 means: the article cited last that has such a paragraph, else the one cited last."""
@@ -400,7 +400,7 @@ class _Reader:
             if and_ := grammar.AND.match(self.text, end):
                 if and_["same"]:  # 제3조제1항 및 같은 조 제3항
                     place, place_end = read_details(self.text, self.original, Place(last.article), and_.end())
-                    read = ([place], place_end) if place.level else None
+                    read = (with_others(place), place_end) if place.level else None
                 else:
                     read = self._places(and_.end(), last, unmarked=True)
                 if read:

@@ -28,10 +28,13 @@ _HANJA_ACTS = {
     "住宅賃貸借保護法": "주택임대차보호법",
     "商街建物賃貸借保護法": "상가건물임대차보호법",
 }
-SHADOWED = re.compile(f"[{re.escape(''.join(SHADOW))}]|(?:(?<=舊)|(?<!{HANJA}))(?:{'|'.join(_HANJA_ACTS)})(?!{HANJA})")
-SHADOW |= _HANJA_ACTS
+SHADOWED = re.compile(
+    f"[{re.escape(''.join(SHADOW))}]|(?:(?<=舊)|(?<!{HANJA}))(?:{'|'.join(_HANJA_ACTS)})(?!{HANJA})"
+    r"|第(?=\s?[0-9０-９])|(?<=[0-9０-９])[條項號]"
+)
+SHADOW |= _HANJA_ACTS | dict(zip("第條項號", "제조항호", strict=True))
 # No citation is without one.
-CITING = re.compile(r"[0-9０-９][\s\u200b\ufeff]{0,2}조|§")
+CITING = re.compile(r"[0-9０-９][\s\u200b\ufeff]{0,2}[조條]|§")
 CIRCLED = {chr(code): int(unicodedata.numeric(chr(code))) for code in (*range(0x2460, 0x2474), *range(0x3251, 0x325A))}
 OFFICIAL_DOT = "ㆍ"  # as law.go.kr writes the middle dot in names of acts
 SUBITEMS = "가나다라마바사아자차카타파하"
@@ -75,8 +78,9 @@ ARTICLE = re.compile(
 NUMBER_SEPARATOR = re.compile(r"\s?(내지|[·~,-])\s?")
 # ① and (1) on a new line begin a list of the text's own.
 PARAGRAPH = re.compile(
-    # 제1, 2항: the first is read
-    r"\s{0,2}(?:의\s?)?(?:제\s{0,2})?(?P<number>[0-9]{1,3})(?:\s?[,·]\s?[0-9]{1,2}){0,9}\s{0,2}항(?!목[을를이은의])"
+    # 제1, 2항, 제1·2항, 제1 내지 3항
+    r"\s{0,2}(?:의\s?)?(?:제\s{0,2})?(?P<number>[0-9]{1,3})(?P<others>(?:\s?(?:[,·~-]|내지)\s?[0-9]{1,2}){0,9})\s{0,2}항"
+    r"(?!목[을를이은의])"
     r"|[ ]?(?:(?P<circled>[①-⑳㉑-㉙])|\((?P<bracketed>[0-9]{1,2})\))(?:[ ]?항)?"
 )
 ITEM = re.compile(
@@ -146,6 +150,8 @@ MENTION = re.compile(rf"{CLOSERS}(?:[^가-힣]|(?:상의|소정|에서|[의을�
 NOTES = re.compile(rf"\s?{CLOSERS}\s?(?P<notes>{BRACKETS})")
 ALIAS = re.compile(r"이하\s?[\"'“‘「『]?\s?([가-힣·\s]{0,20}법률?)\s?[\"'”’」』]?\s?(?:이?라|$|\)|으로|로)")
 # § 823 Abs. 1 BGB
+# BGB, StGB, CISG; Code civil, Civil Code; not vs, br and LH
+FOREIGN_CODE = re.compile(r"(?=.*[A-Z].*[A-Z])[A-Z][A-Za-z]{2,20}|(?i:code|codes|civil|penal|act|law|codice|gesetzbuch)")
 CODE_AFTER = re.compile(r"(?:\s?Abs\.?\s?[0-9]{1,2})?\s?(?P<code>[A-Z][A-Za-z]{2,20})")
 DATE = re.compile(r"([0-9]{4})\s?[.년]\s?([0-9]{1,2})\s?[.월]\s?([0-9]{1,2})")
 SAME_BEFORE = re.compile(r"(?:^|[^가-힣])(?P<same>같은|동|위|이|그|본|해당|당해|상기|현행)\s?$")
@@ -170,7 +176,7 @@ FORMER_BEFORE = re.compile(
     r"|[가-힣]{0,6}당시(?:의|에는?|에)?(?:\s[가-힣]{1,6}){0,2}(?:(?<=당시)|(?<=당시의)|(?<=당시에)|(?<=당시에는)|[던된한]))"
     rf"(?:\s?(?:규정|조문|조항)(?:인|에\s?(?:따르면|의하면|따라))?)?\s?{OPENERS}\s?$"
 )
-PRESENT_BEFORE = re.compile(rf"현행\s?{OPENERS}\s?$")
+PRESENT_BEFORE = re.compile(rf"(?:현행|지금|현재|오늘날|이제)(?:법)?(?:[은는의]|에는|에도)?,?\s?{OPENERS}\s?$")
 # 제782조(현행 제779조 참조), 제651조(2016. 1. 6. 개정되기 전의 것)
 FORMER_AFTER = re.compile(
     r"\s?[(\[](?:\s?(?:현(?:행|재)?법?[은는]?\s?(?:[가-힣\s]{0,30}제\s?[0-9]|삭제|폐지)|구법?\s?[)\]]|종전)"

@@ -65,6 +65,7 @@ class Place:
     clause: str | None = None
     level: int = 0
     between: bool = False
+    others: str = ""  # further 항 of the same number, as written: ", 2" of 제1, 2항
 
 
 def read_places(
@@ -79,7 +80,7 @@ def read_places(
     if article and (article["mark"] or article["section"] or article["sections"] or unmarked):
         places = _article_places(article)
         last, end = read_details(text, original, places[-1], article.end())
-        return [*places[:-1], last], end
+        return [*places[:-1], *with_others(last)], end
     for level, pattern in ((1, grammar.PARAGRAPH), (2, grammar.ITEM), (3, grammar.SUBITEM)):
         if base and level <= base.level and pattern.match(text, position):
             place = Place(
@@ -89,8 +90,23 @@ def read_places(
                 level=level - 1,
             )
             place, end = read_details(text, original, place, position)
-            return [place], end
+            return with_others(place), end
     return None
+
+
+def with_others(place: Place) -> list[Place]:
+    """Return a place, with those of 제1, 2항 and 제1 내지 3항; what is written below it is the last one's."""
+    if not place.others:
+        return [place]
+    parts = grammar.NUMBER_SEPARATOR.split(f"{place.paragraph}{place.others}")
+    numbers = [int(part) for part in parts[::2]]
+    plain = replace(place, item=None, subitem=None, clause=None, level=1, others="")
+    places = [replace(plain, paragraph=numbers[0])]
+    for separator, before, number in zip(parts[1::2], numbers, numbers[1:], strict=False):
+        if separator in ("~", "-", "내지"):
+            places += [replace(plain, paragraph=each, between=True) for each in range(before + 1, number)]
+        places.append(replace(plain, paragraph=number))
+    return [*places[:-1], replace(place, paragraph=numbers[-1], others="")]
 
 
 NO_DETAILS = frozenset("에는은를을과와도로,.")  # none of them begins a title, 항, 호, 목 or 단서
@@ -112,6 +128,7 @@ def read_details(text: str, original: str, place: Place, position: int) -> tuple
     if level < 1 and (match := grammar.PARAGRAPH.match(text, position)):
         circled = match["circled"]
         below["paragraph"] = grammar.CIRCLED[circled] if circled else int(match["number"] or match["bracketed"])
+        below["others"] = match["others"] or ""
         level, position = 1, match.end()
     # (1) is a 항 after 조 and a 호 after 항.
     match = grammar.ITEM.match(text, position) if level < 2 else None

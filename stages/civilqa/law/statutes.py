@@ -189,10 +189,13 @@ class Act:
     def status(self, number: ArticleNumber, paragraph: int | None, day: str) -> str:
         """What is known of an article, or of a paragraph of it, on a day."""
         status = self._within_periods(number, 0, day, self.statuses.get(number, NO_SUCH_ARTICLE))
-        # What is not divided is its own first paragraph.
-        if status != EXISTS or not paragraph or (paragraph == 1 and number not in self.paragraphs):
+        if status != EXISTS or not paragraph:
             return status
-        known = EXISTS if paragraph in self.paragraphs.get(number, ()) else NO_SUCH_PARAGRAPH
+        numbered = self.paragraphs.get(number, frozenset())
+        # What is not divided, or not yet, is its own first paragraph.
+        if paragraph == 1 and all(self._within_periods(number, each, day, EXISTS) != EXISTS for each in numbered):
+            return status
+        known = EXISTS if paragraph in numbered else NO_SUCH_PARAGRAPH
         status = self._within_periods(number, paragraph, day, known)
         return NO_SUCH_PARAGRAPH if status == DELETED else status
 
