@@ -259,9 +259,18 @@ def test_citation_is_judged_against_the_table(text, status):
         ("민법 제750조", None),
         ("난민법 제3조(강제송환의 금지)", None),
         ("구 민법 제750조(손해의 배상)", None),
+        ("민법 제750조(불법행위)", None),
+        ("민법 제536조(동시이행항변권)", None),
+        ("민법 제390조(채무불이행)", None),
+        ("민법 제618조(임대차)", None),
+        ("형법 제347조(사기죄)", None),
+        ("민법 제162조(10년)", None),
+        ("민법 제766조(안 날부터 3년)", None),
+        ("민법 제621조(임대차의 갱신)", False),
     ],
 )
 def test_title_is_compared_with_the_official_one(text, matches):
+    """A gloss that is a part of the title, or a number, is neither it nor another."""
     assert title_matches(only(text), load_reference()) is matches
 
 

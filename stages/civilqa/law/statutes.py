@@ -249,6 +249,11 @@ def same_title(first: str, second: str) -> bool:
     return _bare_title(first) == _bare_title(second)
 
 
+def title_words(title: str) -> str:
+    """Return a title without spaces, signs and the 의 between its nouns: 동시이행의 항변권 is 동시이행항변권."""
+    return _bare_title(title).replace("의", "")
+
+
 def _bare_title(title: str) -> str:
     bare = _TITLE_NOISE.sub("", _HANJA_IN_BRACKETS.sub("", unicodedata.normalize("NFC", title)))
     return bare.removesuffix("등") or bare
