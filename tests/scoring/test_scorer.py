@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -118,3 +119,17 @@ def test_the_nearest_question_is_one_that_rests_on_other_articles():
     given = {item.gold.id: text for item, text in pairs}
     assert given[golds[0].id] == given[golds[1].id] == items[2].reference
     assert given[golds[2].id] in (items[0].reference, items[1].reference)
+
+
+def test_the_table_of_the_scores_says_what_was_measured():
+    text = (ROOT / "metrics/README.md").read_text(encoding="utf-8")
+    table = text[text.index("| score | AUC, development |") :].partition("\n\n")[0]
+    parts = read_scorer()["cases"]
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| (.*) \|$", table, re.MULTILINE)
+    assert len(rows) > 8
+    for name, figures in rows:
+        held = parts["held_out"]["scores"][name]
+        low, high = held["auc_interval"]
+        shares = [f"{held[key]['k']} of {held[key]['n']}" for key in ("right_accepted", "wrong_accepted")]
+        measured = [f"{parts['development']['scores'][name]['auc']:.2f}", f"{held['auc']:.2f} [{low:.2f}, {high:.2f}]"]
+        assert figures == " | ".join([*measured, *shares]), name

@@ -98,7 +98,7 @@ def _day_before(written: str) -> str:
 def title_matches(citation: Citation, reference: Reference) -> bool | None:
     """Whether the bracketed title is the article's official one; None where the text or the table has none.
 
-    What is a part of it, or names it with a word more (불법행위, 사기죄), is no other title, and a number (10년) is none.
+    A part of it, or it with a word more (불법행위, 사기죄), is no other title, and a number (10년) is none.
     """
     official = reference.title(citation.law, citation.article)
     if citation.title is None or official is None or citation.former:
@@ -106,7 +106,9 @@ def title_matches(citation: Citation, reference: Reference) -> bool | None:
     if same_title(citation.title, official):
         return True
     written, whole = (title_words(title) for title in (citation.title, official))
-    if any(char.isdecimal() for char in citation.title) or (len(written) > 1 and (written in whole or whole in written)):
+    if any(char.isdecimal() for char in citation.title) or (
+        len(written) > 1 and (written in whole or whole in written)
+    ):
         return None
     return False
 

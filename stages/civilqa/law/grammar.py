@@ -151,7 +151,9 @@ NOTES = re.compile(rf"\s?{CLOSERS}\s?(?P<notes>{BRACKETS})")
 ALIAS = re.compile(r"이하\s?[\"'“‘「『]?\s?([가-힣·\s]{0,20}법률?)\s?[\"'”’」』]?\s?(?:이?라|$|\)|으로|로)")
 # § 823 Abs. 1 BGB
 # BGB, StGB, CISG; Code civil, Civil Code; not vs, br and LH
-FOREIGN_CODE = re.compile(r"(?=.*[A-Z].*[A-Z])[A-Z][A-Za-z]{2,20}|(?i:code|codes|civil|penal|act|law|codice|gesetzbuch)")
+FOREIGN_CODE = re.compile(
+    r"(?=.*[A-Z].*[A-Z])[A-Z][A-Za-z]{2,20}|(?i:code|codes|civil|penal|act|law|codice|gesetzbuch)"
+)
 CODE_AFTER = re.compile(r"(?:\s?Abs\.?\s?[0-9]{1,2})?\s?(?P<code>[A-Z][A-Za-z]{2,20})")
 DATE = re.compile(r"([0-9]{4})\s?[.년]\s?([0-9]{1,2})\s?[.월]\s?([0-9]{1,2})")
 SAME_BEFORE = re.compile(r"(?:^|[^가-힣])(?P<same>같은|동|위|이|그|본|해당|당해|상기|현행)\s?$")

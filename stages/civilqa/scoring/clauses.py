@@ -63,6 +63,7 @@ _OPPOSITES = {
     "상실": "유지",
 }
 _NEGATIONS = {"없", "않", "못하", "말", "아니", "안", "못", "없이", "어렵", "힘들"}
+_ONLY = {"밖에", "뿐"}
 _LACKS = {"부족", "금지", "곤란"}  # …하다, …되다: 금지 by itself is a noun as any other
 _POSSIBLE = {"있", "가능", "하", "되", "이", "수", "것"}
 _LIGHT = _POSSIBLE | {
@@ -142,8 +143,9 @@ _FALSE = {
     "구법",
     "옛날",
     "폐지",
+    "어긋나",
 }
-_JUDGING = {"보", "단정", "인정", "말하"}
+_JUDGING = {"보", "단정", "인정", "말하", "받아들이", "받아들여지"}
 _PAST = {"예전", "과거", "종전", "옛날", "옛"}
 _LAWS = {"법", "규정", "조문", "근거", "제도", "조항", "의무", "판례"}
 _LONG_QUOTATION = re.compile(r"[“\"]([^“”\"]*[다요]\.\s[^“”\"]*)[”\"]")
@@ -151,7 +153,7 @@ _FOLLOWING = re.compile(r"^(?:다음|아래|이하)")
 _PRECEDING = re.compile(
     r"^(?:이상|위|앞|지금까지|이는|이것은|그것은|이 말|그 말|이 설명|그 설명|그렇지|그건|이건|사실이 아|아닙니다)"
 )
-_WHOLE = {"설명", "내용", "말", "답변", "주장", "이야기", "글", "서술", "진술"}
+_WHOLE = {"설명", "내용", "말", "답변", "주장", "이야기", "글", "서술", "진술", "뜻", "의미", "취지"}
 
 
 @dataclass(frozen=True)
@@ -254,11 +256,12 @@ def split_clauses(morphemes: Iterable[Morpheme]) -> list[list[Morpheme]]:
 
 
 def is_denied(part: list[Morpheme]) -> bool:
-    """Whether an odd number of negations stands in a clause."""
+    """Whether an odd number of negations stands in a clause; 할 수밖에 없다 and 할 뿐만 아니라 deny nothing."""
     following = [*part[1:], ("", "")]
     return sum(
-        _is_negation(form, tag) or (form in _LACKS and after.startswith(("XS", "VCP")))
-        for (form, tag), (_, after) in zip(part, following, strict=True)
+        (_is_negation(form, tag) and not {f for f, _ in part[max(0, at - 2) : at]} & _ONLY)
+        or (form in _LACKS and after.startswith(("XS", "VCP")))
+        for at, ((form, tag), (_, after)) in enumerate(zip(part, following, strict=True))
     ) % 2 == 1  # fmt: skip
 
 
@@ -347,7 +350,11 @@ def _frames(clauses: list[Clause], parts: list[list[Morpheme]]) -> list[Clause]:
         matrix = following[0]
         believed = next((f for f, t in matrix if t.startswith(("V", "NN", "MAG", "XSN"))), "") in _BELIEF
         contrast = any(t == "EC" and _CONTRAST.match(f) for f, t in matrix)
-        if _calls_false(following[:2]) or (believed and contrast):
+        # …고 할 수 없습니다; not …고 하지 않으면
+        said = [form for form, tag in matrix if tag.startswith(_MEANINGFUL) and not _is_negation(form, tag)]
+        goes_on = any(tag == "EC" and _CONDITION.match(form) for form, tag in matrix)
+        unsaid = is_denied(matrix) and not {*said} - _LIGHT and not goes_on
+        if _calls_false(following[:2]) or (believed and contrast) or unsaid:
             target = next((i for i in range(index, -1, -1) if clauses[i].words), index)
             clauses[target] = replace(clauses[target], denied=not clauses[target].denied)
     return clauses
