@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from civilqa.dataset.reviews import read_reviews
 from civilqa.experiments.touched_rows import RANKS, Touch, cited_acts, find_touches, read_entries
 from civilqa.experiments.word_diff import merge_words, word_runs
 from civilqa.law.changes import ADDED, CHANGED, ENDED, IN_FORCE, REMOVED, Change, changes_between
@@ -30,6 +29,7 @@ from civilqa.law.versions import CLONE, Statutes, find_statutes
 from civilqa.program.errors import ParameterError, PipelineError
 from civilqa.program.files import write_text
 from civilqa.program.lifecycle.safe_output import printable
+from civilqa.reading.law_readings import read_reviews
 
 PAGE = Path("data/law_changes.html")
 TEMPLATE = Path(__file__).parent / "civilqa/experiments/law_changes.html.jinja"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from civilqa.law.citations import Citation, judge_citation, parse_citations, title_matches
+from civilqa.law.citations import Citation, judge_citation, parse_citations
 from civilqa.law.statutes import (
     DELETED,
     EXISTS,
@@ -21,6 +21,7 @@ from civilqa.law.statutes import (
     article_name,
     load_reference,
 )
+from civilqa.law.verdicts import title_matches
 
 CASES = json.loads((Path(__file__).parent / "citation_cases.json").read_text(encoding="utf-8"))
 

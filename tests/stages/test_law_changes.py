@@ -12,9 +12,9 @@ import pytest
 from statute_texts import act_text, commit, supplement
 
 from civilqa.dataset.records import Record, record_id, write_records
-from civilqa.dataset.reviews import REVIEWS, read_reviews, summarize
 from civilqa.law.versions import open_statutes
 from civilqa.program.errors import ParameterError, PipelineError, RecordError
+from civilqa.reading.law_readings import REVIEWS, read_reviews, summarize
 from conftest import ROOT
 
 ACT = "kr/신탁법/법률.md"  # an act of the table, so that it counts as cited; its texts here are made up

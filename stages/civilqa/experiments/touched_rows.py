@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from civilqa.dataset.records import read_records
-from civilqa.dataset.reviews import Reading
 from civilqa.law.changes import Article, Change
 from civilqa.law.citations import Citation, parse_citations
 from civilqa.law.statutes import act_of
 from civilqa.program.errors import RecordError
 from civilqa.program.files import read_jsonl
+from civilqa.reading.law_readings import Reading
 from civilqa.scoring.quantities import parse_quantities
 
 RECORDS = Path("data/prepared/records.jsonl")

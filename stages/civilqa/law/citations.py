@@ -41,8 +41,6 @@ from civilqa.law.statutes import (
     article_name,
     article_number,
     load_reference,
-    same_title,
-    title_words,
 )
 
 # Each score that looks at citations parses the text: an evaluation asks for 600 different texts 5,300 times.
@@ -93,24 +91,6 @@ def _day_before(written: str) -> str:
         return str(date.fromisoformat(written) - timedelta(days=1))
     except (ValueError, OverflowError):
         return ""
-
-
-def title_matches(citation: Citation, reference: Reference) -> bool | None:
-    """Whether the bracketed title is the article's official one; None where the text or the table has none.
-
-    A part of it, or it with a word more (불법행위, 사기죄), is no other title, and a number (10년) is none.
-    """
-    official = reference.title(citation.law, citation.article)
-    if citation.title is None or official is None or citation.former:
-        return None
-    if same_title(citation.title, official):
-        return True
-    written, whole = (title_words(title) for title in (citation.title, official))
-    if any(char.isdecimal() for char in citation.title) or (
-        len(written) > 1 and (written in whole or whole in written)
-    ):
-        return None
-    return False
 
 
 class _Reader:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
-from civilqa.law.citations import judge_citation, parse_citations, title_matches
+from civilqa.law.citations import judge_citation, parse_citations
+from civilqa.law.places import Citation
 from civilqa.law.statutes import (
     DELETED,
     EXISTS,
@@ -17,7 +18,10 @@ from civilqa.law.statutes import (
     NO_SUCH_PARAGRAPH,
     NOT_YET_IN_FORCE,
     OUTSIDE_TABLE,
+    Reference,
     load_reference,
+    same_title,
+    title_words,
 )
 
 Article = tuple[str, str]  # act and article: ("주택임대차보호법", "제3조의2")
@@ -50,6 +54,24 @@ CITATIONS_NOTE = "조문이 있는지만 확인한 표시입니다. 질문에 �
 
 
 # --- Each citation by its place --------------------------------------------------------------------------------------
+
+
+def title_matches(citation: Citation, reference: Reference) -> bool | None:
+    """Whether the bracketed title is the article's official one; None where the text or the table has none.
+
+    A part of it, or it with a word more (불법행위, 사기죄), is no other title, and a number (10년) is none.
+    """
+    official = reference.title(citation.law, citation.article)
+    if citation.title is None or official is None or citation.former:
+        return None
+    if same_title(citation.title, official):
+        return True
+    written, whole = (title_words(title) for title in (citation.title, official))
+    if any(char.isdecimal() for char in citation.title) or (
+        len(written) > 1 and (written in whole or whole in written)
+    ):
+        return None
+    return False
 
 
 class LookedUp(TypedDict):

@@ -1,9 +1,9 @@
 """Whether the law has moved since the rows were last read against it."""
 
 from civilqa.dataset.records import Record
-from civilqa.dataset.reviews import REVIEWS, read_reviews
 from civilqa.law.versions import find_statutes
 from civilqa.program.errors import RecordError
+from civilqa.reading.law_readings import REVIEWS, read_reviews
 
 
 def newer_law(records: list[Record]) -> str | None:
