@@ -3,7 +3,10 @@
 import errno
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx2 as httpx
 import pytest
 from chat_pages import Engine, served
 from starlette.testclient import TestClient
@@ -11,6 +14,7 @@ from starlette.testclient import TestClient
 from civilqa.chat.web import page as chat_page
 from civilqa.chat.web.page import make_app
 from civilqa.dataset.records import record_id
+from civilqa.program.errors import ModelError
 from civilqa.review.exports import make_records
 from civilqa.review.marks import last_reviews, latest_corrections, read_reviews
 
@@ -177,6 +181,34 @@ def test_who_is_elsewhere_and_a_model_of_no_adapter_are_not_rated(page):
     assert "평가하는 사람" in page.get("/").text
 
 
+def test_an_answer_stays_where_there_is_none_to_compare_it_with(monkeypatch):
+    def load_base_beside(self):
+        raise ModelError("메모리가 모자랍니다.")
+
+    monkeypatch.setattr(Engine, "load_base_beside", load_base_beside)
+    page = make_page()
+    asked = {"session": SESSION, "question": "질문", "category": "전세사기", "compare": True, "turns": False}
+    *_, kept, failed = (json.loads(line) for line in page.post("/ask", json=asked).text.splitlines())
+    assert (kept["finished"], failed) == (True, {"error": "메모리가 모자랍니다."})
+    (shown,) = page.post("/conversation", json={"session": SESSION}).json()
+    assert (shown["exchange"], len(shown["answers"])) == (kept["exchange"], 1)
+    assert rate(page, kept["exchange"]).status_code == 200
+
+
+def test_to_stop_begins_no_answer_to_compare_with():
+    engine = Engine()
+    asked = {"session": SESSION, "question": "기다려 주세요", "category": "", "compare": True, "turns": False}
+    with served(engine) as address, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, f"{address}/ask", json=asked, timeout=60)
+        while not engine.streams:
+            time.sleep(0.05)
+        httpx.post(f"{address}/stop", json={"session": SESSION})
+        events = [json.loads(line) for line in answer.result().text.splitlines()]
+        (shown,) = httpx.post(f"{address}/conversation", json={"session": SESSION}).json()
+    assert events[-1]["finished"]
+    assert (len(engine.streams), len(shown["answers"])) == (1, 1)
+
+
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize(("width", "height"), [(1366, 650), (390, 844)])
@@ -261,6 +293,37 @@ def test_what_is_written_while_the_server_is_away_is_sent_when_it_is_back():
         tab.get_by_label("쓸 만함").check()
         expect(tab.locator(".saved")).to_contain_text("다시 보냅니다", timeout=60_000)
         assert read_reviews() == []
+        tab.unroute("**/rate")
+        expect(tab.locator(".saved")).to_have_text("data/reviews에 저장했습니다.", timeout=60_000)
+        browser.close()
+    assert [review.marks["adapter"].verdict for review in read_reviews()] == ["usable"]
+
+
+@pytest.mark.slow
+@needs_browser
+def test_what_the_server_has_no_room_for_is_sent_once_it_has():
+    """And where the browser has no clipboard, as over a network without encryption, the text is copied all the same."""
+    from playwright.sync_api import expect, sync_playwright
+
+    with served(Engine()) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        tab.goto(address)
+        tab.fill("#question", "질문입니다")
+        tab.locator("#send").click()
+        expect(tab.locator(".saved")).to_have_count(1, timeout=60_000)
+        tab.locator(".tools button").first.click()
+        expect(tab.locator(".tools button").first).to_have_text("복사했습니다")
+        tab.route("**/rate", lambda route: route.fulfill(status=507, body="저장하지 못했습니다: 디스크가 찼습니다"))
+        tab.get_by_label("쓸 만함").check()
+        expect(tab.locator(".saved")).to_contain_text("디스크가 찼습니다", timeout=60_000)
+        told = []
+        tab.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+        tab.locator("#clear").click()
+        tab.wait_for_timeout(500)
+        assert told == ["저장하지 못한 평가 1건이 있습니다. 버리고 새로 시작할까요?"]
+        expect(tab.locator(".saved")).to_have_count(1)
         tab.unroute("**/rate")
         expect(tab.locator(".saved")).to_have_text("data/reviews에 저장했습니다.", timeout=60_000)
         browser.close()
