@@ -1,13 +1,15 @@
 """What the READMEs say of the pretrained base is what metrics/gemma-270m holds."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 import pool_folds
-from civilqa.experiments.revisions import check_same_sources, open_run, read_metrics
+from civilqa.experiments.revisions import check_same_sources, open_run, read_metrics, read_rows
+from civilqa.law.citations import parse_citations
 from conftest import ROOT
 
 FOLDER = Path("metrics/gemma-270m")
@@ -101,6 +103,17 @@ def test_the_pool_is_that_of_the_runs_that_are_kept(pool):
     runs = [one["name"] for one in POOLED["experiments"]]
     assert runs == [str(path) for path in sorted(FOLDER.glob("fold-*.seed-20260608.zip"))]
     assert rounded(pool(runs)) == rounded(POOLED)
+
+
+def test_articles_of_no_act_are_counted_as_the_text_says():
+    answers = [
+        line["adapter"]["answer"]
+        for path in sorted((ROOT / FOLDER).glob("fold-*.seed-20260608.zip"))
+        for line in read_rows(open_run(str(path)).revision, "data/predictions/test.jsonl")
+    ]
+    nothing = [text for text in answers if not parse_citations(text)]
+    assert (len(answers), len(nothing)) == (60, 9)
+    assert sum(re.search(r"같은 법 제[0-9]+조", text) is not None for text in nothing) == 7
 
 
 def test_the_seeds_of_a_fold_have_the_part_that_is_told(pool):
