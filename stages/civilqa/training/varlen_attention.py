@@ -124,8 +124,8 @@ def supports_varlen_attention(base: PreTrainedModel) -> bool:
 
 
 PROBED = (5, 7)  # tokens of the records of a row
-# Of the logits, as a share of their size. Where records see each other it is some hundredths and more.
-ROUNDING = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+# Of the logits, as a share of their size: of fp32, and of 16 bits or fewer. Where records see each other it is more.
+ROUNDING, ROUNDING_16_BITS = 1e-3, 5e-2
 
 
 def keeps_records_apart(base: PreTrainedModel) -> bool:
@@ -150,4 +150,5 @@ def keeps_records_apart(base: PreTrainedModel) -> bool:
     finally:
         base.set_attn_implementation(attention)
         base.train(was_training)
-    return bool((together - torch.cat(alone)).norm() <= ROUNDING[base.dtype] * together.norm())
+    rounding = ROUNDING_16_BITS if half or getattr(base, "is_quantized", False) else ROUNDING
+    return bool((together - torch.cat(alone)).norm() <= rounding * together.norm())
