@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from civilqa.program.errors import RecordError
+from civilqa.reading import json_values
 from civilqa.reading.account import notes
 from civilqa.reading.source import describe
 from civilqa.reading.tables import open_table
@@ -417,6 +418,13 @@ def test_several_arrays_of_rows_are_several_tables(tmp_path):
     assert [(item.file.removeprefix(str(path)), item.rows) for item in reading.left_out] == [
         ("[labels]", 1),
     ]
+
+
+def test_arrays_of_rows_under_very_many_keys_are_all_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_values, "HEAD_ROWS", 2)
+    rows = {f"장 {number}": [{"question": f"{number}{Q}", "answer": f"{number}{A}"}] for number in range(5)}
+    reading = read(write(tmp_path / "d.json", rows))
+    assert pairs(reading) == [(f"{number}{Q}", f"{number}{A}") for number in range(5)]
 
 
 def test_the_key_of_a_row_stays_beside_it(tmp_path):

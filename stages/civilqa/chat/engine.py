@@ -171,6 +171,7 @@ class Engine:
             )
         self._choice = CategoryChoice(read_categories(template, self.prompts))
         self._article_count = max((each.articles for each in self._choice.categories.values()), default=0)
+        self._articles = None
         if self._article_count:
             from civilqa.law.search import load_index
 

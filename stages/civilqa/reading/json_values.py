@@ -341,7 +341,7 @@ def texts_around(whole: dict[str, Any], path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in path:
         found |= {clean(name): cell_text(cell) for name, cell in whole.items() if not isinstance(cell, list | dict)}
-        whole = whole[key]
+        whole = whole.get(key, {})  # of very many keys the outline has the first alone
     return found
 
 
