@@ -412,7 +412,9 @@ def table_bytes(form, names, rows, titles):
     if form == "jsonl":
         return form, lines(*objects).encode()
     if form in ("json", "wrapped"):
-        return "json", json.dumps(objects if form == "json" else {"version": 1, "data": objects}).encode()
+        return "json", json.dumps(
+            objects if form == "json" else {"version": 1, "info": {"of": "가"}, "data": objects}
+        ).encode()
     if form == "xlsx":
         return form, saved(write_xlsx, 표=grid)
     if form == "ods":
