@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx2 as httpx
 import pytest
@@ -277,25 +278,35 @@ def test_keys_alone_ask_rate_and_mend_and_a_reload_shows_it(width, height, tmp_p
     ] == []
 
 
-@pytest.mark.slow
-@needs_browser
-def test_what_is_written_while_the_server_is_away_is_sent_when_it_is_back():
+@contextmanager
+def answered_tab(script=""):
+    """Yield a tab of the page in which a question has its answer, and a form to rate it; a script runs before."""
     from playwright.sync_api import expect, sync_playwright
 
     with served(Engine()) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = browser.new_page()
+        tab.add_init_script(script)
         tab.goto(address)
         tab.fill("#question", "질문입니다")
         tab.locator("#send").click()
         expect(tab.locator(".saved")).to_have_count(1, timeout=60_000)
+        yield tab
+        browser.close()
+
+
+@pytest.mark.slow
+@needs_browser
+def test_what_is_written_while_the_server_is_away_is_sent_when_it_is_back():
+    from playwright.sync_api import expect
+
+    with answered_tab() as tab:
         tab.route("**/rate", lambda route: route.abort())
         tab.get_by_label("쓸 만함").check()
         expect(tab.locator(".saved")).to_contain_text("다시 보냅니다", timeout=60_000)
         assert read_reviews() == []
         tab.unroute("**/rate")
         expect(tab.locator(".saved")).to_have_text("data/reviews에 저장했습니다.", timeout=60_000)
-        browser.close()
     assert [review.marks["adapter"].verdict for review in read_reviews()] == ["usable"]
 
 
@@ -303,16 +314,9 @@ def test_what_is_written_while_the_server_is_away_is_sent_when_it_is_back():
 @needs_browser
 def test_what_the_server_has_no_room_for_is_sent_once_it_has():
     """And where the browser has no clipboard, as over a network without encryption, the text is copied all the same."""
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
-    with served(Engine()) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page()
-        tab.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
-        tab.goto(address)
-        tab.fill("#question", "질문입니다")
-        tab.locator("#send").click()
-        expect(tab.locator(".saved")).to_have_count(1, timeout=60_000)
+    with answered_tab("Object.defineProperty(navigator, 'clipboard', {value: undefined})") as tab:
         tab.locator(".tools button").first.click()
         expect(tab.locator(".tools button").first).to_have_text("복사했습니다")
         tab.route("**/rate", lambda route: route.fulfill(status=507, body="저장하지 못했습니다: 디스크가 찼습니다"))
@@ -326,5 +330,4 @@ def test_what_the_server_has_no_room_for_is_sent_once_it_has():
         expect(tab.locator(".saved")).to_have_count(1)
         tab.unroute("**/rate")
         expect(tab.locator(".saved")).to_have_text("data/reviews에 저장했습니다.", timeout=60_000)
-        browser.close()
     assert [review.marks["adapter"].verdict for review in read_reviews()] == ["usable"]
