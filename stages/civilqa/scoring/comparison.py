@@ -82,12 +82,17 @@ def scores_of(lines: list[Prediction], system: str, name: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
+def question_of(line: Prediction, index: int) -> Any:
+    """Return what question a line is of, `index` where it does not say; near-duplicates (equal `group`) are one."""
+    return line.get("group", line.get("id", index))
+
+
 def question_scores(lines: list[Prediction], system: str, name: str) -> list[float]:
-    """Return a system's scores of one name by question; near-duplicates (equal `group`) are one, with their mean."""
+    """Return a system's scores of one name by question, near-duplicates with their mean."""
     groups: dict[Any, list[float]] = defaultdict(list)
     for index, line in enumerate(lines):
         if system in line and (value := line[system]["scores"].get(name)) is not None:
-            groups[line.get("group", line.get("id", index))].append(value)
+            groups[question_of(line, index)].append(value)
     return [float(np.mean(values)) for values in groups.values()]
 
 
@@ -129,7 +134,7 @@ def system_interval(lines: list[Prediction], system: str, name: str) -> tuple[fl
     cells: dict[Any, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
     for index, line in enumerate(lines):
         if (value := line[system]["scores"].get(name)) is not None:
-            cells[line.get("group", line.get("id", index))][line.get("seed")].append(value)
+            cells[question_of(line, index)][line.get("seed")].append(value)
     values, best = tabulate(cells), SCORES[name].best
     if values.shape[1] < 2:
         return mean_interval(values[:, 0].tolist(), best)
@@ -176,7 +181,7 @@ def compare(
         left, right = (line[each]["scores"].get(name) for each in (system, other))
         if left is not None and right is not None:
             measured.append((left, right))
-            cells[line.get("group", line.get("id", index))][line.get("seed")].append((left, right))
+            cells[question_of(line, index)][line.get("seed")].append((left, right))
     if not measured:
         return None
     pairs = tabulate(cells)  # (groups, seeds, 2)
